@@ -1,0 +1,159 @@
+"""Measures refine against `yard_refine.py`: CPU, memory, and that cost does not grow with history.
+
+    scripts/bench refine [--lines 3000000] [--rounds 5] [--history 500000] [--batch 100000] [--itself]
+
+Last line: `refine ratio R`, the median over the rounds of refine's CPU over the yardstick's.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+import duckdb
+
+import lines
+import rounds
+
+YARD = rounds.HERE / "yard_refine.py"
+MULTIPLES = (1, 4, 16)
+
+
+def fingerprint(run: rounds.Figures, where: str = "true") -> tuple[int, int]:
+    """Rows of what a run wrote, and the sum of their hashes, which no order changes.
+
+    `columns` of the run names seven: symbol, date, open, high, low, close, volume.
+    """
+    symbol, date, *prices, volume = (f'"{name}"' for name in run["columns"])
+    decimals = ", ".join(f"{price}::decimal(18,6)" for price in prices)
+    row = f"hash({symbol}, {date}::date, {decimals}, {volume}::bigint)::hugeint"
+    query = f"select count(*), sum({row}) from read_parquet($files, hive_partitioning = false) where {where}"
+    with duckdb.connect() as con:
+        con.execute("set threads = 2")
+        return con.execute(query, {"files": run["files"]}).fetchall()[0]
+
+
+class Bench:
+    """The two sides and where they work."""
+
+    def __init__(self, root: Path, memory: str, *, itself: bool) -> None:
+        self.root, self.memory, self.itself = root, memory, itself
+        self.subject = YARD if itself else rounds.subject("refine")
+        self.fresh = 0
+
+    def new(self) -> Path:
+        """A place that is not there yet."""
+        self.fresh += 1
+        return self.root / f"out-{self.fresh}"
+
+    def yard(self, parts: Path, *, check: bool = False) -> rounds.Figures:
+        out = self.new()
+        run = rounds.run(YARD, parts, out, "--memory", self.memory)
+        if check:
+            run["fingerprint"] = fingerprint(run, lines.CLEAN)
+            shutil.rmtree(out)
+        return run
+
+    def prepare(self, lake: Path, parts: Path) -> None:
+        """Lands `parts` as one batch more of `lake`, which is made where it is missing. Not measured."""
+        if not self.itself:
+            rounds.run(self.subject, "prepare", lake, parts)
+
+    def refine(self, lake: Path, parts: Path, count: int) -> rounds.Figures:
+        """Refines the `count` lines that `lake` has in wait, the measured run; what it counts must be right."""
+        if self.itself:
+            return self.yard(parts, check=True)
+        run = rounds.run(self.subject, "run", lake, "--memory", self.memory)
+        counts = {name: run[name] for name in ("accepted", "duplicate", "quarantined", "held")}
+        if counts != lines.expected(count) | {"held": 0}:
+            raise SystemExit(f"refine counts {counts}, the generator made {lines.expected(count)}")
+        return run
+
+    def checked(self, parts: Path, count: int, yard: tuple[int, int]) -> rounds.Figures:
+        """One refine of `count` lines in a lake of its own; it must accept the yardstick's clean rows."""
+        lake = self.new()
+        self.prepare(lake, parts)
+        run = self.refine(lake, parts, count)
+        if not self.itself:
+            run["fingerprint"] = fingerprint(run)
+            shutil.rmtree(lake)
+        if run["fingerprint"] != yard:
+            raise SystemExit(f"refine wrote other rows than the yardstick: {run['fingerprint']}, {yard}")
+        return run
+
+
+def show(title: str, runs: dict[str, list[rounds.Figures]]) -> None:
+    print(title)
+    for name, found in runs.items():
+        print(rounds.line(f"  {name}, CPU", [run["cpu"] for run in found], "s"))
+        print(rounds.line(f"  {name}, CPU of the whole process", [run["whole"] for run in found], "s"))
+        print(rounds.line(f"  {name}, peak memory", [run["peak_mb"] for run in found], "MB"))
+
+
+def history(bench: Bench, unit: int, batch: int, count: int) -> None:
+    """Refines the same batch in lakes that hold 1, 4 and 16 times `unit` lines, round by round."""
+    old, new = bench.root / "old", bench.root / "new"
+    lines.write(old, unit, seed=2)
+    lines.write(new, batch, seed=3)
+    lakes = {multiple: bench.new() for multiple in MULTIPLES}
+    for multiple, lake in lakes.items():
+        for _ in range(multiple):
+            bench.prepare(lake, old)
+            if not bench.itself:
+                bench.refine(lake, old, unit)
+
+    def side(lake: Path) -> rounds.Figures:
+        bench.prepare(lake, new)
+        return bench.refine(lake, new, batch)
+
+    found = rounds.interleave(
+        {
+            "yardstick": lambda _: bench.yard(new, check=True),
+            **{f"refine at {multiple}x": lambda _, lake=lake: side(lake) for multiple, lake in lakes.items()},
+        },
+        count,
+    )
+    show(f"{batch} lines onto a history of {unit} lines times 1, 4, 16", found)
+    for multiple in MULTIPLES[1:]:
+        growth = rounds.ratios(found[f"refine at {multiple}x"], found["refine at 1x"])
+        print(rounds.line(f"  {multiple}x over 1x, CPU", growth, ""))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, default=3_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", default="500MB")
+    parser.add_argument("--history", type=int, default=500_000, help="lines of 1x; 0 leaves this part out")
+    parser.add_argument("--batch", type=int, default=100_000, help="lines refined onto the history")
+    parser.add_argument("--limit", type=float, help="exit 1 where the ratio is above")
+    parser.add_argument("--itself", action="store_true", help="the yardstick against itself: the noise of the harness")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-refine-") as root:
+        bench = Bench(Path(root), asked.memory, itself=asked.itself)
+        parts = Path(root) / "parts"
+        made = lines.write(parts, asked.lines)
+        volume = sum(int(part["bytes"]) for part in made) / 1e6
+        first = bench.yard(parts, check=True)  # warms the page cache too
+        found = rounds.interleave(
+            {
+                "yardstick": lambda _: bench.yard(parts, check=True),
+                "refine": lambda _: bench.checked(parts, asked.lines, first["fingerprint"]),
+            },
+            asked.rounds,
+        )
+        show(f"{asked.lines} lines, {volume:.0f} MB, memory_limit {asked.memory}, 2 threads", found)
+        rate = asked.lines / statistics.median(run["cpu"] for run in found["refine"])
+        print(f"  refine, lines per CPU second {rate:,.0f}; {first['fingerprint'][0]:,} equal rows each round")
+        whole = rounds.ratios(found["refine"], found["yardstick"], "whole")
+        print(rounds.line("  refine over yardstick, whole processes", whole, ""))
+        ratio = rounds.ratios(found["refine"], found["yardstick"])
+        print(rounds.line("  refine over yardstick, CPU", ratio, ""))
+        if asked.history:
+            history(bench, asked.history, asked.batch, asked.rounds)
+        rounds.close("refine", ratio, asked.limit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a dataset promises, and how that is read, checked and fingerprinted."""

@@ -1,0 +1,178 @@
+"""What a dataset promises: columns, key, rules, gate, clocks, and where its records come from."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from assay.windows import Duration
+
+Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
+Mutability = Literal["append", "restating", "calendar", "snapshot"]
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+RESERVED = (
+    "known_at",
+    "captured_at",
+    "known_from",
+    "known_to",
+    "recorded_to",
+    "known_basis",
+    "backfilled",
+    "row",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of silver.
+
+    Attributes:
+        name: in silver and everywhere after it.
+        origin: the record's field it is read from.
+        kind: ODCS logical type; `number` is a decimal(precision, scale), `timestamp` is UTC microseconds.
+        required: a row without it is quarantined.
+        excess: what happens to decimals beyond the scale: `refuse` quarantines the row, `round` rounds half away
+            from zero (for numbers a vendor computes in binary, whose last digits mean nothing).
+        zone: the time zone of texts without one (timestamps only).
+    """
+
+    name: str
+    origin: str
+    kind: Kind
+    required: bool = False
+    precision: int = 18
+    scale: int = 6
+    excess: Literal["refuse", "round"] = "refuse"
+    zone: str = "UTC"
+    description: str = ""
+    classification: str = "internal"
+    unit: str = ""
+
+    @property
+    def type(self) -> str:
+        """The SQL type, as DuckDB, Spark and Trino spell it alike."""
+        if self.kind == "number":
+            return f"DECIMAL({self.precision},{self.scale})"
+        names = {"string": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": "DATE"}
+        return names.get(self.kind, "TIMESTAMPTZ")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A boolean expression over a row's columns; a row where it is false breaks the rule.
+
+    `error` quarantines the row, `warning` only counts it. A batch of at least `min_rows` rows in which more
+    than `at_most` percent break the rule is held.
+    """
+
+    name: str
+    expression: str
+    severity: Literal["error", "warning"] = "error"
+    at_most: float | None = None
+    min_rows: int = 100
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The share of a batch's rows that may be quarantined, in percent, before the whole batch is held."""
+
+    at_most: float = 5.0
+    min_rows: int = 100
+
+
+@dataclass(frozen=True)
+class KnownAt:
+    """When the public could know a row: `column`'s day at `time` in `zone`, `lag` later."""
+
+    column: str
+    time: str = "00:00"
+    zone: str = "UTC"
+    lag: str = "PT0S"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One dataset's promise, as read from its YAML; `text` is that YAML, byte for byte."""
+
+    dataset: str
+    version: str
+    title: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    gate: Gate
+    source: str
+    options: Mapping[str, Any]
+    mutability: Mutability
+    text: str
+    path: Path | None = None
+    universe: str | None = None
+    start: date | None = None
+    window: str | None = None
+    every: str | None = None
+    settle: str = "P3D"
+    known_at: KnownAt | None = None
+    sequence: str | None = None
+    partition: tuple[str, str] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(one for one in self.columns if one.name == name)
+
+    @property
+    def step(self) -> Duration:
+        """How time is cut: a window's length, or how often the whole is asked again."""
+        return Duration.parse(self.window or self.every or "P1D")
+
+    @property
+    def sha256(self) -> str:
+        """The hash under which this text is stored in the lake."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def capture_fingerprint(self) -> str:
+        """Changes when what is asked of the source changes: what was landed before must be fetched again."""
+        return _fingerprint([self.source, self.options, self.window, self.every])
+
+    @property
+    def refine_fingerprint(self) -> str:
+        """Changes when the same records give other rows: silver is rebuilt."""
+        columns = [
+            [c.name, c.origin, c.kind, c.required, c.type, c.excess, c.zone if c.kind == "timestamp" else ""]
+            for c in self.columns
+        ]
+        known = self.known_at and [
+            self.known_at.column,
+            self.known_at.time,
+            self.known_at.zone,
+            self.known_at.lag,
+        ]
+        return _fingerprint([columns, self.key, known, self.sequence, self.partition])
+
+    @property
+    def gate_fingerprint(self) -> str:
+        """Changes when rows or batches are judged otherwise: it applies to what is landed from now on."""
+        rules = [[r.name, r.expression, r.severity, r.at_most, r.min_rows] for r in self.rules]
+        return _fingerprint([rules, self.gate.at_most, self.gate.min_rows])
+
+    @property
+    def serve_fingerprint(self) -> str:
+        """Changes when what people read about the data changes."""
+        return _fingerprint(
+            [
+                self.title,
+                self.description,
+                [[c.name, c.description, c.classification, c.unit] for c in self.columns],
+            ]
+        )
+
+
+def _fingerprint(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,56 @@
+"""Names every external effect, so that a test can stop the process just before or just after it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EFFECTS = (
+    "land.part",
+    "land.manifest",
+    "land.ledger",
+    "refine.contract",
+    "refine.quarantine",
+    "refine.evidence",
+    "refine.commit",
+    "refine.ledger",
+    "release.intent",
+    "release.commit",
+    "release.serving",
+    "release.object",
+    "release.ledger",
+)
+
+
+@contextmanager
+def effect(name: str) -> Iterator[None]:
+    """Run the block as the effect `name`; with `ASSAY_CRASH=name:before` or `name:after` the process dies there.
+
+    `ASSAY_PAUSE=name:PATH` waits before the effect until the file PATH exists, so two processes can be
+    brought to the same point.
+    """
+    if name not in EFFECTS:
+        raise ValueError(f"effect {name!r} has no entry in assay.crash.EFFECTS")
+    _pause(name)
+    _die(f"{name}:before")
+    yield
+    _die(f"{name}:after")
+
+
+def _die(point: str) -> None:
+    if os.environ.get("ASSAY_CRASH") == point:
+        sys.stderr.write(f"stopped at {point}\n")
+        sys.stderr.flush()
+        os._exit(137)
+
+
+def _pause(name: str) -> None:
+    wanted, _, path = os.environ.get("ASSAY_PAUSE", "").partition(":")
+    if wanted == name:
+        import time
+        from pathlib import Path
+
+        Path(f"{path}.{os.getpid()}.waiting").touch()
+        deadline = time.monotonic() + 120
+        while not Path(path).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)

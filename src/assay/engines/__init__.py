@@ -1,0 +1,1 @@
+"""Runs an expression tree over bronze files and leaves parquet."""

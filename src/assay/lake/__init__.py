@@ -1,0 +1,1 @@
+"""The zones: durable files, bronze with manifests, silver as Iceberg, gold as releases."""

@@ -1,0 +1,245 @@
+"""Bronze: raw records in immutable parts, and the manifest that commits them as one batch."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from isal import igzip
+from ulid import ULID
+
+from assay import windows
+from assay.errors import LakeBusy, LakeDamaged, SourceSuspect
+from assay.lake.files import Files, safe
+from assay.windows import Window
+
+PART_BYTES = 64 * 2**20
+LEVEL = 1
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One stored object: rows `first_seq`..`last_seq`; `sha256` of its lines, `stored_sha256` of its gzip bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    stored_sha256: str
+    first_seq: int
+    last_seq: int
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """One request and its answer: `rows` records, numbered from `first_seq`."""
+
+    url: str
+    params: dict[str, str]
+    at: datetime
+    status: int
+    bytes: int
+    sha256: str
+    rows: int
+    first_seq: int
+    span: tuple[str, str] | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """One batch: what was captured, by whom, for which shard and window, and from which requests."""
+
+    batch: str
+    dataset: str
+    run: str
+    shard: str
+    start: date
+    end: date
+    generation: int
+    source: str
+    connector: str
+    origin: str
+    capture_fingerprint: str
+    contract_sha256: str
+    captured_at: datetime
+    rows: int
+    parts: tuple[Part, ...]
+    requests: tuple[Asked, ...]
+    kind: str = "landed"
+
+    @property
+    def window(self) -> Window:
+        """The days this batch claims."""
+        return Window(self.start, self.end)
+
+    @property
+    def name(self) -> str:
+        """Where the manifest lies: its name claims shard, window and generation."""
+        return f"{claims(self.dataset, self.shard, self.window)}/g{self.generation}.json"
+
+
+def claims(dataset: str, shard: str, window: Window) -> str:
+    """The directory whose manifests claim one window of one shard."""
+    return f"bronze/{dataset}/_manifests/{safe(shard)}/{window.start}_{window.end}"
+
+
+def generation(files: Files, dataset: str, shard: str, window: Window) -> int:
+    """The next free generation of a claim: 1 for what was never landed."""
+    names = files.names(claims(dataset, shard, window), ".json")
+    return max((int(name.rsplit("/g", 1)[1].removesuffix(".json")) for name in names), default=0) + 1
+
+
+def read_manifest(files: Files, name: str) -> Manifest:
+    """A manifest by name; LakeDamaged if it does not read as one."""
+    try:
+        return msgspec.json.decode(files.read(name), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise LakeDamaged(f"{name} is not a manifest any more ({error}); restore it from a copy") from error
+
+
+def manifests(files: Files, dataset: str) -> Iterator[Manifest]:
+    """Every batch of a dataset, by listing its manifests: what is not named there does not exist."""
+    for name in files.names(f"bronze/{dataset}/_manifests", ".json"):
+        yield read_manifest(files, name)
+
+
+class Writer:
+    """Collects the pages of one batch into parts; `commit` makes them a batch, anything else leaves nothing.
+
+    Args:
+        files: the lake's files.
+        run: the run's ULID; parts lie under it, so two attempts never meet.
+        claim: everything of the manifest that is known before the first answer.
+        expected: the generation this batch will be; found now, so that a slower twin loses at `commit`.
+    """
+
+    def __init__(
+        self, files: Files, run: str, dataset: str, shard: str, window: Window, claim: Mapping[str, Any]
+    ) -> None:
+        self.files, self.run, self.dataset, self.shard, self.window = files, run, dataset, shard, window
+        self.batch = str(ULID())
+        self.claim = claim
+        self.generation = generation(files, dataset, shard, window)
+        self.parts: list[Part] = []
+        self.requests: list[Asked] = []
+        self.seq = 0
+        self.captured_at: datetime | None = None
+        self._open: igzip.IGzipFile | None = None
+        self._raw: IO[bytes]
+        self._path = Path()
+        self._hash = hashlib.sha256()
+        self._bytes = self._first = 0
+
+    def page(self, asked: Mapping[str, Any], records: "list[bytes] | tuple[bytes, ...]") -> None:
+        """Append one answer's records, token for token as they came, each in our envelope on a line of its own."""
+        at = windows.now()
+        self.captured_at = self.captured_at or at
+        head = b',"_at":"%s","_page":%d,"_record":' % (_text(at).encode(), len(self.requests))
+        self.requests.append(Asked(**asked, first_seq=self.seq))
+        first, lines = self.seq, []
+        size = 0
+        for record in records:
+            line = b'{"_seq":%d%s%s}\n' % (self.seq, head, record)
+            self.seq += 1
+            size += len(line)
+            lines.append(line)
+            if self._bytes + size > PART_BYTES and (self._bytes or len(lines) > 1):
+                self._write(lines[:-1], first)
+                self._close()
+                first, lines, size = self.seq - 1, [line], len(line)
+        self._write(lines, first)
+
+    def commit(self) -> Manifest:
+        """Publish the batch: LakeBusy if another batch claimed this window's generation first."""
+        self._close()
+        if self.captured_at is None:
+            raise SourceSuspect(
+                f"{self.dataset} {self.shard} {self.window}: the source gave no answer at all"
+            )
+        manifest = Manifest(
+            batch=self.batch, dataset=self.dataset, run=self.run, shard=self.shard, start=self.window.start, end=self.window.end,
+            generation=self.generation, captured_at=self.captured_at, rows=self.seq, parts=tuple(self.parts),
+            requests=tuple(self.requests), **self.claim,
+        )  # fmt: skip
+        if not self.files.put_new(
+            manifest.name, msgspec.json.format(msgspec.json.encode(manifest), indent=1), "land.manifest"
+        ):
+            raise LakeBusy(
+                f"{manifest.name} was written by another run meanwhile; what it landed counts, this attempt does not"
+            )
+        return manifest
+
+    def discard(self) -> None:
+        """Forget an unfinished part."""
+        if self._open:
+            self._open.close()
+            self._raw.close()
+            self._path.unlink()
+            self._open = None
+
+    def _write(self, lines: list[bytes], first: int) -> None:
+        if not lines:
+            return
+        data = b"".join(lines)
+        if data.count(b"\n") != len(lines) or b"\r" in data:
+            raise SourceSuspect(
+                f"{self.dataset} {self.shard}: a record holds a raw line break, which JSON does not allow"
+            )
+        if self._open is None:
+            self._path, self._first = self.files.scratch(), first
+            self._raw = self._path.open("wb")
+            # mtime=0 and no name inside: the same lines give the same bytes.
+            self._open = igzip.GzipFile(filename="", fileobj=self._raw, mode="wb", compresslevel=LEVEL, mtime=0)
+            self._hash, self._bytes = hashlib.sha256(), 0
+        self._open.write(data)
+        self._hash.update(data)
+        self._bytes += len(data)
+        self._last = first + len(lines) - 1
+
+    def _close(self) -> None:
+        if self._open is None:
+            return
+        self._open.close()
+        self._raw.close()
+        self._open = None
+        digest = self._hash.hexdigest()
+        day = (self.captured_at or windows.now()).date()
+        name = f"bronze/{self.dataset}/dt={day}/run={self.run}/{self.batch}-part-{len(self.parts):05}-{digest[:16]}.ndjson.gz"
+        stored = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        self.files.adopt(self._path, name, "land.part")
+        self.parts.append(
+            Part(name, self._last - self._first + 1, self._bytes, digest, stored, self._first, self._last)
+        )
+        self._bytes = 0
+
+
+def _text(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def check(files: Files, manifest: Manifest, *, whole: bool = False) -> None:
+    """Compare a batch's objects with its manifest; `whole` also inflates them. LakeDamaged names the object."""
+    for part in manifest.parts:
+        stored = files.read(part.path)
+        if hashlib.sha256(stored).hexdigest() != part.stored_sha256:
+            raise LakeDamaged(f"{part.path} is not what batch {manifest.batch} wrote; restore it from a copy")
+        if whole:
+            data = igzip.decompress(stored)
+            if hashlib.sha256(data).hexdigest() != part.sha256 or data.count(b"\n") != part.rows:
+                raise LakeDamaged(
+                    f"{part.path} does not hold the {part.rows} lines of batch {manifest.batch}; restore it from a copy"
+                )
+    if (
+        sum(part.rows for part in manifest.parts) != manifest.rows
+        or sum(asked.rows for asked in manifest.requests) != manifest.rows
+    ):
+        raise LakeDamaged(f"{manifest.name}: parts, requests and rows do not add up; restore it from a copy")
+
+
+def line(files: Files, manifest: Manifest, seq: int) -> tuple[Part, int, bytes]:
+    """The part, line number (from 1) and exact line of one record of a batch."""
+    for part in manifest.parts:
+        if part.first_seq <= seq <= part.last_seq:
+            number = seq - part.first_seq + 1
+            found: bytes = igzip.decompress(files.read(part.path)).split(b"\n")[number - 1]
+            return part, number, found
+    raise LakeDamaged(f"batch {manifest.batch} has no record {seq}")

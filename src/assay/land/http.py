@@ -1,0 +1,265 @@
+"""Asks a vendor over HTTP: at its pace, again where that may help, and never more than it may cost us."""  # noqa: A005 - it is what the module is about; nothing here needs the other
+
+import ipaddress
+import re
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import aiohttp
+import stamina
+from isal import isal_zlib
+from yarl import URL
+
+from assay.errors import ContractError, SettingsError, SourceBusy, SourceError, SourceRefused, SourceSuspect
+from assay.land.pace import Pace
+from assay.land.source import SourceSettings
+from assay.windows import now
+
+REDIRECTS = 3
+INFLATED = 64 * 2**20  # bytes of one answer
+RATIO, SMALL = 200, 2**20  # an answer above SMALL may be RATIO times what travelled; JSON rarely exceeds 30
+PATIENCE = 120.0  # longest wish of a vendor we wait for within one run
+PATH = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+T = TypeVar("T")
+
+
+class Throttled(SourceBusy):
+    """The vendor says: too fast. Raised by a judge, it slows the whole source down."""
+
+
+class _TooLarge(SourceSuspect):
+    """Not asked for again: it would be as large the next time."""
+
+
+class _PrivateAddressError(OSError):
+    """What the socket factory says; the name that led there is in the sentence made of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One complete answer, inflated; `url` and `params` hold no secrets, `at` is when it was complete."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    at: datetime
+    url: str
+    params: Mapping[str, str]
+
+    @property
+    def excerpt(self) -> str:
+        """The first words of the body, fit for an error's text."""
+        return one_line(self.body[:300].decode("utf-8", "replace"))
+
+    @property
+    def retry_after(self) -> float | None:
+        """The wait the vendor wishes for, in seconds."""
+        wish = self.headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", wish):
+            return float(wish)
+        try:
+            return max(0.0, (parsedate_to_datetime(wish).astimezone(UTC) - self.at).total_seconds())
+        except ValueError:
+            return None
+
+
+def one_line(text: str) -> str:
+    """At most 300 characters of a stranger's text, without anything that could forge a line of a log."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:300]).split())
+
+
+def plain(answer: Answer) -> bytes:
+    """The judge of a vendor without peculiarities: the body of a 200, else the error its status means."""
+    if answer.status == 200:
+        return answer.body
+    if answer.status == 429:
+        raise Throttled(f"{answer.url} answers 429: {answer.excerpt}", retry_after=answer.retry_after)
+    raise SourceRefused(f"{answer.url} answers {answer.status}: {answer.excerpt}")
+
+
+class Remote:
+    """A vendor that can be asked; made by `client`."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base: URL,
+        pace: Pace,
+        secrets: tuple[str, ...],
+        options: Mapping[str, Any],
+    ) -> None:
+        self._session, self._base, self._pace, self._secrets = session, base, pace, secrets
+        self._limit = int(options.get("max_bytes", INFLATED))
+        self._attempts = int(options.get("attempts", 5))
+        self._backoff = float(options.get("backoff", 1.0))
+
+    async def get(self, path: str, params: Mapping[str, str], judge: Callable[[Answer], T]) -> tuple[Answer, T]:
+        """Ask for `path` below the base URL: the answer, and what `judge` makes of it.
+
+        The judge sees every answer below 500 and raises where it is not data. After SourceBusy and
+        SourceSuspect the vendor is asked again, at its pace; SourceRefused, or the last of them, is the caller's.
+        """
+        if not PATH.fullmatch(path):
+            raise ContractError(
+                f"{path!r} is not a path below {self._base}: letters, digits and - _ . ~ between slashes"
+            )
+        url = self._base.joinpath(path).with_query(dict(params))
+        retries = stamina.retry_context(
+            on=_again,
+            attempts=self._attempts,
+            timeout=None,
+            wait_initial=self._backoff,
+            wait_jitter=self._backoff,
+            wait_max=60.0,
+        )
+        async for attempt in retries:
+            with attempt:
+                try:
+                    answer = await self._ask(url)
+                    if answer.status >= 500:
+                        raise SourceBusy(f"{answer.url} answers {answer.status}", retry_after=answer.retry_after)
+                    return answer, judge(answer)
+                except SourceError as error:
+                    if isinstance(error, Throttled):
+                        self._pace.on_429(error.retry_after and min(error.retry_after, PATIENCE))
+                    error.args = (self._without_secrets(str(error)),)
+                    raise
+        raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
+
+    async def _ask(self, url: URL) -> Answer:
+        first = url
+        for _ in range(1 + REDIRECTS):
+            await self._pace.acquire()
+            try:
+                async with self._session.get(url, allow_redirects=False) as response:
+                    if response.status in (301, 302, 303, 307, 308):
+                        url = self._follow(url, response.headers.get("Location", ""))
+                        continue
+                    body = await _inflated(response, self._limit)
+                    bare = str(first.with_query(None))
+                    params = {name: value for name, value in first.query.items() if value not in self._secrets}
+                    return Answer(response.status, response.headers, body, now(), bare, params)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                # The library's own texts may quote addresses with their query and headers.
+                raise _named(error, str(self._base.host)) from None
+        raise SourceRefused(f"{self._base.host} redirects more than {REDIRECTS} times")
+
+    def _follow(self, url: URL, location: str) -> URL:
+        """Where a redirect leads; it may not lead our key to anybody else."""
+        try:
+            target = url.join(URL(location))
+            same = target.origin() == self._base.origin() and target.user is None
+        except ValueError:
+            raise SourceSuspect(f"{self._base.host} redirects to what is no address") from None
+        if not location or not same:
+            raise SourceRefused(f"{self._base.host} redirects to {target.host}: only {self._base.origin()} is asked")
+        return target
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+@asynccontextmanager
+async def client(settings: SourceSettings, headers: Mapping[str, str], pace: Pace) -> AsyncIterator[Remote]:
+    """A remote for `settings.base_url`; the values of `headers` are secrets and go to that origin alone.
+
+    `settings.options` may say `attempts` (5), `backoff` (1 s before the second attempt, doubling), `timeout`
+    (60 s an attempt), `connect_timeout` (5 s) and `max_bytes` (64 MiB an answer, inflated).
+    """
+    options = settings.options or {}
+    timeout = aiohttp.ClientTimeout(
+        total=float(options.get("timeout", 60)), sock_connect=float(options.get("connect_timeout", 5))
+    )
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=None if settings.allow_private else _public_socket),
+        headers={"User-Agent": "assay", "Accept-Encoding": "gzip", **headers},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        timeout=timeout,
+    ) as session:
+        yield Remote(session, _base(settings), pace, tuple(v for v in headers.values() if v), options)
+
+
+def _base(settings: SourceSettings) -> URL:
+    try:
+        base = URL(settings.base_url)
+    except ValueError as error:
+        raise SettingsError(f"base_url is no address: {error}") from None
+    if base.user is not None or base.query_string or base.fragment:
+        raise SettingsError("base_url holds credentials, a query or a fragment: an address and a path is all it may be")
+    if not base.host or base.scheme not in (("https", "http") if settings.allow_private else ("https",)):
+        raise SettingsError(f"base_url {settings.base_url!r} must begin with https:// (http:// needs allow_private)")
+    return base
+
+
+def _public_socket(info: tuple[Any, ...]) -> socket.socket:
+    """A socket for an address as resolved, just before it is used: no name can lead elsewhere later."""
+    family, kind, proto, _, address = info
+    if not _is_public(str(address[0])):
+        raise _PrivateAddressError(f"{address[0]} is not a public address")
+    return socket.socket(family=family, type=kind, proto=proto)
+
+
+def _is_public(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            address = inner
+    return address.is_global and not address.is_multicast
+
+
+async def _inflated(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, inflated as it comes in; _TooLarge as soon as it has grown beyond `limit` or RATIO."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("gzip", "identity"):
+        raise SourceSuspect(f"{response.url.host} answers in {encoding[:20]!r}, which was not asked for")
+    host = response.url.host
+    inflate = isal_zlib.decompressobj(31) if encoding == "gzip" else None
+    pieces, size, travelled = [], 0, 0
+    async for rest in response.content.iter_any():
+        travelled += len(rest)
+        allowed = min(limit, max(SMALL, RATIO * travelled))
+        while rest:
+            if inflate is None:
+                piece, rest = rest, b""  # noqa: PLW2901 - what is left of the chunk
+            else:
+                if inflate.eof:  # members may follow each other
+                    inflate = isal_zlib.decompressobj(31)
+                piece = inflate.decompress(rest, allowed - size + 1)
+                rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail  # noqa: PLW2901
+            size += len(piece)
+            if size > allowed:
+                raise _TooLarge(f"{host} answers with more than {allowed} bytes from {travelled} received")
+            pieces.append(piece)
+    if inflate is not None and travelled and not inflate.eof:
+        raise SourceBusy(f"{host} ended its answer early")
+    return b"".join(pieces)
+
+
+def _named(error: BaseException, host: str) -> SourceError:
+    """The library's error as one that says who must act, with a text that cannot quote a secret."""
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _PrivateAddressError):
+        return SourceRefused(f"{host} is at a private address: {error.os_error}; allow_private would permit it")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return SourceSuspect(f"{host} does not prove its identity: {type(error).__name__}")
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return SourceBusy(f"{host} did not answer completely: {reason}")
+
+
+def _again(error: Exception) -> bool | float:
+    """Whether to ask again, or after how many seconds."""
+    if isinstance(error, SourceBusy):
+        return True if error.retry_after is None else error.retry_after <= PATIENCE and error.retry_after
+    return isinstance(error, SourceSuspect) and not isinstance(error, _TooLarge)

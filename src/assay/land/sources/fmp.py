@@ -1,0 +1,263 @@
+"""Financial Modeling Prep: the datasets of its `/stable` interface, one request an ask."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET
+
+from assay.errors import ContractError, SettingsError, SourceBusy, SourceError, SourceRefused, SourceSuspect
+from assay.land import http, pace
+from assay.land.http import Answer, Remote, Throttled
+from assay.land.source import Ask, Page, Request, Source, SourceSettings
+from assay.ports import Secrets
+from assay.windows import Window
+
+KEY = "FMP_API_KEY"
+NOT_ENTITLED = (
+    "restricted endpoint",
+    "premium query parameter",
+    "exclusive endpoint",
+    "special endpoint",
+    "current subscription",
+)
+DEPTH = 64
+ESCAPES = re.compile(rb"\\(?:u(?=[dD][89a-fA-F])|.)", re.DOTALL)
+MASK = b"\xff\xff\xff"  # not UTF-8, so in no text; the parser does not look into bytes above 127
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a contract says about a dataset of this source.
+
+    Attributes:
+        path: below the base URL, such as `historical-price-eod/non-split-adjusted`.
+        shard_param: the parameter that takes the shard, such as `symbol`; none for lists.
+        shard_field: the record's field that repeats the shard; `shard_param` unless told.
+        date_field: the record's field that holds its day.
+        from_to: whether `from` and `to` are sent; needs `date_field`, by which the answer is checked.
+        params: further parameters, the same for every ask.
+        empty: whether an answer without records is `suspect` or `meaningful`.
+        slack_days: how far inside the window the first and the last record may lie.
+    """
+
+    path: str
+    shard_param: str | None = None
+    shard_field: str | None = None
+    date_field: str | None = None
+    from_to: bool = False
+    params: dict[str, str | int] = {}
+    empty: Literal["suspect", "meaningful"] = "suspect"
+    slack_days: int = 10
+
+
+@asynccontextmanager
+async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[Remote]:
+    """A remote that sends the secret FMP_API_KEY in the header `apikey`; one pace a key and address."""
+    key = secrets.get(KEY).strip()
+    if not (key.isascii() and key.isprintable() and key):
+        raise SettingsError(f"the secret {KEY} is empty or holds characters no key has")
+    account = hashlib.sha256(f"{settings.base_url} {key}".encode()).hexdigest()
+    rate = pace.shared(account, settings.requests, settings.per)
+    async with http.client(settings, {"apikey": key}, rate) as remote:
+        yield remote
+
+
+async def fetch(ask: Ask, remote: Remote) -> AsyncIterator[Page]:
+    """The one page that answers `ask`, checked to be about it: its shard, its window, not cut short."""
+    options = _options(ask)
+    answer, records = await remote.get(options.path, _params(ask, options), judge)
+    span = _checked(ask, options, records)
+    digest = hashlib.sha256(answer.body).hexdigest()
+    yield Page(
+        Request(answer.url, answer.params, answer.at, answer.status, len(answer.body), digest, len(records), span),
+        records,
+    )
+
+
+def judge(answer: Answer) -> list[bytes]:
+    """The records of an answer, token for token, no whitespace between; raises if it is no list of them.
+
+    Records are not judged: one that is no object or holds bytes that are no text is a record all the same.
+    """
+    if answer.status != 200:
+        raise _refusal(answer, answer.excerpt)
+    head = answer.body.lstrip()[:1]
+    if head == b"[":
+        return _records(answer)
+    if head == b"{":
+        raise _refusal(answer, _message(answer))
+    if not head:
+        raise SourceSuspect(f"{answer.url} answers 200 with nothing at all")
+    raise _refusal(answer, answer.excerpt)
+
+
+def _options(ask: Ask) -> Options:
+    try:
+        options = msgspec.convert(dict(ask.options), Options)
+    except msgspec.ValidationError as error:
+        raise ContractError(f"{ask.dataset}: source options: {error}") from None
+    if options.from_to and not (options.date_field and ask.window):
+        raise ContractError(f"{ask.dataset}: from_to needs a window, and a date_field to check the answer by")
+    return options
+
+
+def _params(ask: Ask, options: Options) -> dict[str, str]:
+    params = {name: str(value) for name, value in options.params.items()}
+    if options.shard_param:
+        params[options.shard_param] = ask.shard
+    if options.from_to and ask.window:
+        params["from"] = ask.window.start.isoformat()
+        params["to"] = (ask.window.end - timedelta(days=1)).isoformat()  # theirs is inclusive
+    return params
+
+
+def _records(answer: Answer) -> list[bytes]:
+    try:
+        try:
+            records = _split(answer.body)
+        except msgspec.DecodeError:
+            records = _split_masked(answer.body)
+    except msgspec.DecodeError as error:
+        if "truncated" in str(error):
+            raise SourceBusy(f"{answer.url} answers with JSON that ends early") from None
+        raise SourceSuspect(f"{answer.url} answers with what is no JSON: {error}") from None
+    except RecursionError:
+        raise SourceSuspect(f"{answer.url} answers with JSON nested deeper than {DEPTH}") from None
+    brackets = answer.body.count(b"{") + answer.body.count(b"[")
+    if brackets > len(records) + DEPTH and max(map(_depth, records)) > DEPTH:  # flat records have one each
+        raise SourceSuspect(f"{answer.url} answers with JSON nested deeper than {DEPTH}")
+    return records
+
+
+def _split(body: bytes) -> list[bytes]:
+    bare = msgspec.json.format(body, indent=-1)
+    return [bytes(one) for one in msgspec.json.decode(bare, type=list[msgspec.Raw])]
+
+
+def _split_masked(body: bytes) -> list[bytes]:
+    """The same for escapes of half a character (a title cut inside an emoji), which the parser takes for no JSON."""
+    if MASK in body:
+        return _split(body)
+    masked = ESCAPES.sub(lambda found: MASK if found[0] == rb"\u" else found[0], body)
+    return [one.replace(MASK, rb"\u") for one in _split(masked)]
+
+
+def _depth(record: bytes) -> int:
+    if record.count(b"{") + record.count(b"[") <= DEPTH:
+        return 0
+    depth = deepest = 0
+    for token in BRACKETS.findall(record):
+        depth += (token in (b"{", b"[")) - (token in (b"}", b"]"))
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _message(answer: Answer) -> str:
+    """The text under "Error Message"; "" if the object has none."""
+    try:
+        found = msgspec.json.decode(answer.body)
+    except UNREADABLE:
+        return ""
+    return http.one_line(str(found.get("Error Message", "")))
+
+
+def _refusal(answer: Answer, text: str) -> SourceError:
+    """What status and text mean together: neither alone is enough with this vendor."""
+    said, status, low = f"{answer.url} answers {answer.status}: {text}", answer.status, text.lower()
+    if status == 401 or "invalid api key" in low:
+        return SourceRefused(f"FMP does not accept the key; put a valid one into {KEY}. {said}")
+    if "bandwidth limit" in low:
+        return SourceRefused(f"the plan's volume of the last 30 days is used up. {said}")
+    if status == 429 or "limit reach" in low:
+        return Throttled(f"FMP's limit is reached. {said}", retry_after=answer.retry_after)
+    if status == 402 or any(words in low for words in NOT_ENTITLED):
+        return SourceRefused(f"the key's plan is not entitled to this. {said}")
+    if status == 408:
+        return SourceBusy(said)
+    if status != 200 or (text and answer.body.lstrip()[:1] == b"{"):
+        return SourceRefused(said)
+    return SourceSuspect(f"{answer.url} answers 200 with what is no list of records: {answer.excerpt[:100]}")
+
+
+def _checked(ask: Ask, options: Options, records: list[bytes]) -> tuple[str, str] | None:
+    """First and last day of the records; SourceSuspect where they cannot be all that was asked for."""
+    if not records:
+        if options.empty == "suspect":
+            raise SourceSuspect(f"{_name(ask)}: FMP gave no records, as it does for what it does not know")
+        return None
+    shard_field = (options.shard_field or options.shard_param) if options.shard_param else None
+    rows = _peek(records, options.date_field, shard_field)
+    strangers = {row.shard for row in rows} - {ask.shard, UNSET}
+    if shard_field and strangers:
+        raise SourceSuspect(f"{_name(ask)}: FMP gave records of {str(min(strangers))[:40]!r} instead")
+    if not options.date_field:
+        return None
+    span = _span([row.day for row in rows if row.day is not UNSET])
+    if options.from_to and ask.window:
+        _check_span(ask, ask.window, span, timedelta(days=options.slack_days))
+    return span
+
+
+def _check_span(ask: Ask, asked: Window, span: tuple[str, str] | None, slack: timedelta) -> None:
+    if span is None:
+        raise SourceSuspect(f"{_name(ask)}: no record of FMP's answer has a day")
+    first, last = _day(span[0]), _day(span[1])
+    came = f"{_name(ask)}: asked for {asked}, FMP's records reach from {span[0][:10]} to {span[1][:10]}"
+    if not first or not last or first < asked.start or last >= asked.end:
+        raise SourceSuspect(f"{came}: beyond what was asked, so it ignored the parameters")
+    if first > asked.start + slack or last < asked.end - slack:
+        raise SourceSuspect(f"{came}: a part is missing, so the answer may have been cut short")
+
+
+def _name(ask: Ask) -> str:
+    return f"{ask.dataset} {ask.shard!r}"
+
+
+def _span(days: list[str]) -> tuple[str, str] | None:
+    """The earliest and the latest; what is no day is left to the refinement."""
+    if days and not (_day(min(days)) and _day(max(days))):
+        days = [day for day in days if _day(day)]
+    return (min(days), max(days)) if days else None
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text[:10]) if text[4:5] == "-" else None
+    except ValueError:
+        return None
+
+
+def _peek(records: list[bytes], date_field: str | None, shard_field: str | None) -> list[Any]:
+    """Each record's `day` and `shard`, UNSET if absent; records without such texts are left out."""
+    whole, single = _decoders(date_field, shard_field)
+    try:
+        rows: list[Any] = whole.decode(b"[" + b",".join(records) + b"]")
+    except UNREADABLE:
+        rows = []
+        for record in records:
+            with suppress(*UNREADABLE):
+                rows.append(single.decode(record))
+    return rows
+
+
+@lru_cache(maxsize=64)
+def _decoders(date_field: str | None, shard_field: str | None) -> tuple[Any, Any]:
+    """Decoders that read two fields and skip the rest: of many records, and of one."""
+    names = {"day": date_field, "shard": shard_field}
+    row: Any = msgspec.defstruct(
+        "Row",
+        [(name, str, UNSET) for name in names],
+        rename={name: field or f" no {name}" for name, field in names.items()},
+        gc=False,
+    )
+    return msgspec.json.Decoder(list[row]), msgspec.json.Decoder(row)
+
+
+source = Source(connect, fetch, version="1")

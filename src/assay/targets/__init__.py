@@ -1,0 +1,1 @@
+"""Where it runs; the file's name is the target's name."""

@@ -1,0 +1,52 @@
+"""Every test runs without secrets of the machine, in UTC, and may talk to this machine only."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.making import Made, make
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    for name in [n for n in os.environ if n.startswith(("AWS_", "FMP_", "ASSAY_"))]:
+        del os.environ[name]
+    os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
+    os.environ["ASSAY_SECRET_FMP_API_KEY"] = "sandbox-key"
+    connect = socket.socket.connect
+
+    def only_here(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and not str(address[0]).startswith(("127.", "::1", "localhost")):
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    socket.socket.connect = only_here  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Made]:
+    """An empty small lake."""
+    lake = make(tmp_path / "lake")
+    yield lake
+    lake.ledger.close()
+
+
+@pytest.fixture
+def markets(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the demo lake's directory whose source is a sandbox that runs while the test does."""
+    import assay_sandbox
+
+    root = tmp_path / "markets"
+    shutil.copytree(ROOT / "lakes/markets", root)
+    with assay_sandbox.Sandbox().running() as url:
+        path = root / "assay.toml"
+        path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", url))
+        yield root
