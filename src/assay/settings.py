@@ -63,6 +63,8 @@ def read(root: Path, env: str = "dev") -> Settings:
             raise SettingsError(
                 f"{path}: source.{name}.origin must say whose records these are: {', '.join(ORIGINS)}"
             )
+        if str(source.get("base_url", "")).startswith("file:"):
+            source["base_url"] = f"file:{(root / source['base_url'].removeprefix('file:')).resolve()}"
         if not isinstance(source.get("base_url"), str):
             raise SettingsError(f"{path}: source.{name}.base_url is missing")
     data = Path(lake.get("data", "data"))

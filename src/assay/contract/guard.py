@@ -1,99 +1,198 @@
 """One guard for every expression and query that people write: an allow-list, deny by default."""
 
-from collections.abc import Collection, Mapping
+import logging
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlglot
 from sqlglot import exp
 
 from assay.errors import UsageError
 
-MAX_TEXT, MAX_DEPTH, MAX_NODES = 20_000, 150, 5_000
+MAX_TEXT, MAX_DEPTH, MAX_NODES, MAX_READS = 20_000, 150, 5_000, 200
+CTE = "_cte_"
 
-_EXPRESSION: tuple[type[exp.Expression], ...] = (
+# the parser logs what it does not know; the caller is told by UsageError
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+_EXPRESSION: tuple[type[exp.Expr], ...] = (
     exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ,
     exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Is, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg,
     exp.Abs, exp.Coalesce, exp.Nullif, exp.Length, exp.Upper, exp.Lower, exp.Trim, exp.Cast, exp.DataType,
     exp.DataTypeParam, exp.Case, exp.If, exp.RegexpLike, exp.Round, exp.Greatest, exp.Least, exp.Year, exp.Month,
 )  # fmt: skip
 
+_QUERY: tuple[type[exp.Expr], ...] = (
+    *_EXPRESSION,
+    # clauses
+    exp.Select, exp.Union, exp.Except, exp.Intersect, exp.Subquery, exp.With, exp.CTE, exp.TableAlias, exp.From, exp.Table,
+    exp.Join, exp.Lateral, exp.Where, exp.Group, exp.Cube, exp.Rollup, exp.GroupingSets, exp.Having, exp.Qualify, exp.Order,
+    exp.Ordered, exp.Limit, exp.Offset, exp.Distinct, exp.Values, exp.Tuple, exp.Alias, exp.Star, exp.Window, exp.WindowSpec,
+    exp.Filter, exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls, exp.Exists, exp.Interval, exp.Var,
+    # operators
+    exp.Like, exp.ILike, exp.NullSafeEQ, exp.NullSafeNEQ, exp.DPipe, exp.IntDiv, exp.Pow, exp.TryCast, exp.AtTimeZone,
+    # functions that have a class of their own
+    exp.AnyValue, exp.ApproxDistinct, exp.ArgMax, exp.ArgMin, exp.Avg, exp.Ceil, exp.Concat, exp.ConcatWs, exp.Corr, exp.Count,
+    exp.CovarPop, exp.CovarSamp, exp.CumeDist, exp.CurrentDate, exp.CurrentTimestamp, exp.DateDiff, exp.DateFromParts, exp.DateTrunc, exp.Day,
+    exp.DayOfWeek, exp.DayOfWeekIso, exp.DayOfYear, exp.Dayname, exp.DenseRank, exp.Exp, exp.Extract, exp.First,
+    exp.FirstValue, exp.Floor, exp.Grouping, exp.Hour, exp.IsInf, exp.IsNan, exp.Lag, exp.Last, exp.LastDay, exp.LastValue,
+    exp.Lead, exp.Left, exp.Ln, exp.Log, exp.LogicalAnd, exp.LogicalOr, exp.Max, exp.MD5, exp.Median, exp.Min, exp.Minute,
+    exp.Mode, exp.Monthname, exp.NthValue, exp.Ntile, exp.PercentRank, exp.PercentileCont, exp.PercentileDisc,
+    exp.Quantile, exp.Quarter, exp.Rank, exp.RegexpExtract, exp.RegexpReplace, exp.Replace, exp.Reverse, exp.Right, exp.RowNumber,
+    exp.Second, exp.Sign, exp.SplitPart, exp.Sqrt, exp.StartsWith, exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.StrPosition,
+    exp.Substring, exp.Sum, exp.TimestampTrunc, exp.TimeToStr, exp.Trunc, exp.Variance, exp.VariancePop, exp.WeekOfYear, exp.Week,
+)  # fmt: skip
+
+# what DuckDB calls the functions and operators a query may use; nothing here reads, writes, waits or looks at the engine's settings
 _FUNCTIONS = frozenset(
-    ["abs", "avg", "any_value", "arg_max", "arg_min", "bool_and", "bool_or", "ceil", "ceiling", "coalesce", "concat", "concat_ws", "contains", "corr", "count", "covar_pop", "covar_samp", "cume_dist", "date_diff", "date_part", "date_trunc", "datediff", "day", "dayofweek", "dense_rank", "exp", "extract", "first", "first_value", "floor", "greatest", "hour", "if", "ifnull", "instr", "isfinite", "isnan", "lag", "last", "last_value", "lead", "least", "left", "length", "ln", "log", "log10", "lower", "ltrim", "make_date", "max", "md5", "median", "min", "minute", "mod", "mode", "month", "nth_value", "ntile", "nullif", "percent_rank", "pow", "power", "quantile_cont", "quantile_disc", "quarter", "rank", "regexp_extract", "regexp_matches", "regexp_replace", "replace", "reverse", "right", "round", "row_number", "rtrim", "second", "sign", "split_part", "sqrt", "starts_with", "stddev", "stddev_pop", "stddev_samp", "strftime", "strpos", "substr", "substring", "sum", "trim", "trunc", "unnest", "upper", "var_pop", "var_samp", "variance", "week", "year", "bool_or", "count_star", "isodow", "dayname", "monthname", "last_day", "add", "subtract"]
+    "abs any_value approx_count_distinct arg_max arg_min avg bool_and bool_or ceil ceiling concat concat_ws corr count count_star "
+    "covar_pop covar_samp cume_dist current_date date_diff date_part date_trunc datediff day dayname dayofweek dayofyear "
+    "dense_rank exp first first_value floor get_current_timestamp greatest hour ifnull instr isfinite isinf isnan isodow lag last "
+    "last_day last_value lead least left length ln log log10 lower ltrim make_date max md5 median min minute mod mode month "
+    "monthname now nth_value ntile nullif percent_rank pow power quantile_cont quantile_disc quarter rank regexp_extract "
+    "regexp_matches regexp_replace replace reverse right round row_number rtrim second sign split_part sqrt starts_with stddev "
+    "stddev_pop stddev_samp strftime strpos substr substring sum timezone to_days to_hours to_microseconds to_milliseconds "
+    "to_minutes to_months to_quarters to_seconds to_weeks to_years trim trunc upper var_pop var_samp variance week weekofyear "
+    "year + - * / // % ** ^ || ~~ !~~ ~~* !~~* like_escape not_like_escape ilike_escape not_ilike_escape".split()
 )
+_ANONYMOUS = frozenset(name for name in _FUNCTIONS if name.isidentifier())
+_MODIFIERS = {"this", "db", "catalog", "alias", "joins", "laterals"}
 
 
-def expression(text: str, columns: Collection[str]) -> exp.Expression:
-    """A contract's rule as a tree over known columns; UsageError says what is not allowed."""
+def expression(text: str, columns: Collection[str]) -> exp.Expr:
+    """A contract's rule as a tree over known columns; UsageError says what is not allowed and where."""
     tree = _parse(text)
     for node in tree.walk():
         if not isinstance(node, _EXPRESSION):
-            raise UsageError(f"{text!r}: {type(node).__name__} is not allowed in a rule")
+            raise UsageError(f"{text!r}: {_named(node)} is not allowed in a rule{_at(node, text)}")
         if isinstance(node, exp.Column) and (node.name not in columns or node.table):
-            raise UsageError(
-                f"{text!r}: no column {node.sql()!r}; the contract has {', '.join(sorted(columns))}"
-            )
+            raise UsageError(f"{text!r}: no column {node.sql()!r}; the contract has {', '.join(sorted(columns))}")
     return tree
 
 
 def query(text: str, tables: Mapping[str, str]) -> str:
-    """One read-only SELECT over `tables` (name to relation), rewritten to run; UsageError says what is not allowed.
+    """One read-only SELECT over `tables` (name to relation `schema.table`), rewritten to run; UsageError says why not.
 
-    The generated text is what runs, never the caller's: comments are gone, each table is one of `tables`, each
-    function one of a short list. DuckDB's own parser is asked again by the caller (`verify`).
+    The generated text is what runs, never the caller's: comments are gone, each table is one of `tables` by its
+    quoted name, each name of a WITH begins with `CTE`, so nothing outside can stand for it. The engine's own parser
+    is asked again by whoever runs it.
     """
     tree = _parse(text)
     if not isinstance(tree, exp.Select | exp.SetOperation | exp.Subquery):
-        raise UsageError(f"only a SELECT is answered here, not {type(tree).__name__.upper()}")
-    ctes = {one.alias_or_name.lower() for one in tree.find_all(exp.CTE)}
-    for name in ctes & {table.lower() for table in tables} | {name for name in ctes if "." in name}:
-        raise UsageError(f"WITH {name}: that name is a table; choose another")
-    forbidden = (exp.Command, exp.DDL, exp.DML, exp.Copy, exp.Into, exp.Pragma, exp.Set, exp.Attach, exp.Detach, exp.Describe, exp.Show, exp.Use, exp.Lock, exp.Placeholder, exp.Parameter, exp.SessionParameter)  # fmt: skip
+        raise UsageError(f"only a SELECT is answered here, not {_named(tree)}")
     for node in tree.walk():
-        if isinstance(node, forbidden) and not isinstance(node, exp.Select | exp.SetOperation | exp.Subquery):
-            raise UsageError(f"{type(node).__name__} is not allowed in a query")
-        if isinstance(node, exp.Func) and not isinstance(node, exp.And | exp.Or | exp.Cast | exp.Case):
-            name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
-            if isinstance(node, exp.Anonymous) and name not in _FUNCTIONS:
-                raise UsageError(f"function {name} is not allowed in a query")
+        _allowed(node, text)
+    known = {name.lower(): relation for name, relation in tables.items()}
+    ctes = list(tree.find_all(exp.CTE))
+    names = {cte.alias.lower() for cte in ctes}
+    for cte in ctes:
+        _cte(cte, known, text)
     for table in list(tree.find_all(exp.Table)):
-        if not isinstance(table.this, exp.Identifier):
-            raise UsageError("a table function is not allowed in a query")
-        name = f"{table.db}.{table.name}".lower() if table.db else table.name.lower()
-        if name in ctes and not table.db:
-            continue
-        if name not in tables or table.catalog:
-            raise UsageError(f"no table {table.sql()!r}; there are {', '.join(sorted(tables))}")
-        relation = exp.to_table(tables[name], dialect="duckdb")
-        relation.set(
-            "alias",
-            table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True)),
-        )
-        for part in ("joins", "laterals", "pivots", "sample"):
-            if table.args.get(part):
-                relation.set(part, table.args[part])
-        table.replace(relation)
+        _table(table, known, names, text)
+    _bounded(tree, ctes)
     return tree.sql(dialect="duckdb", comments=False)
 
 
 def functions() -> frozenset[str]:
-    """The functions a query may call, for the engine's own check."""
+    """The functions and operators a query may use, as DuckDB names them."""
     return _FUNCTIONS
 
 
-def _parse(text: str) -> exp.Expression:
+def _allowed(node: exp.Expr, text: str) -> None:
+    if isinstance(node, exp.Anonymous):
+        if node.name.lower() not in _ANONYMOUS:
+            raise UsageError(f"function {node.name[:60]} is not allowed in a query{_at(node, text)}")
+    elif not isinstance(node, _QUERY):
+        raise UsageError(f"{_named(node)} is not allowed in a query{_at(node, text)}")
+    if isinstance(node, exp.With) and node.args.get("recursive"):
+        raise UsageError("WITH RECURSIVE is not allowed in a query")
+    if isinstance(node, exp.DataType) and node.this in (exp.DataType.Type.USERDEFINED, exp.DataType.Type.ENUM):
+        raise UsageError(f"type {node.sql(dialect='duckdb')[:60]} is not allowed in a query")
+
+
+def _cte(cte: exp.CTE, tables: Mapping[str, str], text: str) -> None:
+    name = cte.alias.lower()
+    if name in tables or not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name):
+        raise UsageError(
+            f"WITH {cte.alias[:60]}: that name is a table or no plain name; choose another{_at(cte, text)}"
+        )
+    cte.args["alias"].set("this", exp.to_identifier(CTE + name, quoted=True))
+
+
+def _table(table: exp.Table, tables: Mapping[str, str], ctes: Collection[str], text: str) -> None:
+    if not isinstance(table.this, exp.Identifier):
+        raise UsageError(f"a table function is not allowed in a query{_at(table, text)}")
+    if extra := {part for part, value in table.args.items() if value} - _MODIFIERS:
+        raise UsageError(f"{sorted(extra)[0]} is not allowed at a table{_at(table, text)}")
+    name = f"{table.db}.{table.name}".lower() if table.db else table.name.lower()
+    alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True))
+    if name in ctes and not table.db:
+        relation = exp.table_(CTE + name, quoted=True)
+    elif name in tables and not table.catalog:
+        schema, _, of = tables[name].partition(".")
+        relation = exp.table_(of, db=schema, quoted=True)
+    else:
+        raise UsageError(f"no table {table.name[:60]!r}{_at(table, text)}; there are {', '.join(sorted(tables))}")
+    relation.set("alias", alias)
+    for part in ("joins", "laterals"):
+        if table.args.get(part):
+            relation.set(part, table.args[part])
+    table.replace(relation)
+
+
+def _bounded(tree: exp.Expr, ctes: Sequence[exp.CTE]) -> None:
+    """Each WITH that reads another twice doubles the plan, and the engine cannot be stopped while it plans."""
+    inside: dict[str, list[str]] = {cte.alias: [] for cte in ctes}
+    outside: list[str] = []
+    for table in tree.find_all(exp.Table):
+        within = table.find_ancestor(exp.CTE)
+        (inside[within.alias] if isinstance(within, exp.CTE) else outside).append("" if table.db else table.name)
+    reads: dict[str, int] = dict.fromkeys(inside, 0)
+
+    def sized(used: Sequence[str]) -> int:
+        return min(MAX_READS + 1, sum([1 + reads.get(one, 0) for one in used]))
+
+    for _ in range(len(ctes) + 1):
+        reads = {name: sized(used) for name, used in inside.items()}
+    if sized(outside) > MAX_READS or len(ctes) > MAX_READS:
+        raise UsageError(f"with its WITH parts put in, the query reads tables more than {MAX_READS} times")
+
+
+def _parse(text: str) -> exp.Expr:
     if len(text) > MAX_TEXT:
         raise UsageError(f"the text is longer than {MAX_TEXT} characters")
     depth = deepest = 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
         deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        raise UsageError(f"brackets are nested deeper than {MAX_DEPTH}")
+    if deepest > MAX_DEPTH or text.lower().count("case") > MAX_DEPTH:
+        raise UsageError(f"brackets or CASE are nested deeper than {MAX_DEPTH}")
     try:
         trees = [tree for tree in sqlglot.parse(text, read="duckdb") if tree is not None]
-    except (sqlglot.errors.SqlglotError, RecursionError) as error:
-        raise UsageError(f"not valid SQL: {str(error).splitlines()[0][:120]}") from None
+    except sqlglot.errors.ParseError as error:
+        first = error.errors[0] if error.errors else {}
+        where = f" at line {first['line']}, column {first['col']}" if first.get("line") else ""
+        said = re.sub(r" but got.*|Required keyword.*", "", str(first.get("description") or ""), flags=re.DOTALL)
+        raise UsageError(f"not valid SQL{where}: {said.strip()[:100] or 'something is missing'}") from None
+    except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
+        raise UsageError(f"not valid SQL: {(str(error).splitlines() or ['cannot be read'])[0][:100]}") from None
     if len(trees) != 1:
         raise UsageError("exactly one statement is expected")
     if sum(1 for _ in trees[0].walk()) > MAX_NODES:
         raise UsageError(f"the query has more than {MAX_NODES} parts")
     return trees[0]
+
+
+def _named(node: exp.Expr) -> str:
+    if isinstance(node, exp.Command):
+        return str(node.this).upper()[:30]
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__).upper()
+
+
+def _at(node: exp.Expr, text: str) -> str:
+    """` (line 1, column 8)` of the first word of a node, where the parser kept it."""
+    found = [n.meta["start"] for n in node.walk() if "start" in n.meta]
+    if not found:
+        return ""
+    start = min(found)
+    return f" (line {text.count(chr(10), 0, start) + 1}, column {start - text.rfind(chr(10), 0, start)})"

@@ -45,6 +45,16 @@ class Asked(msgspec.Struct, frozen=True):
     span: tuple[str, str] | None = None
 
 
+class Raw(msgspec.Struct, frozen=True):
+    """An answer that was no JSON, kept gzipped as it came; `request` counts from 0."""
+
+    path: str
+    request: int
+    bytes: int
+    sha256: str
+    stored_sha256: str
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """One batch: what was captured, by whom, for which shard and window, and from which requests."""
 
@@ -64,6 +74,7 @@ class Manifest(msgspec.Struct, frozen=True):
     rows: int
     parts: tuple[Part, ...]
     requests: tuple[Asked, ...]
+    raw: tuple[Raw, ...] = ()
     kind: str = "landed"
 
     @property
@@ -121,6 +132,7 @@ class Writer:
         self.generation = generation(files, dataset, shard, window)
         self.parts: list[Part] = []
         self.requests: list[Asked] = []
+        self.raw: list[Raw] = []
         self.seq = 0
         self.captured_at: datetime | None = None
         self._open: igzip.IGzipFile | None = None
@@ -148,6 +160,19 @@ class Writer:
                 first, lines, size = self.seq - 1, [line], len(line)
         self._write(lines, first)
 
+    def keep(self, data: bytes, kind: str) -> None:
+        """Keep the last page's answer as it came, beside its lines."""
+        digest, stored = hashlib.sha256(data).hexdigest(), igzip.compress(data, LEVEL)
+        scratch = self.files.scratch()
+        scratch.write_bytes(stored)
+        name = f"{self._directory()}/{self.batch}-raw-{len(self.raw):05}-{digest[:16]}.{kind}.gz"
+        self.files.adopt(scratch, name, "land.part")
+        self.raw.append(Raw(name, len(self.requests) - 1, len(data), digest, hashlib.sha256(stored).hexdigest()))
+
+    def _directory(self) -> str:
+        day = (self.captured_at or windows.now()).date()
+        return f"bronze/{self.dataset}/dt={day}/run={self.run}"
+
     def commit(self) -> Manifest:
         """Publish the batch: LakeBusy if another batch claimed this window's generation first."""
         self._close()
@@ -158,7 +183,7 @@ class Writer:
         manifest = Manifest(
             batch=self.batch, dataset=self.dataset, run=self.run, shard=self.shard, start=self.window.start, end=self.window.end,
             generation=self.generation, captured_at=self.captured_at, rows=self.seq, parts=tuple(self.parts),
-            requests=tuple(self.requests), **self.claim,
+            requests=tuple(self.requests), raw=tuple(self.raw), **self.claim,
         )  # fmt: skip
         if not self.files.put_new(
             manifest.name, msgspec.json.format(msgspec.json.encode(manifest), indent=1), "land.manifest"
@@ -202,8 +227,7 @@ class Writer:
         self._raw.close()
         self._open = None
         digest = self._hash.hexdigest()
-        day = (self.captured_at or windows.now()).date()
-        name = f"bronze/{self.dataset}/dt={day}/run={self.run}/{self.batch}-part-{len(self.parts):05}-{digest[:16]}.ndjson.gz"
+        name = f"{self._directory()}/{self.batch}-part-{len(self.parts):05}-{digest[:16]}.ndjson.gz"
         stored = hashlib.sha256(self._path.read_bytes()).hexdigest()
         self.files.adopt(self._path, name, "land.part")
         self.parts.append(

@@ -73,7 +73,9 @@ def read(files: Files, dataset: str, evidence_id: str, sha256: str | None = None
 
 def pin(files: Files, contract: Contract) -> str:
     """Store the contract's text under its hash, once; return the hash."""
-    files.put_new(f"contracts/{contract.sha256}.yaml", contract.text.encode(), "refine.contract")
+    name = f"contracts/{contract.sha256}.yaml"
+    if not files.exists(name):
+        files.put_new(name, contract.text.encode(), "refine.contract")
     return contract.sha256
 
 

@@ -45,15 +45,15 @@ class Files:
     def scratch(self) -> Path:
         """A path for a file in the making, on the same disk; nothing reads it."""
         where = self.root / "_tmp"
-        where.mkdir(parents=True, exist_ok=True)
+        if not where.is_dir():
+            where.mkdir(parents=True, exist_ok=True)
         return where / str(ULID())
 
     def adopt(self, temporary: Path, name: str, as_effect: str) -> bool:
         """Make a finished scratch file the object `name`, unless that exists: fsync, link, fsync the directory."""
         target = self.path(name)
         with _clear_errors(self.root):
-            made = [one for one in (target.parent, *target.parent.parents) if not one.exists()]
-            target.parent.mkdir(parents=True, exist_ok=True)
+            made = _new_directories(target.parent)
             _sync(temporary)
             try:
                 with effect(as_effect):
@@ -89,6 +89,18 @@ class Files:
             for one in sorted(files):
                 if one.endswith(suffix):
                     yield (Path(directory) / one).relative_to(self.root).as_posix()
+
+
+def _new_directories(directory: Path) -> list[Path]:
+    """Make a directory and what is missing above it; which ones were made, the lowest first."""
+    made = []
+    above = directory
+    while not above.is_dir():
+        made.append(above)
+        above = above.parent
+    for one in reversed(made):
+        one.mkdir(exist_ok=True)
+    return made
 
 
 def _sync(path: Path) -> None:

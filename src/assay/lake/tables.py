@@ -148,6 +148,8 @@ def write(
     options = [
         "FORMAT parquet",
         "COMPRESSION zstd",
+        # Level 1: half the CPU of the default for files a tenth larger.
+        "COMPRESSION_LEVEL 1",
         f"FIELD_IDS {{{ids}}}",
         "RETURN_STATS true",
         f"ROW_GROUP_SIZE {row_group}",

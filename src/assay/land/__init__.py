@@ -71,6 +71,7 @@ async def _land(
     done: Callable[[Landed], None],
 ) -> list[Landed]:  # fmt: skip
     source = load(asks[0].contract.source)
+    pins = {one.contract.dataset: evidence.pin(files, one.contract) for one in asks}
     out: list[Landed] = []
     waiting = list(reversed(asks))
     refused: list[SourceRefused] = []
@@ -94,13 +95,15 @@ async def _land(
         contract = one.contract
         claim = {
             "source": contract.source, "connector": source.version, "origin": settings.origin,
-            "capture_fingerprint": contract.capture_fingerprint, "contract_sha256": evidence.pin(files, contract),
+            "capture_fingerprint": contract.capture_fingerprint, "contract_sha256": pins[contract.dataset],
         }  # fmt: skip
         writer = bronze.Writer(files, run, contract.dataset, one.shard, one.window, claim)
         try:
             ask = Ask(contract.dataset, contract.options, one.shard, one.days)
             async for page in source.fetch(ask, remote):
                 writer.page(vars(page.request), list(page.records))
+                if page.raw is not None:
+                    writer.keep(page.raw, page.kind)
             manifest = writer.commit()
         finally:
             writer.discard()

@@ -70,10 +70,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Page:
-    """One answer: its request and its records, each the vendor's own JSON tokens without whitespace between."""
+    """One answer: its request and its records, each the vendor's own JSON tokens without whitespace between.
+
+    Where the answer was no JSON (CSV, XML), `raw` is the answer as it came and `kind` its file ending; it is kept
+    beside the lines.
+    """
 
     request: Request
     records: Sequence[bytes]
+    raw: bytes | None = None
+    kind: str = "csv"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import csv
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,6 +74,9 @@ def open(path: str | Path, env: str = "dev") -> Lake:  # noqa: A001 - `assay.ope
     """The lake in a directory, its contracts checked; what a crash left out of the ledger is put in."""
     root = Path(path)
     settings = lake_settings.read(root, env)
+    # A lake's own sources are found by dotted path below its directory; they are its owner's trusted code.
+    if str(root.resolve()) not in sys.path:
+        sys.path.append(str(root.resolve()))
     contracts = odcs.read_all(root / "contracts")
     universes = {c.universe: _universe(root, c.universe) for c in contracts.values() if c.universe}
     lake = Lake(open_lake(settings), contracts, universes)

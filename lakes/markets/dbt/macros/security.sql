@@ -1,0 +1,21 @@
+{# The id of the security that first appeared as `symbol` on `valid_from`. #}
+{% macro security_id(symbol, valid_from) -%}
+  md5({{ symbol }} || '|' || cast({{ valid_from }} as varchar))
+{%- endmacro %}
+
+{# Before any record: a symbol that no change mentions has always been its security's. #}
+{% macro always() -%}
+  date '1900-01-01'
+{%- endmacro %}
+
+{# Rows of a silver relation with the security their symbol stood for on their date. #}
+{% macro with_security(relation, columns) -%}
+select
+  coalesce(r.security_id, {{ security_id('s.symbol', always()) }}) as security_id,
+  {%- for column in columns %}
+  s.{{ column }}{{ ',' if not loop.last }}
+  {%- endfor %}
+from {{ relation }} as s
+left join {{ ref('symbol_range') }} as r
+  on r.symbol = s.symbol and s.date >= r.valid_from and (r.valid_to is null or s.date < r.valid_to)
+{%- endmacro %}

@@ -1,0 +1,1 @@
+{{ with_security(source('silver', 'dividends'), ['symbol', 'date', 'dividend']) }}

@@ -1,0 +1,1 @@
+{{ with_security(source('silver', 'splits'), ['symbol', 'date', 'numerator', 'denominator']) }}

@@ -1,0 +1,372 @@
+"""Runs a lake's dbt project over silver views and says what it built; nothing else of the package knows dbt."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import sqlglot
+import yaml
+from sqlglot import exp
+
+from assay.errors import BuildFailed, ContractError
+
+_LEFTOVERS = {"target", "logs", "dbt_packages", "__pycache__", ".user.yml"}
+_META = {"key", "clocks", "inputs"}
+_COLUMN_META = {"unit", "classification"}
+_CLOCKS = {"known_from", "captured_at"}
+_PASSED = {"success", "pass", "warn", "no-op"}
+
+
+@dataclass(frozen=True)
+class SilverView:
+    """A silver relation as dbt shall see it: `sql` gives its rows, `columns` maps names to descriptions."""
+
+    name: str
+    sql: str
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ModelColumn:
+    """A column as the project's yml promises it."""
+
+    name: str
+    type: str
+    description: str
+    unit: str
+    classification: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """The rows of `table` that a gold row is computed from.
+
+    `where` is a predicate over that table's columns (bare, or with the table's name before them), `row.<column>` of
+    the gold row, and released gold tables in subqueries.
+    """
+
+    table: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A relation that dbt makes.
+
+    Attributes:
+        kind: `model` or `seed`.
+        released: whether it is part of a release (schema gold).
+        key: the columns that name a row.
+        clocks: which column tells `known_from` or `captured_at`; empty where an as-of read is refused.
+        inputs: per silver table, the rows that one of its rows is computed from.
+        compiled: a SELECT over `depends` that runs in a DuckDB with the schemas silver, stg and gold. Empty for
+            a seed, and if the project was only described.
+        depends: the relations it reads, as `schema.name`.
+        checksum: dbt's hash of the file.
+    """
+
+    name: str
+    schema: str
+    kind: str
+    released: bool
+    description: str
+    columns: tuple[ModelColumn, ...]
+    key: tuple[str, ...]
+    clocks: Mapping[str, str]
+    inputs: tuple[Input, ...]
+    compiled: str
+    depends: tuple[str, ...]
+    checksum: str
+
+    @property
+    def relation(self) -> str:
+        """Its name with the schema."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build left: a DuckDB file with every relation, and their descriptions, ancestors first."""
+
+    database: Path
+    models: tuple[Model, ...]
+    dbt_hash: str
+    tests: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def compute(project: Path, work: Path, views: Sequence[SilverView], *, threads: int = 2, memory: str = "1GB") -> Built:
+    """Build and test the project in `work`, which is emptied first; the project itself is not written to.
+
+    BuildFailed names each model or test that failed; ContractError, what a gold model's yml lacks.
+    """
+    begun = time.monotonic()
+    _prepare(project, work, views, threads, memory)
+    # Not called after one of its schemas: DuckDB would take `gold.x` for a catalog's.
+    database = work / "lake.duckdb"
+    with duckdb.connect(str(database), config={"autoinstall_known_extensions": False}) as db:
+        db.execute("SET TimeZone = 'UTC'; CREATE SCHEMA silver")
+        for view in views:
+            db.execute(f"CREATE VIEW silver.{_quoted(view.name)} AS {view.sql}")
+    failed = _dbt(work, "build", "--threads", str(threads))
+    results = _json(work / "target" / "run_results.json").get("results", [])
+    manifest = _json(work / "target" / "manifest.json")
+    if failed is not None or any(one["status"] not in _PASSED for one in results):
+        raise BuildFailed(_complaint(results, manifest, failed or "", work))
+    return Built(
+        database,
+        _models(manifest, views),
+        project_hash(project),
+        sum(one["unique_id"].startswith(("test.", "unit_test.")) for one in results),
+        time.monotonic() - begun,
+        tuple(f"{_named(one, manifest)}: {one['message']}" for one in results if one["status"] == "warn"),
+    )
+
+
+def describe(project: Path, views: Sequence[SilverView]) -> tuple[Model, ...]:
+    """The project's models, ancestors first, without running or compiling any; fails as `compute` does."""
+    with tempfile.TemporaryDirectory(prefix="assay-dbt-") as scratch:
+        work = Path(scratch) / "project"
+        _prepare(project, work, views, 1, "256MB")
+        failed = _dbt(work, "parse")
+        if failed is not None:
+            raise BuildFailed(f"the dbt project cannot be read.\n{failed}")
+        return _models(_json(work / "target" / "manifest.json"), views)
+
+
+def project_hash(project: Path) -> str:
+    """sha256 over the names and bytes of the project's files."""
+    out = hashlib.sha256()
+    for path in _files(project):
+        body = path.read_bytes()
+        out.update(f"{path.relative_to(project).as_posix()}\0{len(body)}\0".encode() + body)
+    return out.hexdigest()
+
+
+def _files(project: Path) -> list[Path]:
+    found = (path for path in project.rglob("*") if path.is_file())
+    return sorted(path for path in found if not _LEFTOVERS & set(path.relative_to(project).parts))
+
+
+def _prepare(project: Path, work: Path, views: Sequence[SilverView], threads: int, memory: str) -> None:
+    """A copy of the project in an empty `work`, with the sources and the profile that dbt needs."""
+    if not (project / "dbt_project.yml").is_file():
+        raise ContractError(f"{project}: holds no dbt_project.yml; a lake's gold is a dbt project")
+    shutil.rmtree(work, ignore_errors=True)
+    for path in _files(project):
+        copy = work / path.relative_to(project)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    tables = [
+        {
+            "name": view.name,
+            "columns": [{"name": name, "description": _literally(text)} for name, text in view.columns.items()],
+        }
+        for view in views
+    ]
+    source = {"name": "silver", "schema": "silver", "tables": tables}
+    settings = {
+        "TimeZone": "UTC",
+        "threads": threads,
+        "memory_limit": memory,
+        "temp_directory": str(work / "spill"),
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    target = {"type": "duckdb", "path": str(work / "lake.duckdb"), "schema": "gold", "settings": settings}
+    profile = {_profile(project): {"target": "local", "outputs": {"local": target}}}
+    (work / "models").mkdir(exist_ok=True)
+    _write(work / "models" / "_assay_sources.yml", {"version": 2, "sources": [source]})
+    _write(work / "profiles.yml", profile)
+
+
+def _literally(text: str) -> str:
+    """A description that dbt does not take for a template."""
+    return re.sub(r"\{(?=[{%#])", "{ ", text)
+
+
+def _profile(project: Path) -> str:
+    try:
+        read = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
+        return str(read["profile"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ContractError(f"dbt_project.yml: no `profile: assay` can be read from it: {error}") from error
+
+
+def _write(path: Path, body: object) -> None:
+    # JSON is YAML, and cannot be misread as anything else.
+    path.write_text(json.dumps(body, indent=1), encoding="utf-8")
+
+
+def _dbt(work: Path, command: str, *options: str) -> str | None:
+    """Run dbt in a process of its own; None if it went well, else what it printed."""
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(work),
+        "TMPDIR": str(work),
+        "TZ": "UTC",
+        "LANG": "C.UTF-8",
+        "DO_NOT_TRACK": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+    # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
+    program = [sys.executable, "-P", "-c", "from dbt.cli.main import cli; cli()"]
+    flags = ["--quiet", "--no-use-colors", "--no-partial-parse", "--no-version-check"]
+    places = ["--profiles-dir", ".", "--project-dir", "."]
+    done = subprocess.run(
+        [*program, *flags, command, *places, *options],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+def _named(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """The kind, name and file of what a result is about."""
+    unique_id = result["unique_id"]
+    node = manifest["nodes"].get(unique_id) or manifest.get("unit_tests", {}).get(unique_id) or {}
+    kind = unique_id.partition(".")[0].replace("_", " ")
+    return f"{kind} {node.get('name', unique_id)} ({node.get('original_file_path', 'unknown file')})"
+
+
+def _complaint(results: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], printed: str, work: Path) -> str:
+    bad = [one for one in results if one["status"] not in {*_PASSED, "skipped"}]
+    lines = [f"{_named(one, manifest)}: {(one['message'] or one['status']).strip()}" for one in bad]
+    said = "\n".join(lines) or printed or "dbt ended without a word"
+    return f"gold was not built; the last release stays.\n{said}\ndbt's log: {work / 'logs' / 'dbt.log'}"
+
+
+def _models(manifest: Mapping[str, Any], views: Sequence[SilverView]) -> tuple[Model, ...]:
+    nodes = {k: n for k, n in manifest["nodes"].items() if n["resource_type"] in ("model", "seed")}
+    relations = {k: f"{n['schema']}.{n['alias']}" for k, n in nodes.items()}
+    relations |= {k: f"{s['schema']}.{s['identifier']}" for k, s in manifest["sources"].items()}
+    known = {f"silver.{view.name}": set(view.columns) for view in views}
+    ordered: list[Model] = []
+    waiting = sorted(nodes, key=lambda k: relations[k])
+    while waiting:
+        ready = next(k for k in waiting if not _needs(nodes[k]) & set(waiting))
+        model = _model(nodes[ready], relations)
+        if model.released:
+            _check(model, nodes[ready], known)
+        ordered.append(model)
+        waiting.remove(ready)
+    return tuple(ordered)
+
+
+def _model(node: Mapping[str, Any], relations: Mapping[str, str]) -> Model:
+    meta = _meta(node)
+    return Model(
+        name=node["alias"],
+        schema=node["schema"],
+        kind=node["resource_type"],
+        released=node["schema"] == "gold" and node["resource_type"] == "model",
+        description=node["description"].strip(),
+        columns=tuple(_column(one) for one in node["columns"].values()),
+        key=tuple(meta.get("key") or ()),
+        clocks=dict(meta.get("clocks") or {}),
+        inputs=tuple(Input(str(one.get("table")), str(one.get("where"))) for one in meta.get("inputs") or ()),
+        compiled=_plain(node.get("compiled_code") or "", node["original_file_path"]),
+        depends=tuple(sorted({relations[k] for k in _needs(node)})),
+        checksum=node["checksum"]["checksum"],
+    )
+
+
+def _needs(node: Mapping[str, Any]) -> set[str]:
+    return set(node["depends_on"].get("nodes", ()))
+
+
+def _column(column: Mapping[str, Any]) -> ModelColumn:
+    meta = _meta(column)
+    kind = (column.get("data_type") or "").upper()
+    return ModelColumn(
+        column["name"], kind, column["description"].strip(), meta.get("unit", ""), meta.get("classification", "")
+    )
+
+
+def _meta(part: Mapping[str, Any]) -> dict[str, Any]:
+    """`meta.assay` of a model or column, wherever its author may write it."""
+    meta = (part.get("config") or {}).get("meta") or part.get("meta") or {}
+    found = meta.get("assay") or {}
+    return found if isinstance(found, dict) else {"assay": found}
+
+
+def _check(model: Model, node: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
+    """ContractError with the file and the remedy if a gold model does not say all that is served with it."""
+    file = (node.get("patch_path") or "").partition("://")[2] or node["original_file_path"]
+    names = {column.name for column in model.columns}
+
+    def need(good: bool, message: str) -> None:
+        if not good:
+            raise ContractError(f"{file}: {model.name}: {message}")
+
+    for extra in _meta(node).keys() - _META:
+        need(False, f"meta.assay knows {', '.join(sorted(_META))}, not {extra!r}")
+    need(node["config"]["contract"]["enforced"], "set `contract: {enforced: true}`")
+    need(bool(model.key), "name the columns of its key in meta.assay.key")
+    for name in (*model.key, *model.clocks.values()):
+        need(name in names, f"meta.assay names {name!r}, which is no column; there are {', '.join(sorted(names))}")
+    for clock in model.clocks:
+        need(clock in _CLOCKS, f"meta.assay.clocks knows {' and '.join(sorted(_CLOCKS))}, not {clock!r}")
+    need(bool(model.description), "describe it")
+    for column in model.columns:
+        need(bool(column.description), f"describe column {column.name}")
+        need(bool(column.classification), f"column {column.name} lacks meta.assay.classification, say `internal`")
+        for extra in _meta(node["columns"][column.name]).keys() - _COLUMN_META:
+            need(False, f"column {column.name}: meta.assay knows unit and classification, not {extra!r}")
+    need(bool(model.inputs), "say in meta.assay.inputs which silver rows a row is computed from")
+    for one in model.inputs:
+        need(one.table in known, f"input {one.table!r} is no silver view; there are {', '.join(sorted(known))}")
+        for name in _strangers(one, names, known[one.table]):
+            need(False, f"input {one.table}: {name}")
+
+
+def _strangers(one: Input, row: set[str], table: set[str]) -> Iterator[str]:
+    """What is wrong with an input's predicate."""
+    try:
+        tree = sqlglot.parse_one(one.where, dialect="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        yield f"{one.where!r} is no predicate: {str(error).splitlines()[0]}"
+        return
+    for column in tree.find_all(exp.Column):
+        if column.table == "row" and column.name not in row:
+            yield f"row.{column.name} is no column of the model"
+        elif not column.table and not column.find_ancestor(exp.Select) and column.name not in table:
+            yield f"{column.name} is no column of the table"
+
+
+def _plain(code: str, file: str) -> str:
+    """The SELECT without the database in its relations' names."""
+    if not code:
+        return ""
+    try:
+        tree = sqlglot.parse_one(code, dialect="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        raise ContractError(f"{file}: SQL that only dbt's database understands: {error}; write it portably") from error
+    for table in tree.find_all(exp.Table):
+        table.set("catalog", None)
+    return tree.sql(dialect="duckdb", pretty=True)
+
+
+def _quoted(name: str) -> str:
+    return exp.to_identifier(name, quoted=True).sql(dialect="duckdb")

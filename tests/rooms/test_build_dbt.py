@@ -1,0 +1,221 @@
+"""What the build makes of a dbt project that is wrong, and what dbt gets to see."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from assay.build import dbt
+from assay.build.dbt import SilverView, compute, describe, project_hash
+from assay.errors import BuildFailed, ContractError
+
+VIEWS = [
+    SilverView(
+        "price",
+        "SELECT 'A' AS symbol, 7 AS close UNION ALL SELECT 'B', NULL",
+        {"symbol": "ticker", "close": "price in {{ nothing }}"},
+    )
+]
+FILES = {
+    "dbt_project.yml": """
+name: tiny
+profile: assay
+flags: {send_anonymous_usage_stats: false}
+models: {tiny: {+materialized: table}}
+""",
+    "macros/schema.sql": "{% macro generate_schema_name(name, node) %}{{ name or target.schema }}{% endmacro %}",
+    "seeds/extra.csv": "symbol,word\nA,a'b\n",
+    "models/mart.sql": "select p.symbol, p.close, '{{ env_var('AWS_SECRET_ACCESS_KEY', 'unseen') }}' as secret "
+    "from {{ source('silver', 'price') }} as p left join {{ ref('extra') }} as e on e.symbol = p.symbol",
+    "models/mart.yml": """
+version: 2
+models:
+  - name: mart
+    description: Prices.
+    config:
+      contract: {enforced: true}
+      meta: {assay: {key: [symbol], clocks: {}, inputs: [{table: silver.price, where: symbol = row.symbol}]}}
+    columns:
+      - {name: symbol, description: ticker, data_type: varchar, config: {meta: {assay: {classification: public}}}}
+      - name: close
+        description: price
+        data_type: integer
+        config: {meta: {assay: {classification: internal, unit: USD}}}
+        data_tests: [{not_null: {config: {severity: warn}}}]
+      - {name: secret, description: none, data_type: varchar, config: {meta: {assay: {classification: public}}}}
+""",
+}
+
+
+def project(folder: Path, **files: str) -> Path:
+    """The tiny project, with files added or replaced."""
+    for name, text in (FILES | files).items():
+        path = folder / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder / "project"
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.md5(p.read_bytes(), usedforsecurity=False).hexdigest()
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny project and its build in `work`."""
+    folder = tmp_path_factory.mktemp("tiny")
+    project(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tiny: Path) -> dbt.Built:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+        patch.setenv("DBT_TARGET", "nowhere")
+        before = snapshot(tiny / "project")
+        out = compute(tiny / "project", tiny / "work", VIEWS)
+        assert snapshot(tiny / "project") == before, "the project is not written to"
+    return out
+
+
+def test_a_build_leaves_tables_descriptions_and_warnings(tiny: Path, built: dbt.Built) -> None:
+    seed, mart = built.models
+    assert (seed.relation, seed.kind, seed.released) == ("gold.extra", "seed", False)
+    assert (mart.relation, mart.kind, mart.released, mart.key) == ("gold.mart", "model", True, ("symbol",))
+    assert mart.columns[1] == dbt.ModelColumn("close", "INTEGER", "price", "USD", "internal")
+    assert mart.depends == ("gold.extra", "silver.price")
+    assert mart.inputs == (dbt.Input("silver.price", "symbol = row.symbol"),)
+    assert built.tests == 1
+    assert [w.split(":")[0] for w in built.warnings] == ["test not_null_mart_close (models/mart.yml)"]
+    with duckdb.connect(str(built.database), read_only=True) as db:
+        found = db.execute("SELECT * FROM gold.mart ORDER BY symbol").fetchall()
+        assert found == [("A", 7, "unseen"), ("B", None, "unseen")], "dbt sees no variable of ours"
+        assert db.execute(f"SELECT * FROM ({mart.compiled}) ORDER BY symbol").fetchall() == found
+        assert db.execute("FROM gold.extra").fetchall() == [("A", "a'b")]
+    assert not (tiny / "work" / ".user.yml").exists(), "dbt gave its user no id"
+
+
+def test_the_hash_is_of_the_projects_names_and_bytes(tmp_path: Path, built: dbt.Built) -> None:
+    other = project(tmp_path)
+    assert project_hash(other) == built.dbt_hash
+    (other / "target").mkdir()
+    (other / "target" / "manifest.json").write_text("{}")
+    assert project_hash(other) == built.dbt_hash
+    (other / "seeds" / "extra.csv").rename(other / "seeds" / "more.csv")
+    assert project_hash(other) != built.dbt_hash
+
+
+def test_each_failure_is_named_with_dbts_words_and_its_log(tmp_path: Path) -> None:
+    wrong = project(
+        tmp_path,
+        **{
+            "models/broken.sql": "{{ config(schema='stg') }} select no_such_column from {{ source('silver', 'price') }}",
+            "models/after.sql": "{{ config(schema='stg') }} select * from {{ ref('broken') }}",
+            "tests/no_price_missing.sql": "select * from {{ ref('mart') }} where close is null",
+            "models/unit.yml": """
+version: 2
+unit_tests:
+  - name: seven_is_eight
+    model: word
+    given: [{input: "source('silver', 'price')", rows: [{symbol: A, close: 7}]}]
+    expect: {rows: [{close: 8}]}
+""",
+            "models/word.sql": "{{ config(schema='stg') }} select close from {{ source('silver', 'price') }}",
+        },
+    )
+    with pytest.raises(BuildFailed) as caught:
+        compute(wrong, tmp_path / "work", VIEWS)
+    said = str(caught.value)
+    assert "test no_price_missing (tests/no_price_missing.sql): Got 1 result" in said
+    assert "unit test seven_is_eight (models/unit.yml): " in said
+    assert "model broken (models/broken.sql): " in said
+    assert "no_such_column" in said
+    assert "after" not in said, "what was skipped did not fail"
+    log = said.rpartition("dbt's log: ")[2]
+    assert "no_such_column" in Path(log).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("files", "views", "words"),
+    [
+        ({"models/mart.yml": "models: [}"}, VIEWS, "mart.yml"),
+        ({}, [SilverView("split", "SELECT 1 AS symbol", {})], "'silver.price' which was not found"),
+    ],
+)
+def test_a_project_that_dbt_cannot_read_is_refused_in_dbts_words(
+    tmp_path: Path, files: dict[str, str], views: list[SilverView], words: str
+) -> None:
+    with pytest.raises(BuildFailed) as caught:
+        describe(project(tmp_path, **files), views)
+    assert words in " ".join(str(caught.value).split())
+
+
+def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"holds no dbt_project\.yml"):
+        describe(tmp_path, VIEWS)
+    (tmp_path / "dbt_project.yml").write_text("name: x\n")
+    with pytest.raises(ContractError, match="`profile: assay`"):
+        describe(tmp_path, VIEWS)
+
+
+def put(*path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
+    def change(node: dict[str, Any]) -> None:
+        for part in path[:-1]:
+            node = node[part]
+        node[path[-1]] = value
+
+    return change
+
+
+META = ("config", "meta", "assay")
+CLOSE = ("columns", "close", *META)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put(*META, value={"kee": ["symbol"]}), "not 'kee'"),
+        (put(*META, value="symbol"), "not 'assay'"),
+        (put(*META, "key", value=[]), "meta.assay.key"),
+        (put(*META, "key", value=["ticker"]), "'ticker', which is no column; there are close, secret, symbol"),
+        (put(*META, "clocks", value={"known_from": "seen"}), "'seen', which is no column"),
+        (put(*META, "clocks", value={"clock": "close"}), "not 'clock'"),
+        (put(*META, "inputs", value=[]), "meta.assay.inputs"),
+        (put(*META, "inputs", value=[{"table": "silver.none", "where": "true"}]), "'silver.none' is no silver view"),
+        (
+            put(*META, "inputs", value=[{"table": "silver.price", "where": "symbol = row.x"}]),
+            "row.x is no column of the model",
+        ),
+        (
+            put(*META, "inputs", value=[{"table": "silver.price", "where": "ticker = row.symbol"}]),
+            "ticker is no column of the table",
+        ),
+        (put(*META, "inputs", value=[{"table": "silver.price", "where": "symbol = "}]), "is no predicate"),
+        (put("config", "contract", "enforced", value=False), "enforced: true"),
+        (put("description", value=""), "describe it"),
+        (put("columns", "close", "description", value=""), "describe column close"),
+        (put(*CLOSE, value={"unit": "USD"}), "column close lacks meta.assay.classification"),
+        (put(*CLOSE, value={"classification": "public", "units": "USD"}), "not 'units'"),
+    ],
+)
+def test_a_gold_model_that_says_too_little_is_refused_with_file_and_remedy(
+    tiny: Path, built: dbt.Built, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    """Each on the manifest that dbt wrote, changed in one place."""
+    manifest = json.loads((tiny / "work" / "target" / "manifest.json").read_bytes())
+    assert dbt._models(copy.deepcopy(manifest), VIEWS) == built.models
+    node = manifest["nodes"]["model.tiny.mart"]
+    change(node)
+    with pytest.raises(ContractError, match=r"^models/mart\.yml: mart: ") as caught:
+        dbt._models(manifest, VIEWS)
+    assert words in str(caught.value)
