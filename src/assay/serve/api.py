@@ -1,0 +1,354 @@
+"""The lake over HTTP: REST routes made from the newest release, and the console beside them."""
+
+import logging
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import duckdb
+import msgspec
+from fastapi import FastAPI
+from pyiceberg.catalog import Catalog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from assay.contract.model import Contract
+from assay.errors import AssayError, LakeDamaged, UsageError
+from assay.lake import release
+from assay.lake.files import Files
+from assay.ports import Ledger
+from assay.serve import console, openapi, pages
+from assay.serve.pages import Ask, Problem, Table
+from assay.serve.reading import DEADLINE, EVERY, Explain, Newest, Place, Reading, explain_question, opened, way_back
+
+CACHE, LONGEST = 64 * 2**20, 4096
+_log = logging.getLogger(__name__)
+_JSON, _CSV = "application/json", "text/csv; charset=utf-8"
+_KEEP = "private, max-age=0, must-revalidate"
+
+
+class Bytes:
+    """Finished bodies by question and release, at most `room` bytes; the oldest go first. Room 0 keeps nothing."""
+
+    def __init__(self, room: int) -> None:
+        self._room, self._used = room, 0
+        self._kept: OrderedDict[str, tuple[bytes, str | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> tuple[bytes, str | None] | None:
+        with self._lock:
+            found = self._kept.get(name)
+            if found:
+                self._kept.move_to_end(name)
+            return found
+
+    def put(self, name: str, body: bytes, cursor: str | None) -> None:
+        if len(body) > self._room // 16:
+            return
+        with self._lock:
+            if name not in self._kept:
+                self._kept[name] = (body, cursor)
+                self._used += len(body)
+            while self._used > self._room:
+                self._used -= len(self._kept.popitem(last=False)[1][0])
+
+
+def cursor_key(files: Files) -> bytes:
+    """The lake's secret for signing cursors, made on first use; a file only its owner reads."""
+    path = files.path("cursor.key")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"cursor.key.{secrets.token_hex(8)}")
+    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, secrets.token_bytes(32))
+        os.fsync(handle)
+        # link: of two servers that start at once, one makes the key and both read it
+        os.link(made, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(handle)
+        made.unlink()
+    return path.read_bytes()
+
+
+def app(
+    files: Files, catalog: Catalog, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, title: str,
+    key: bytes | None = None, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
+    every: float = EVERY, deadline: float = DEADLINE,
+) -> FastAPI:  # fmt: skip
+    """REST and console of a lake, read-only.
+
+    Args:
+        explain: (table, key, column) to the way back of one value; UsageError if there is no such row.
+        key: signs cursors; `cursor_key(files)` by default.
+        hosts: names this server answers to, against DNS rebinding.
+        cache: bytes of finished answers to keep; 0 for none.
+        every: seconds between two looks for a newer release.
+        deadline: seconds a query may take.
+    """
+    newest = Newest(files, catalog, every=every, deadline=deadline)
+    place = Place(files, catalog, ledger, contracts, newest, explain, title)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        newest.close()
+
+    made = FastAPI(title=title, openapi_url=None, docs_url=None, redoc_url=None, lifespan=life)
+    made.router.routes[:] = [*_routes(place, key or cursor_key(files), Bytes(cache)), *console.routes(place)]
+    for kind in (Problem, HTTPException, AssayError):
+        made.add_exception_handler(kind, _refused(place))
+    made.add_middleware(Door, hosts=frozenset(hosts), failed=_failed(place))
+    return made
+
+
+def _routes(place: Place, key: bytes, kept: Bytes) -> list[Route]:
+    async def rows(request: Request) -> Response:
+        return await _rows(place, key, kept, request)
+
+    async def listed(request: Request) -> Response:
+        zone = request.url.path.rsplit("/", 1)[1]
+        _no_parameters(request)
+        return await _told(
+            place, request, lambda r: [openapi.summary(t) for (z, _), t in r.tables.items() if z == zone]
+        )
+
+    async def current(request: Request) -> Response:
+        _no_parameters(request)
+        return await _told(place, request, lambda r: dict(release.describe(r.release)))
+
+    async def schema(request: Request) -> Response:
+        _no_parameters(request)
+        return await _told(place, request, lambda r: openapi.document(place.title, r), bare=True)
+
+    async def health(request: Request) -> Response:
+        _no_parameters(request)
+        reading = await place.newest.reading()
+        body = {"status": "ok" if reading else "empty", "release": reading.release.number if reading else None}
+        return _json(body, {"cache-control": "no-store"})
+
+    async def explained(request: Request) -> Response:
+        return await _explained(place, request)
+
+    return [
+        Route("/v1/gold/{name}", rows),
+        Route("/v1/silver/{name}", rows),
+        Route("/v1/gold", listed),
+        Route("/v1/silver", listed),
+        Route("/v1/releases/current", current),
+        Route("/v1/health", health),
+        Route("/v1/explain/{name}", explained),
+        Route("/openapi.json", schema),
+    ]
+
+
+async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Response:
+    scope = request.scope
+    path, query = scope["path"], scope["query_string"]
+    accept = condition = ""
+    for name, text in scope["headers"]:
+        if name == b"accept":
+            accept = text.decode("latin-1")
+        elif name == b"if-none-match":
+            condition = text.decode("latin-1")
+    reading = await opened(place)
+    with reading.use():
+        table = reading.table("gold" if path.startswith("/v1/gold/") else "silver", scope["path_params"]["name"])
+        ask = _ask(table, query, accept, reading)
+        name = pages.digest(f"{reading.mark} {ask.canonical} {ask.format} {ask.cursor}")
+        headers = {"etag": f'W/"{name}"', "cache-control": _KEEP, "vary": "Accept"}
+        if condition and f'"{name}"' in condition:
+            return Response(None, 304, headers)
+        if ask.cursor:
+            ask = pages.resume(key, table, ask, reading.mark)
+        found = kept.get(name)
+        if found is None:
+            found = await place.newest.ask(reading, _body, key, reading, table, ask)
+            kept.put(name, *found)
+    body, cursor = found
+    headers["x-assay-release"] = str(reading.release.number)
+    headers["x-assay-origin"] = ",".join(table.origins)
+    headers["content-type"] = _JSON if ask.format == "json" else _CSV
+    if cursor:
+        headers["link"] = f'<{pages.following(table, query, cursor)}>; rel="next"'
+    return Response(body, 200, headers)
+
+
+def _ask(table: Table, query: bytes, accept: str, reading: Reading) -> Ask:
+    try:
+        return pages.parse(table, query, accept)
+    except pages.NoClock as error:
+        others = [t.full for t in reading.tables.values() if t.moved or error.clock in t.clocks]
+        raise Problem(
+            400, f"{error.detail}; {error.parameter} is answered by {', '.join(others) or 'no table of this release'}"
+        ) from None
+
+
+def _body(
+    con: duckdb.DuckDBPyConnection, key: bytes, reading: Reading, table: Table, ask: Ask
+) -> tuple[bytes, str | None]:
+    found = pages.fetch(con, table, ask)
+    cursor = pages.sign(key, table, ask, reading.mark, found.last) if found.last else None
+    return pages.encode(found, ask, cursor, reading.release.number, table.origins), cursor
+
+
+async def _told(place: Place, request: Request, tell: Callable[[Reading], Any], *, bare: bool = False) -> Response:
+    """A description of the release, with its ETag."""
+    reading = await opened(place)
+    etag = f'W/"{pages.digest(f"{reading.mark} {request.url.path}")}"'
+    headers = {"etag": etag, "cache-control": _KEEP, "x-assay-release": str(reading.release.number)}
+    if etag.removeprefix("W/") in request.headers.get("if-none-match", ""):
+        return Response(None, 304, headers)
+    told = tell(reading)
+    release_of = {"data": told, "release": reading.release.number, "origin": reading.release.origins}
+    return _json(told if bare else release_of, headers)
+
+
+async def _explained(place: Place, request: Request) -> Response:
+    reading = await opened(place)
+    with reading.use():
+        table, key, column = explain_question(reading, request)
+        found = await way_back(place, table, key, column)
+    return _json(found, {"cache-control": "no-store", "x-assay-release": str(reading.release.number)})
+
+
+def _no_parameters(request: Request) -> None:
+    if request.scope["query_string"]:
+        raise Problem(400, f"{request.url.path} takes no parameters")
+
+
+def _json(body: Any, headers: dict[str, str]) -> Response:
+    return Response(msgspec.json.encode(body), 200, {**headers, "content-type": _JSON})
+
+
+# ------------------------------------------------------------------ errors
+
+
+def _refused(place: Place) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, Problem):
+            return await _problem(place, request, error)
+        if isinstance(error, HTTPException):
+            return await _problem(
+                place, request, Problem(error.status_code, f"nothing is served at {request.url.path[:120]}")
+            )
+        if isinstance(error, UsageError):
+            return await _problem(place, request, Problem(400, str(error)))
+        return await _failed(place)(request, error)
+
+    return answer
+
+
+def _failed(place: Place) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        # the engine's text may quote cells: it goes to the log of the lake's owner, never to the caller
+        _log.error("%s failed", request.url.path, exc_info=error)
+        what = "what is stored is not what was written" if isinstance(error, LakeDamaged) else "the server failed"
+        return await _problem(
+            place, request, Problem(500, f"{what}; the lake's owner finds the reason in the server's log", "operator")
+        )
+
+    return answer
+
+
+async def _problem(place: Place, request: Request, error: Problem) -> Response:
+    if request.url.path.startswith("/v1/") or request.url.path == "/openapi.json":
+        return problem_json(error)
+    return await console.problem(place, request, error)
+
+
+def problem_json(error: Problem) -> Response:
+    """RFC 9457, with `who`: caller, operator or nobody must act."""
+    names = {400: "The query cannot be answered", 403: "Not from there", 404: "There is no such thing", 405: "Only reading here",
+             410: "The release moved on", 414: "The address is too long", 421: "Not this server", 503: "Not now"}  # fmt: skip
+    body = {
+        "type": "about:blank",
+        "title": names.get(error.status, "The server failed"),
+        "status": error.status,
+        "detail": error.detail,
+        "who": error.who,
+    }
+    headers = {**error.headers, "content-type": "application/problem+json", "cache-control": "no-store"}
+    return Response(msgspec.json.encode(body), error.status, headers)
+
+
+# ------------------------------------------------------------------ the door
+
+
+class Door:
+    """Around every route: only GET and HEAD, our names, no foreign origin, the headers browsers need, no bare failure."""
+
+    def __init__(
+        self, app: ASGIApp, hosts: frozenset[str], failed: Callable[[Request, Exception], Awaitable[Response]]
+    ) -> None:
+        self._inner, self._hosts, self._failed = app, hosts, failed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+
+        begun = False
+
+        async def sent(message: Any) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        if refusal := self._refusal(scope):
+            await problem_json(refusal)(scope, receive, sent)
+            return
+        try:
+            await self._inner(scope, receive, sent)
+        except Exception as error:
+            if begun:
+                raise
+            await (await self._failed(Request(scope), error))(scope, receive, sent)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        host = origin = b""
+        for name, text in scope["headers"]:
+            if name == b"host":
+                host = text
+            elif name == b"origin":
+                origin = text
+        if _hostname(host) not in self._hosts:
+            return Problem(
+                421, "this server does not answer to that Host name; ask it by the address it was started with"
+            )
+        if origin and origin.partition(b"://")[2] != host:
+            return Problem(403, "requests from other web origins are refused")
+        if scope["method"] not in ("GET", "HEAD"):
+            return Problem(
+                405, f"{scope['method'][:20]} is not allowed: everything here is only read", Allow="GET, HEAD"
+            )
+        if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST:
+            return Problem(414, f"the address is longer than {LONGEST} characters; shorten the query")
+        return None
+
+
+_HEADERS = [
+    (b"content-security-policy", console.CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+]
+
+
+def _hostname(host: bytes) -> str:
+    text = host.decode("latin-1").lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]

@@ -1,0 +1,279 @@
+"""A release opened for reading: its tables, a pool of cursors, and the newest one whenever it changes."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import duckdb
+from pyiceberg.catalog import Catalog
+from starlette.requests import Request
+
+from assay.contract.model import Contract
+from assay.errors import AssayError, UsageError
+from assay.lake import evidence, release, silver
+from assay.lake.files import Files
+from assay.lake.release import Release
+from assay.lake.tables import ident
+from assay.ports import Ledger
+from assay.serve.pages import FIELDS, Column, Problem, Table, value
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+EVERY, DEADLINE, WORKERS = 1.0, 30.0, 4
+
+
+class Reading:
+    """One release: `tables` by (zone, name), and cursors of one connection, each used by one thread at a time."""
+
+    def __init__(self, files: Files, catalog: Catalog, found: Release) -> None:
+        self.release = found
+        self.mark = f"{found.number}-{found.id}"
+        self.contracts = {one.dataset: evidence.pinned(files, one.contract_sha256) for one in found.silver}
+        self.tables = _tables(catalog, found, self.contracts)
+        self._con = release.connect(files, catalog, found)
+        self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._users, self._over = 0, False
+
+    def table(self, zone: str, name: str) -> Table:
+        """A table of the release; Problem (404) lists those there are."""
+        try:
+            return self.tables[zone, name]
+        except KeyError:
+            there = ", ".join(n for z, n in self.tables if z == zone)
+            raise Problem(
+                404, f"release {self.release.number} has no {zone} table {name[:60]!r}; it has {there or 'none'}"
+            ) from None
+
+    @contextmanager
+    def use(self) -> Iterator["Reading"]:
+        """Keep the release open for the length of a block. For the event loop's thread only."""
+        self._users += 1
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            self._let_go()
+
+    def end(self) -> None:
+        """A newer release took over: close as soon as nobody reads this one."""
+        self._over = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._over and not self._users:
+            for cursor in self._idle:
+                cursor.close()
+            self._idle.clear()
+            self._con.close()
+
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor nobody else uses."""
+        # list.pop and append are atomic; a shared cursor would answer "connection is busy"
+        try:
+            cursor = self._idle.pop()
+        except IndexError:
+            cursor = self._con.cursor()
+        yield cursor
+        self._idle.append(cursor)
+
+
+def _tables(
+    catalog: Catalog, found: Release, contracts: Mapping[str, Contract]
+) -> dict[tuple[str, str], Table]:
+    out: dict[tuple[str, str], Table] = {}
+    for gold in found.gold:
+        columns = {c.name: Column(c.name, c.type, c.description, c.unit, c.classification) for c in gold.columns}
+        # what the view gold.<name> reads: without the view a query costs a tenth less
+        relation = f"{ident('_' + gold.name)}.main.{ident(gold.name)}"
+        out["gold", gold.name] = Table(
+            zone="gold", name=gold.name, relation=relation, columns=columns, key=gold.key,
+            origins=found.origins, clocks=gold.clocks, description=gold.description, rows=gold.rows,
+        )  # fmt: skip
+    for one in found.silver:
+        contract = contracts[one.dataset]
+        promised = {c.name: c for c in contract.columns}
+        columns = {}
+        for name, (kind, doc) in silver.view_columns(contract, versions=False).items():
+            column = promised.get(name)
+            columns[name] = Column(
+                name, kind, doc, column.unit if column else "", column.classification if column else "internal"
+            )
+        out["silver", one.dataset] = Table(
+            zone="silver", name=one.dataset, relation=f"silver.{ident(one.dataset)}", columns=columns, key=contract.key,
+            origins=one.origins, moved=_moved(catalog, contract, one.snapshot), title=contract.title,
+            description=contract.description, rows=one.rows,
+        )  # fmt: skip
+    return out
+
+
+def _moved(
+    catalog: Catalog, contract: Contract, snapshot: int | None
+) -> Callable[[datetime | None, datetime | None], str]:
+    @lru_cache(1)
+    def observed() -> str:
+        return silver.observed(catalog.load_table(silver.name(contract.dataset)), snapshot)
+
+    return lambda as_of, recorded: silver.current(contract, observed(), as_of=as_of, recorded_as_of=recorded)
+
+
+Explain = Callable[[str, dict[str, str], str | None], dict[str, Any]]
+
+
+class Newest:
+    """The newest release of a lake, looked for at most once a second; work runs in a few threads beside the event loop."""
+
+    def __init__(self, files: Files, catalog: Catalog, *, every: float = EVERY, deadline: float = DEADLINE) -> None:
+        self._files, self._catalog = files, catalog
+        self._every, self._deadline = every, deadline
+        self._pool = ThreadPoolExecutor(WORKERS, "serve")
+        self._lock = asyncio.Lock()
+        self._looked, self._seen = -every, -1
+        self._reading: Reading | None = None
+
+    async def reading(self) -> Reading | None:
+        """The newest release, opened; None before the first. Take `use()` before the next await."""
+        now = time.monotonic()
+        # while a newer one is being opened, others go on with the one before
+        if now - self._looked >= self._every and not (self._reading and self._lock.locked()):
+            async with self._lock:
+                if now - self._looked >= self._every:
+                    await self._look()
+                    self._looked = time.monotonic()
+        return self._reading
+
+    async def _look(self) -> None:
+        # a new release object changes its directory, so most looks are one stat
+        try:
+            changed = self._files.path("releases").stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if changed == self._seen:
+            return
+        self._seen = changed
+        try:
+            opened = await self.work(self._open)
+        except AssayError:
+            self._seen = -1
+            if not self._reading:
+                raise
+            _log.exception("the newest release cannot be read; release %d is served on", self._reading.release.number)
+            return
+        if opened:
+            before, self._reading = self._reading, opened
+            if before:
+                before.end()
+
+    def _open(self) -> Reading | None:
+        newest = release.numbers(self._files)[-1:]
+        if not newest or (self._reading and self._reading.release.number == newest[0]):
+            return None
+        return Reading(self._files, self._catalog, release.read(self._files, newest[0]))
+
+    async def work(self, job: Callable[..., _T], *args: Any) -> _T:
+        """Run a job in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, job, *args)
+
+    async def ask(self, reading: Reading, job: Callable[..., _T], *args: Any) -> _T:
+        """Run `job(cursor, *args)` in one of the threads; Problem (503) if it takes longer than the deadline."""
+        running: list[duckdb.DuckDBPyConnection] = []
+        over = False
+
+        def run() -> _T:
+            with reading.cursor() as cursor:
+                running.append(cursor)
+                try:
+                    return job(cursor, *args)
+                finally:
+                    running.clear()
+
+        def stop() -> None:
+            nonlocal over
+            over = True
+            for cursor in running[:]:
+                cursor.interrupt()
+
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(self._deadline, stop)
+        try:
+            found = await loop.run_in_executor(self._pool, run)
+        except duckdb.InterruptException:
+            over = True
+        finally:
+            late.cancel()
+        # asked in any case: a query stopped while its rows stream ends without an error, as if there were no more
+        if over:
+            raise Problem(503, f"not answered within {self._deadline:g} s; narrow the query by the first key column")
+        return found
+
+    def close(self) -> None:
+        """Close the release and end the threads."""
+        if self._reading:
+            self._reading.end()
+        self._pool.shutdown(wait=True)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all routes of a server share."""
+
+    files: Files
+    catalog: Catalog
+    ledger: Ledger
+    contracts: Mapping[str, Contract]
+    newest: Newest
+    explain: Explain | None
+    title: str
+
+
+async def opened(place: Place) -> Reading:
+    """The newest release; Problem (503) before the first."""
+    reading = await place.newest.reading()
+    if reading is None:
+        raise Problem(503, "nothing has been released yet; the lake's owner runs `assay build`", "operator")
+    return reading
+
+
+def explain_question(reading: Reading, request: Request) -> tuple[Table, dict[str, str], str | None]:
+    """Table, key and column of an explain request, checked: every key column once, and perhaps `column`."""
+    table = reading.table("gold", request.path_params["name"].removeprefix("gold."))
+    given: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(
+            request.scope["query_string"].decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=FIELDS,
+        )
+    except ValueError:
+        raise Problem(400, "the query string is not percent-encoded UTF-8") from None
+    for name, text in pairs:
+        if name in given or name not in (*table.key, "column"):
+            raise Problem(400, f"explain takes {', '.join(table.key)} and perhaps column, each once; not {name[:60]!r}")
+        given[name] = text
+    column = given.pop("column", None) if "column" not in table.key else None
+    if missing := [k for k in table.key if k not in given]:
+        raise Problem(400, f"explain needs the whole key of {table.full}; {', '.join(missing)} is missing")
+    if column is not None and column not in table.columns:
+        raise Problem(400, f"column: {table.full} has no column {column[:60]!r}; it has {', '.join(table.columns)}")
+    for k in table.key:
+        value(table.columns[k], given[k])
+    return table, given, column
+
+
+async def way_back(place: Place, table: Table, key: dict[str, str], column: str | None) -> dict[str, Any]:
+    """What `explain` says; Problem (404) if there is no such row or nothing explains here."""
+    if place.explain is None:
+        raise Problem(404, "this server does not explain values; run `assay explain` where the lake lies", "operator")
+    try:
+        return await place.newest.work(place.explain, table.name, key, column)
+    except UsageError as error:
+        raise Problem(404, str(error)) from None
