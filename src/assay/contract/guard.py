@@ -22,6 +22,11 @@ _EXPRESSION: tuple[type[exp.Expr], ...] = (
     exp.DataTypeParam, exp.Case, exp.If, exp.RegexpLike, exp.Round, exp.Greatest, exp.Least, exp.Year, exp.Month,
 )  # fmt: skip
 
+_TYPES = {
+    exp.DataType.Type[name]
+    for name in ["VARCHAR", "TEXT", "CHAR", "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "INT128", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMPNTZ", "INTERVAL"]
+}
+
 _QUERY: tuple[type[exp.Expr], ...] = (
     *_EXPRESSION,
     # clauses
@@ -45,15 +50,7 @@ _QUERY: tuple[type[exp.Expr], ...] = (
 
 # what DuckDB calls the functions and operators a query may use; nothing here reads, writes, waits or looks at the engine's settings
 _FUNCTIONS = frozenset(
-    "abs any_value approx_count_distinct arg_max arg_min avg bool_and bool_or ceil ceiling concat concat_ws corr count count_star "
-    "covar_pop covar_samp cume_dist current_date date_diff date_part date_trunc datediff day dayname dayofweek dayofyear "
-    "dense_rank exp first first_value floor get_current_timestamp greatest hour ifnull instr isfinite isinf isnan isodow lag last "
-    "last_day last_value lead least left length ln log log10 lower ltrim make_date max md5 median min minute mod mode month "
-    "monthname now nth_value ntile nullif percent_rank pow power quantile_cont quantile_disc quarter rank regexp_extract "
-    "regexp_matches regexp_replace replace reverse right round row_number rtrim second sign split_part sqrt starts_with stddev "
-    "stddev_pop stddev_samp strftime strpos substr substring sum timezone to_days to_hours to_microseconds to_milliseconds "
-    "to_minutes to_months to_quarters to_seconds to_weeks to_years trim trunc upper var_pop var_samp variance week weekofyear "
-    "year + - * / // % ** ^ || ~~ !~~ ~~* !~~* like_escape not_like_escape ilike_escape not_ilike_escape".split()
+    ["abs", "any_value", "approx_count_distinct", "arg_max", "arg_min", "avg", "bool_and", "bool_or", "ceil", "ceiling", "concat", "concat_ws", "corr", "count", "count_star", "covar_pop", "covar_samp", "cume_dist", "current_date", "date_diff", "date_part", "date_trunc", "datediff", "day", "dayname", "dayofweek", "dayofyear", "dense_rank", "exp", "first", "first_value", "floor", "get_current_timestamp", "greatest", "hour", "ifnull", "instr", "isfinite", "isinf", "isnan", "isodow", "lag", "last", "last_day", "last_value", "lead", "least", "left", "length", "ln", "log", "log10", "lower", "ltrim", "make_date", "max", "md5", "median", "min", "minute", "mod", "mode", "month", "monthname", "now", "nth_value", "ntile", "nullif", "percent_rank", "pow", "power", "quantile_cont", "quantile_disc", "quarter", "rank", "regexp_extract", "regexp_matches", "regexp_replace", "replace", "reverse", "right", "round", "row_number", "rtrim", "second", "sign", "split_part", "sqrt", "starts_with", "stddev", "stddev_pop", "stddev_samp", "strftime", "strpos", "substr", "substring", "sum", "timezone", "to_days", "to_hours", "to_microseconds", "to_milliseconds", "to_minutes", "to_months", "to_quarters", "to_seconds", "to_weeks", "to_years", "trim", "trunc", "upper", "var_pop", "var_samp", "variance", "week", "weekofyear", "year", "+", "-", "*", "/", "//", "%", "**", "^", "||", "~~", "!~~", "~~*", "!~~*", "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"]
 )
 _ANONYMOUS = frozenset(name for name in _FUNCTIONS if name.isidentifier())
 _MODIFIERS = {"this", "db", "catalog", "alias", "joins", "laterals"}
@@ -65,6 +62,7 @@ def expression(text: str, columns: Collection[str]) -> exp.Expr:
     for node in tree.walk():
         if not isinstance(node, _EXPRESSION):
             raise UsageError(f"{text!r}: {_named(node)} is not allowed in a rule{_at(node, text)}")
+        _typed(node, text)
         if isinstance(node, exp.Column) and (node.name not in columns or node.table):
             raise UsageError(f"{text!r}: no column {node.sql()!r}; the contract has {', '.join(sorted(columns))}")
     return tree
@@ -106,8 +104,12 @@ def _allowed(node: exp.Expr, text: str) -> None:
         raise UsageError(f"{_named(node)} is not allowed in a query{_at(node, text)}")
     if isinstance(node, exp.With) and node.args.get("recursive"):
         raise UsageError("WITH RECURSIVE is not allowed in a query")
-    if isinstance(node, exp.DataType) and node.this in (exp.DataType.Type.USERDEFINED, exp.DataType.Type.ENUM):
-        raise UsageError(f"type {node.sql(dialect='duckdb')[:60]} is not allowed in a query")
+    _typed(node, text)
+
+
+def _typed(node: exp.Expr, text: str) -> None:
+    if isinstance(node, exp.DataType) and node.this not in _TYPES:
+        raise UsageError(f"type {node.sql(dialect='duckdb')[:60]} is not allowed{_at(node, text)}")
 
 
 def _cte(cte: exp.CTE, tables: Mapping[str, str], text: str) -> None:

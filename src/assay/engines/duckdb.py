@@ -11,7 +11,7 @@ from isal import igzip
 from pyiceberg.table import Table
 from sqlglot import exp
 
-from assay.errors import LakeDamaged
+from assay.errors import AssayError, LakeDamaged, SettingsError
 from assay.lake import tables
 from assay.lake.tables import Written, ident, text
 from assay.ports import Input, Refinement, Rejected
@@ -50,6 +50,8 @@ class DuckDBEngine:
         con = connect(self.memory, self.threads, self.scratch)
         try:
             yield DuckDBStaged(con, refinement, list(inputs), only)
+        except duckdb.Error as error:
+            raise _meaning(error, self.scratch) from error
         finally:
             con.close()
 
@@ -224,8 +226,11 @@ def _sql(tree: exp.Expr) -> str:
     return tree.sql(dialect="duckdb")
 
 
-def damaged(error: duckdb.Error) -> LakeDamaged:
-    """What an engine error on bronze means, without quoting any value of the data."""
-    return LakeDamaged(
-        f"a bronze object cannot be read ({type(error).__name__}); `assay verify bronze` names it"
-    )
+def _meaning(error: duckdb.Error, scratch: Path) -> AssayError:
+    """What an engine error asks of whom, without quoting any value of the data."""
+    said = str(error).lower()
+    if "no space left" in said or "file too large" in said:
+        return SettingsError(f"no room left below {scratch}: free some and run it again; nothing of this refine is visible")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return SettingsError("the refine needs more than [lake] memory of assay.toml allows; raise it, or refine fewer batches at once")
+    return LakeDamaged(f"a bronze object cannot be read ({type(error).__name__}); `assay verify bronze` names it")

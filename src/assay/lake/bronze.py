@@ -12,7 +12,7 @@ from ulid import ULID
 
 from assay import windows
 from assay.errors import LakeBusy, LakeDamaged, SourceSuspect
-from assay.lake.files import Files, safe
+from assay.lake.files import Files, clear_errors, safe
 from assay.windows import Window
 
 PART_BYTES = 64 * 2**20
@@ -164,7 +164,8 @@ class Writer:
         """Keep the last page's answer as it came, beside its lines."""
         digest, stored = hashlib.sha256(data).hexdigest(), igzip.compress(data, LEVEL)
         scratch = self.files.scratch()
-        scratch.write_bytes(stored)
+        with clear_errors(self.files.root):
+            scratch.write_bytes(stored)
         name = f"{self._directory()}/{self.batch}-raw-{len(self.raw):05}-{digest[:16]}.{kind}.gz"
         self.files.adopt(scratch, name, "land.part")
         self.raw.append(Raw(name, len(self.requests) - 1, len(data), digest, hashlib.sha256(stored).hexdigest()))
@@ -196,8 +197,7 @@ class Writer:
     def discard(self) -> None:
         """Forget an unfinished part."""
         if self._open:
-            self._open.close()
-            self._raw.close()
+            self._raw.close()  # first: what is still buffered shall not be written
             self._path.unlink()
             self._open = None
 
@@ -209,6 +209,13 @@ class Writer:
             raise SourceSuspect(
                 f"{self.dataset} {self.shard}: a record holds a raw line break, which JSON does not allow"
             )
+        with clear_errors(self.files.root):
+            self._append(data, first)
+        self._hash.update(data)
+        self._bytes += len(data)
+        self._last = first + len(lines) - 1
+
+    def _append(self, data: bytes, first: int) -> None:
         if self._open is None:
             self._path, self._first = self.files.scratch(), first
             self._raw = self._path.open("wb")
@@ -216,15 +223,13 @@ class Writer:
             self._open = igzip.GzipFile(filename="", fileobj=self._raw, mode="wb", compresslevel=LEVEL, mtime=0)
             self._hash, self._bytes = hashlib.sha256(), 0
         self._open.write(data)
-        self._hash.update(data)
-        self._bytes += len(data)
-        self._last = first + len(lines) - 1
 
     def _close(self) -> None:
         if self._open is None:
             return
-        self._open.close()
-        self._raw.close()
+        with clear_errors(self.files.root):
+            self._open.close()
+            self._raw.close()
         self._open = None
         digest = self._hash.hexdigest()
         name = f"{self._directory()}/{self.batch}-part-{len(self.parts):05}-{digest[:16]}.ndjson.gz"

@@ -38,7 +38,7 @@ class Files:
     def put_new(self, name: str, data: bytes, as_effect: str) -> bool:
         """Write an object unless it exists; False if it does. After True it survives a power cut."""
         temporary = self.scratch()
-        with _clear_errors(self.root):
+        with clear_errors(self.root):
             temporary.write_bytes(data)
             return self.adopt(temporary, name, as_effect)
 
@@ -52,7 +52,7 @@ class Files:
     def adopt(self, temporary: Path, name: str, as_effect: str) -> bool:
         """Make a finished scratch file the object `name`, unless that exists: fsync, link, fsync the directory."""
         target = self.path(name)
-        with _clear_errors(self.root):
+        with clear_errors(self.root):
             made = _new_directories(target.parent)
             _sync(temporary)
             try:
@@ -112,11 +112,12 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _clear_errors(root: Path) -> Iterator[None]:
+def clear_errors(root: Path) -> Iterator[None]:
+    """Turn a full or forbidden disk into a SettingsError that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise SettingsError(
                 f"no room left below {root}: free some and run it again; nothing half-written is visible"
             ) from error

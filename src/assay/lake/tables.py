@@ -1,6 +1,7 @@
 """Iceberg tables: parquet written by DuckDB, committed by PyIceberg, read back as DuckDB relations."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ from pyiceberg.types import (
     TimestampType,
     TimestamptzType,
 )
+from sqlalchemy.exc import OperationalError
 
-from assay.errors import LakeBusy, LakeDamaged
+from assay.errors import LakeBusy, LakeDamaged, SettingsError
 
 PROPERTIES = {
     # A blind retry would append files again without looking which batches are in by now.
@@ -115,10 +117,25 @@ def ensure(
         source = schema.find_field(partition[0])
         label = partition[0] if partition[1] == "value" else f"{partition[0]}_{partition[1]}"
         spec = PartitionSpec(PartitionField(source.field_id, 1000, _TRANSFORMS[partition[1]](), label))
-    catalog.create_namespace_if_not_exists(name.split(".", maxsplit=1)[0])
-    return catalog.create_table_if_not_exists(
-        name, schema, partition_spec=spec, properties={**PROPERTIES, **(properties or {})}
-    )
+    with catalog_errors(table=name):
+        catalog.create_namespace_if_not_exists(name.split(".", maxsplit=1)[0])
+        return catalog.create_table_if_not_exists(
+            name, schema, partition_spec=spec, properties={**PROPERTIES, **(properties or {})}
+        )
+
+
+@contextmanager
+def catalog_errors(table: str) -> Iterator[None]:
+    """Turn what SQLite or the disk says into who must act: SettingsError for no room, LakeBusy for a lock."""
+    try:
+        yield
+    except OperationalError as error:
+        said = str(error.orig)
+        if "locked" in said:
+            raise LakeBusy(f"the catalog is in use by another process; {table} was not changed, run it again") from error
+        raise SettingsError(f"the catalog cannot be written ({said}); {table} was not changed, is the disk full?") from error
+    except OSError as error:
+        raise SettingsError(f"{table} was not changed: {error.strerror}; is the disk full?") from error
 
 
 @dataclass(frozen=True)
@@ -225,7 +242,7 @@ def _commit(
     table: Table, files: Sequence[DataFile], properties: Mapping[str, str], *, replace: bool
 ) -> Snapshot:
     try:
-        with table.transaction() as change:
+        with catalog_errors(".".join(table.name())), table.transaction() as change:
             update = change.update_snapshot(snapshot_properties=dict(properties))
             if replace:
                 with update.overwrite() as overwrite:

@@ -39,7 +39,7 @@ class _TooLarge(SourceSuspect):
 
 
 class _PrivateAddressError(OSError):
-    """What the socket factory says; the name that led there is in the sentence made of it."""
+    """What the socket factory says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Remote:
                     bare = str(first.with_query(None))
                     params = {name: value for name, value in first.query.items() if value not in self._secrets}
                     return Answer(response.status, response.headers, body, now(), bare, params)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub says instance
                 # The library's own texts may quote addresses with their query and headers.
                 raise _named(error, str(self._base.host)) from None
         raise SourceRefused(f"{self._base.host} redirects more than {REDIRECTS} times")
@@ -157,7 +157,7 @@ class Remote:
             target = url.join(URL(location))
             same = target.origin() == self._base.origin() and target.user is None
         except ValueError:
-            raise SourceSuspect(f"{self._base.host} redirects to what is no address") from None
+            raise SourceRefused(f"{self._base.host} redirects to what is no web address") from None
         if not location or not same:
             raise SourceRefused(f"{self._base.host} redirects to {target.host}: only {self._base.origin()} is asked")
         return target
@@ -205,7 +205,7 @@ def _public_socket(info: tuple[Any, ...]) -> socket.socket:
     """A socket for an address as resolved, just before it is used: no name can lead elsewhere later."""
     family, kind, proto, _, address = info
     if not _is_public(str(address[0])):
-        raise _PrivateAddressError(f"{address[0]} is not a public address")
+        raise _PrivateAddressError("not a public address")  # the same for all: only then is it what comes out
     return socket.socket(family=family, type=kind, proto=proto)
 
 
@@ -251,7 +251,9 @@ async def _inflated(response: aiohttp.ClientResponse, limit: int) -> bytes:
 def _named(error: BaseException, host: str) -> SourceError:
     """The library's error as one that says who must act, with a text that cannot quote a secret."""
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _PrivateAddressError):
-        return SourceRefused(f"{host} is at a private address: {error.os_error}; allow_private would permit it")
+        return SourceRefused(f"{host} is at a private address; allow_private would permit it")
+    if isinstance(error, aiohttp.InvalidURL):
+        return SourceRefused(f"{host} is no address that can be asked")
     if isinstance(error, aiohttp.ClientSSLError):
         return SourceSuspect(f"{host} does not prove its identity: {type(error).__name__}")
     reason = getattr(error, "strerror", None) or type(error).__name__

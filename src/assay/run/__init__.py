@@ -205,13 +205,17 @@ class Applied:
 
 
 def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
-    """Run the steps in order. A failed landing does not hinder the others; gold is built only if no step failed."""
+    """Run the steps in order. A failed step does not hinder the others; gold is built only if none failed."""
     run = str(ULID())
     landed, errors = _apply_landings(lake, [s for s in steps if s.kind == "land"], run, say)
     refined = []
     for step in (s for s in steps if s.kind == "refine"):
-        refined.append(refine(lake, step.dataset, how=step.how, run=run))
-        say(f"refined {step.dataset}: {account(refined[-1])}")
+        try:
+            refined.append(refine(lake, step.dataset, how=step.how, run=run))
+            say(f"refined {step.dataset}: {account(refined[-1])}")
+        except AssayError as error:
+            errors.append(error)
+            say(f"refining {step.dataset} failed: {error}")
     held = sum(len(one.held) for one in refined)
     done = None
     if any(s.kind == "build" for s in steps):

@@ -87,6 +87,11 @@ def app(
     """REST and console of a lake, read-only.
 
     Args:
+        files: the lake's files.
+        catalog: its Iceberg catalog.
+        ledger: its facts, for the console.
+        contracts: by dataset, as they stand now; what is served follows those the release pinned.
+        title: the lake's name.
         explain: (table, key, column) to the way back of one value; UsageError if there is no such row.
         key: signs cursors; `cursor_key(files)` by default.
         hosts: names this server answers to, against DNS rebinding.

@@ -39,6 +39,7 @@ class Reading:
         self.contracts = {one.dataset: evidence.pinned(files, one.contract_sha256) for one in found.silver}
         self.tables = _tables(catalog, found, self.contracts)
         self._con = release.connect(files, catalog, found)
+        self.days: dict[str, str | None] = {}
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._users, self._over = 0, False
 

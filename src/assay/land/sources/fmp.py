@@ -27,8 +27,8 @@ NOT_ENTITLED = (
     "current subscription",
 )
 DEPTH = 64
-ESCAPES = re.compile(rb"\\(?:u(?=[dD][89a-fA-F])|.)", re.DOTALL)
-MASK = b"\xff\xff\xff"  # not UTF-8, so in no text; the parser does not look into bytes above 127
+ESCAPES = re.compile(rb"\\(?:(u(?=[dD][89a-fA-F][0-9a-fA-F]{2}))|.)", re.DOTALL)
+MASK = b"\xff\xfe\xfd"  # in no UTF-8, cannot overlap itself; the parser does not look into bytes above 127
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
@@ -93,8 +93,6 @@ def judge(answer: Answer) -> list[bytes]:
         return _records(answer)
     if head == b"{":
         raise _refusal(answer, _message(answer))
-    if not head:
-        raise SourceSuspect(f"{answer.url} answers 200 with nothing at all")
     raise _refusal(answer, answer.excerpt)
 
 
@@ -123,7 +121,9 @@ def _records(answer: Answer) -> list[bytes]:
         try:
             records = _split(answer.body)
         except msgspec.DecodeError:
-            records = _split_masked(answer.body)
+            if MASK in answer.body:
+                raise
+            records = [one.replace(MASK, rb"\u") for one in _split(_masked(answer.body))]
     except msgspec.DecodeError as error:
         if "truncated" in str(error):
             raise SourceBusy(f"{answer.url} answers with JSON that ends early") from None
@@ -138,15 +138,12 @@ def _records(answer: Answer) -> list[bytes]:
 
 def _split(body: bytes) -> list[bytes]:
     bare = msgspec.json.format(body, indent=-1)
-    return [bytes(one) for one in msgspec.json.decode(bare, type=list[msgspec.Raw])]
+    return list(map(bytes, msgspec.json.decode(bare, type=list[msgspec.Raw])))
 
 
-def _split_masked(body: bytes) -> list[bytes]:
-    """The same for escapes of half a character (a title cut inside an emoji), which the parser takes for no JSON."""
-    if MASK in body:
-        return _split(body)
-    masked = ESCAPES.sub(lambda found: MASK if found[0] == rb"\u" else found[0], body)
-    return [one.replace(MASK, rb"\u") for one in _split(masked)]
+def _masked(text: bytes) -> bytes:
+    """Without escapes of half a character (a title cut inside an emoji): the parser takes them for no JSON."""
+    return ESCAPES.sub(lambda found: MASK if found[1] else found[0], text)
 
 
 def _depth(record: bytes) -> int:
@@ -183,13 +180,13 @@ def _refusal(answer: Answer, text: str) -> SourceError:
         return SourceBusy(said)
     if status != 200 or (text and answer.body.lstrip()[:1] == b"{"):
         return SourceRefused(said)
-    return SourceSuspect(f"{answer.url} answers 200 with what is no list of records: {answer.excerpt[:100]}")
+    return SourceSuspect(f"{answer.url} answers 200 with what is no list of records: {answer.excerpt[:100]!r}")
 
 
 def _checked(ask: Ask, options: Options, records: list[bytes]) -> tuple[str, str] | None:
     """First and last day of the records; SourceSuspect where they cannot be all that was asked for."""
     if not records:
-        if options.empty == "suspect":
+        if options.empty == "suspect" and not _short(ask.window, options.slack_days):
             raise SourceSuspect(f"{_name(ask)}: FMP gave no records, as it does for what it does not know")
         return None
     shard_field = (options.shard_field or options.shard_param) if options.shard_param else None
@@ -203,6 +200,11 @@ def _checked(ask: Ask, options: Options, records: list[bytes]) -> tuple[str, str
     if options.from_to and ask.window:
         _check_span(ask, ask.window, span, timedelta(days=options.slack_days))
     return span
+
+
+def _short(window: Window | None, days: int) -> bool:
+    """Whether the window may hold no session at all: a weekend, a holiday."""
+    return window is not None and (window.end - window.start).days <= days
 
 
 def _check_span(ask: Ask, asked: Window, span: tuple[str, str] | None, slack: timedelta) -> None:
@@ -222,9 +224,12 @@ def _name(ask: Ask) -> str:
 
 def _span(days: list[str]) -> tuple[str, str] | None:
     """The earliest and the latest; what is no day is left to the refinement."""
-    if days and not (_day(min(days)) and _day(max(days))):
-        days = [day for day in days if _day(day)]
-    return (min(days), max(days)) if days else None
+    if not days:
+        return None
+    first, last = min(days), max(days)
+    if _day(first) and _day(last):
+        return first, last
+    return _span([day for day in days if _day(day)])
 
 
 def _day(text: str) -> date | None:
@@ -243,7 +248,7 @@ def _peek(records: list[bytes], date_field: str | None, shard_field: str | None)
         rows = []
         for record in records:
             with suppress(*UNREADABLE):
-                rows.append(single.decode(record))
+                rows.append(single.decode(_masked(record)))
     return rows
 
 

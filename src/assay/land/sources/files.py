@@ -1,0 +1,160 @@
+"""CSV files of one directory: each is landed whole, a row becomes a JSON object of texts under the header's names."""
+
+import csv
+import hashlib
+import io
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
+from assay.land.http import one_line
+from assay.land.source import Ask, Page, Request, Source, SourceSettings
+from assay.ports import Secrets
+from assay.windows import now
+
+LARGEST = 512 * 2**20  # bytes of one file: it is read at once
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a contract says about a dataset of this source.
+
+    Attributes:
+        path: a glob below the directory, such as `trades.csv` or `2024/*.csv`; each match is one page, by name.
+        delimiter: one character between cells.
+        encoding: as Python names it; a byte order mark of UTF-8 is no part of the first name.
+    """
+
+    path: str
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+
+@asynccontextmanager
+async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[Path]:  # noqa: ARG001 - files need none
+    """The directory of `base_url = "file:DIRECTORY"`, which nothing read from it may leave."""
+    yield _directory(settings)
+
+
+async def fetch(ask: Ask, remote: Path) -> AsyncIterator[Page]:
+    """One page a file, in the order of names; SourceSuspect, with file and line, for what is no plain CSV."""
+    options = _options(ask)
+    for name in _names(ask, options, remote):
+        data = _read(remote / name, remote, name)
+        records = list(_records(data, options, name))
+        digest = hashlib.sha256(data).hexdigest()
+        yield Page(Request(name, {}, now(), 200, len(data), digest, len(records)), records, raw=data, kind="csv")
+
+
+def _directory(settings: SourceSettings) -> Path:
+    directory = Path(settings.base_url.removeprefix("file:"))
+    if not settings.base_url.startswith("file:") or not directory.is_dir():
+        raise SettingsError(f"base_url {settings.base_url!r} must be file: and a directory that exists")
+    return directory.resolve()
+
+
+def _options(ask: Ask) -> Options:
+    try:
+        options = msgspec.convert(dict(ask.options), Options)
+        "".encode(options.encoding)
+    except msgspec.ValidationError as error:
+        raise ContractError(f"{ask.dataset}: source options: {error}") from None
+    except LookupError:
+        raise ContractError(f"{ask.dataset}: encoding {options.encoding!r} is none that Python knows") from None
+    if ask.shard != "all" or ask.window:
+        raise ContractError(f"{ask.dataset}: files are landed whole: say `every`, and no universe, window or start")
+    if len(options.delimiter) != 1 or options.delimiter in '"\r\n ':
+        raise ContractError(f"{ask.dataset}: delimiter must be one character, and no quote, space or line break")
+    pattern = PurePosixPath(options.path)
+    if pattern.is_absolute() or ".." in pattern.parts or not pattern.parts:
+        raise ContractError(f"{ask.dataset}: path {options.path!r} must name files below the directory of base_url")
+    return options
+
+
+def _names(ask: Ask, options: Options, directory: Path) -> list[str]:
+    """The files the glob matches, sorted by their names below the directory."""
+    try:
+        found = [one for one in directory.glob(options.path) if not one.is_dir()]
+    except ValueError as error:
+        raise ContractError(f"{ask.dataset}: path {options.path!r} is no glob: {error}") from None
+    if not found:
+        raise SourceSuspect(f"{ask.dataset}: no file of {directory} is called {options.path}")
+    return sorted(one.relative_to(directory).as_posix() for one in found)
+
+
+def _read(path: Path, directory: Path, name: str) -> bytes:
+    """The file's bytes as they stood at one moment."""
+    try:
+        target = path.resolve()
+    except (RuntimeError, OSError):
+        raise SourceRefused(f"{name} is a link that leads to itself; take it away") from None
+    if not target.is_relative_to(directory):
+        raise SourceRefused(f"{name} is a link that leads out of {directory}; put the file itself there")
+    if not target.is_file():
+        raise SourceRefused(f"{name} is no file that can be read; take it away or name others in `path`")
+    try:
+        before = target.stat()
+        if before.st_size > LARGEST:
+            raise SourceRefused(f"{name} holds {before.st_size} bytes, more than {LARGEST}; cut it into several files")
+        data = target.read_bytes()
+        after = target.stat()
+    except PermissionError:
+        raise SourceRefused(f"{name} may not be read; its owner must allow it") from None
+    except FileNotFoundError:
+        raise SourceBusy(f"{name} went away while it was looked at; run it again") from None
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+        raise SourceBusy(f"{name} is being written at this moment; run it again when that is done")
+    return data
+
+
+def _records(data: bytes, options: Options, name: str) -> Iterator[bytes]:
+    """The rows as JSON objects; empty lines are none, missing cells at the end are null."""
+    rows = _rows(_text(data, options, name), options.delimiter, name)
+    line, header = next(rows, (1, []))
+    names = [one.strip() for one in header]
+    if not names:
+        raise SourceSuspect(f"{name}:1: the file is empty; its first line must name the columns")
+    for number, one in enumerate(names, 1):
+        if not one or names.index(one) != number - 1:
+            what = f"{one_line(one)!r} stands there twice" if one else f"column {number} has no name"
+            raise SourceSuspect(f"{name}:{line}: the first line must name each column once, but {what}")
+    for at, cells in rows:
+        if len(cells) > len(names):
+            raise SourceSuspect(f"{name}:{at}: {len(cells)} cells, but the first line names {len(names)} columns")
+        missing = [None] * (len(names) - len(cells))
+        try:
+            yield msgspec.json.encode(dict(zip(names, [*cells, *missing], strict=True)))
+        except UnicodeEncodeError:
+            raise SourceSuspect(f"{name}:{at}: half a character, which is no text") from None
+
+
+def _text(data: bytes, options: Options, name: str) -> str:
+    try:
+        text = data.decode(options.encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SourceSuspect(
+            f"{name}:{line}: not {options.encoding}; say which encoding it is in the contract's options"
+        ) from None
+    return text.removeprefix("\ufeff")
+
+
+def _rows(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not empty with the line it begins at, counted from 1."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            what = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
+            raise SourceSuspect(f"{name}:{line}: {what}; the row that begins here cannot be read") from None
+        if cells:
+            yield line, cells
+
+
+source = Source(connect, fetch, version="1")

@@ -1,0 +1,228 @@
+"""A day of the lake: from source to served number, changed prices, failing tests, vendors that lie, changed contracts."""
+
+import json
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import assay_sandbox
+from assay import run, windows
+from assay.errors import BuildFailed, GateClosed, SourceError, SourceRefused, SourceSuspect, UsageError
+from assay.lake import release
+from assay.run import Lake, verify
+from assay.windows import Window
+from tests.stories.proxy import Proxy
+
+ONE = "symbol,valid_from,valid_to\nFB,2012-05-18,2013-03-02\n"
+
+
+def small(root: Path) -> Lake:
+    """The markets lake with one symbol, opened."""
+    (root / "universe_us.csv").write_text(ONE)
+    return run.open(root)
+
+
+def get(url: str):
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_what_is_served_is_what_the_release_holds(built: tuple[Lake, Proxy]) -> None:
+    lake, _ = built
+    table = lake.read("gold.fct_daily_price").to_pylist()
+    apple = next(r for r in table if r["symbol"] == "AAPL" and str(r["date"]) == "2005-02-28")
+    with run.serving(lake, "127.0.0.1", 0) as address:
+        got = get(f"{address}/v1/gold/fct_daily_price?security_id={apple['security_id']}&date=2005-02-28")
+    assert got["origin"] == ["sandbox"]
+    assert got["data"][0]["close"] == float(apple["close"]) == 44.86
+    assert got["data"][0]["return_1d"] == pytest.approx(float(apple["return_1d"]), abs=0)
+
+
+def test_as_of_reads_what_could_be_known(built: tuple[Lake, Proxy]) -> None:
+    lake, _ = built
+    moment = datetime(2005, 2, 28, 20, 59, tzinfo=UTC)  # a minute before the close in New York
+    days = lake.read("silver.price_eod", columns=["date"], as_of=moment)["date"].to_pylist()
+    assert str(max(days)) == "2005-02-25"
+    later = lake.read("silver.price_eod", columns=["date"], as_of=moment + timedelta(minutes=1))["date"].to_pylist()
+    assert str(max(later)) == "2005-02-28"
+    assert lake.read("silver.price_eod", recorded_as_of=moment).num_rows == 0
+    known = lake.read("gold.mart_momentum_asof", columns=["known_from"], as_of=moment)["known_from"].to_pylist()
+    assert known
+    assert max(known) <= moment
+    with pytest.raises(UsageError, match="has no clock for that; as_of is answered by mart_momentum_asof"):
+        lake.read("gold.fct_daily_price", as_of=moment)
+    assert lake.read("silver.price_eod_adjusted", as_of=moment).num_rows == 0
+
+
+def test_a_changed_price_changes_the_number_and_the_old_version_stays(markets: Path) -> None:
+    overrides = {("FB", "2012-06-01"): {"close": "27.80", "adjClose": "27.80"}}
+    lake = small(markets)
+    assert not run.apply(lake, run.plan(lake)).errors
+    before = lake.read("gold.fct_daily_price").to_pylist()
+    with assay_sandbox.Sandbox(overrides=overrides).running() as url:
+        lake.close()
+        path = markets / "assay.toml"
+        path.write_text("\n".join(f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()))
+        lake = run.open(markets)
+        for dataset in ("price_eod", "price_eod_adjusted"):
+            run.apply(lake, run.landings(lake, dataset, again=True))
+        assert not run.apply(lake, run.plan(lake)).errors
+    after = {r["date"]: r for r in lake.read("gold.fct_daily_price").to_pylist()}
+    changed = [r for r in before if r["close"] != after[r["date"]]["close"]]
+    assert [str(r["date"]) for r in changed] == ["2012-06-01"]
+    assert changed[0]["return_1d"] != after[changed[0]["date"]]["return_1d"]
+    versions = [v for v in lake.read("silver.price_eod_versions").to_pylist() if str(v["date"]) == "2012-06-01"]
+    assert [str(v["close"]) for v in sorted(versions, key=lambda v: v["captured_at"])] == ["27.720000", "27.800000"]
+    assert run.current(lake).number == 2
+    assert run.current(lake).table("dim_security").snapshot == release.read(lake.target.files, 1).table("dim_security").snapshot
+    assert verify.rebuild(lake, ["price_eod"]) == {"price_eod": 197}
+    lake.close()
+
+
+def test_a_failing_test_leaves_the_old_release_served(markets: Path) -> None:
+    lake = small(markets)
+    assert not run.apply(lake, run.plan(lake)).errors
+    first = run.current(lake)
+    (markets / "dbt/tests/no_prices_at_all.sql").write_text("select * from {{ ref('fct_daily_price') }}\n")
+    steps = run.plan(lake)
+    assert [(s.kind, s.why) for s in steps] == [("build", "the dbt project changed")]
+    with pytest.raises(BuildFailed, match="no_prices_at_all"):
+        run.apply(lake, steps)
+    assert run.current(lake) == first
+    assert lake.read("gold.fct_daily_price").num_rows == 196
+    lake.close()
+
+
+def test_what_a_changed_contract_plans(markets: Path) -> None:
+    lake = small(markets)
+    only = ["price_eod", "splits"]
+    assert not run.apply(lake, run.plan(lake, only)).errors
+    contract = markets / "contracts/price_eod.yaml"
+    original = contract.read_text()
+
+    def planned(changed: str, **how: bool) -> list[str]:
+        assert changed != original
+        contract.write_text(changed)
+        again = run.open(markets)
+        steps = [str(s) for s in run.plan(again, only, **how)]
+        again.close()
+        return steps
+
+    capture = planned(original.replace("value: P10Y", "value: P5Y"))
+    assert capture == ["land price_eod FB 2012-05-18..2013-03-02", "refine price_eod"]
+    refine = planned(original.replace("value: {column: date, time: \"16:00\"", "value: {column: date, time: \"17:00\""))
+    assert refine == ["refine price_eod rebuild"]
+    gate = original.replace("quarantinedAtMost: 2", "quarantinedAtMost: 3")
+    assert planned(gate) == []
+    assert planned(gate, regate=True) == ["refine price_eod rebuild"]
+    assert planned(original.replace("name: End-of-day prices", "name: Closing prices")) == []
+    lake.close()
+
+
+def test_a_plan_is_empty_after_it_was_applied_and_grows_by_new_days_alone(markets: Path) -> None:
+    (markets / "universe_us.csv").write_text("symbol,valid_from,valid_to\nFB,2012-05-18,\n")
+    lake = run.open(markets)
+    span = Window.parse("2012-01-01..2013-03-02")
+    assert not run.apply(lake, run.plan(lake, ["price_eod"], span=span)).errors
+    assert run.plan(lake, ["price_eod"], span=span) == []
+    wider = Window.parse("2012-01-01..2013-03-05")
+    assert [str(s) for s in run.plan(lake, ["price_eod"], span=wider)] == ["land price_eod FB 2013-03-02..2013-03-05", "refine price_eod"]
+    lake.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_faulty_vendor_costs_time_and_loses_nothing(markets: Path, seed: int) -> None:
+    plan = assay_sandbox.FaultPlan.seeded(seed, 0.3)
+    (markets / "universe_us.csv").write_text(ONE + "AAPL,2000-03-01,2013-03-02\nGOOG,2004-08-19,2013-03-02\n")
+    with assay_sandbox.Sandbox(faults=plan).running() as url:
+        path = markets / "assay.toml"
+        lines = [f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()]
+        path.write_text("\n".join(lines) + "\n[source.fmp.options]\nattempts = 4\nbackoff = 0.01\ntimeout = 5\n")
+        lake = run.open(markets)
+        for _ in range(20):
+            done = run.apply(lake, [s for s in run.plan(lake) if s.kind != "build"])
+            assert all(isinstance(e, SourceError | GateClosed) for e in done.errors), done.errors
+            if not [s for s in run.plan(lake) if s.kind != "build"]:
+                break
+        found = run.status(lake)["datasets"]
+        assert {n: d["accepted"] for n, d in found.items()} == {
+            "dividends": 3, "price_eod": 5614, "price_eod_adjusted": 5614, "splits": 2, "symbol_list": 10365,
+        }  # fmt: skip
+        assert verify.counts(lake)["captured"] == sum(d["captured"] for d in found.values())
+        lake.close()
+
+
+def test_a_wrong_key_stops_the_run_and_says_who_must_act(markets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_SECRET_FMP_API_KEY", "wrong-canary-key")
+    lake = small(markets)
+    done = run.apply(lake, run.plan(lake))
+    assert done.landed == []
+    assert all(isinstance(e, SourceRefused) for e in done.errors)
+    assert "key" in str(done.errors[0]).lower()
+    assert "canary" not in " ".join(map(str, done.errors))
+    assert done.release is None
+    lake.close()
+
+
+def test_silence_is_not_no_data(markets: Path) -> None:
+    (markets / "universe_us.csv").write_text("symbol,valid_from,valid_to\nGONE,2012-05-18,2013-03-02\n")
+    lake = run.open(markets)
+    done = run.apply(lake, run.plan(lake, ["price_eod"]))
+    assert isinstance(done.errors[0], SourceSuspect)
+    assert run.status(lake)["datasets"]["price_eod"]["batches"] == 0
+    lake.close()
+
+
+def test_a_split_rewrites_the_adjusted_series_as_new_versions(markets: Path) -> None:
+    sandbox = assay_sandbox.Sandbox()
+    with sandbox.running() as url:
+        path = markets / "assay.toml"
+        path.write_text("\n".join(f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()))
+        lake = small(markets)
+        only = ["price_eod_adjusted", "splits"]
+        assert not run.apply(lake, run.plan(lake, only)).errors
+        between = windows.now()
+        sandbox.records.split("FB", "2013-02-01", 2, 1)
+        for dataset in only:
+            run.apply(lake, run.landings(lake, dataset, again=True))
+            run.refine(lake, dataset)
+        versions = run.status(lake)["datasets"]["price_eod_adjusted"]
+        assert versions["accepted"] == 2 * 196
+        t = lake.target
+        from assay.lake import silver
+
+        table = silver.load(t.catalog, "price_eod_adjusted")
+        assert table is not None
+        observed = silver.observed(table, silver.snapshot_id(table))
+        contract = lake.contract("price_eod_adjusted")
+        from assay.engines.duckdb import connect
+
+        con = connect()
+        day = "WHERE date = DATE '2012-06-01'"
+        was = con.execute(f"SELECT adj_close FROM ({silver.current(contract, observed, recorded_as_of=between)}) {day}").fetchall()
+        now = con.execute(f"SELECT adj_close FROM ({silver.current(contract, observed)}) {day}").fetchall()
+        con.close()
+        assert now[0][0] * 2 == was[0][0]
+        lake.close()
+
+
+def test_a_full_disk_is_named_and_nothing_half_written_is_seen(markets: Path) -> None:
+    import resource
+
+    lake = small(markets)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = sorted(p.name for p in lake.target.settings.data.rglob("*.json"))
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        done = run.apply(lake, run.plan(lake, ["symbol_list"]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.errors
+    assert sorted(p.name for p in lake.target.settings.data.rglob("*.json")) == before
+    assert not run.apply(lake, run.plan(lake, ["symbol_list"])).errors
+    lake.close()
