@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import assay_sandbox
+
+from assay import run
+from assay.run import Lake
 from tests.making import Made, make
+from tests.stories.proxy import Proxy
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,11 +47,26 @@ def made(tmp_path: Path) -> Iterator[Made]:
 @pytest.fixture
 def markets(tmp_path: Path) -> Iterator[Path]:
     """A copy of the demo lake's directory whose source is a sandbox that runs while the test does."""
-    import assay_sandbox
-
     root = tmp_path / "markets"
     shutil.copytree(ROOT / "lakes/markets", root)
     with assay_sandbox.Sandbox().running() as url:
         path = root / "assay.toml"
         path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", url))
         yield root
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Proxy]]:
+    """The demo lake with its first release; its source was asked through a proxy that kept every byte."""
+    root = tmp_path_factory.mktemp("built") / "markets"
+    shutil.copytree(ROOT / "lakes/markets", root)
+    with assay_sandbox.Sandbox().running() as url, Proxy(url) as proxy:
+        path = root / "assay.toml"
+        path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", proxy.url))
+        lake = run.open(root)
+        done = run.apply(lake, run.plan(lake))
+        assert not done.errors
+        assert done.release
+        assert run.plan(lake) == []
+        yield lake, proxy
+        lake.close()

@@ -51,20 +51,20 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True)
 class Field:
-    """A record's field as the engine must read it: `origin` in the record, `type` wanted."""
+    """A contract column `name` and the record's field `origin` it is read from."""
 
     name: str
     origin: str
-    type: str
 
 
 @dataclass(frozen=True)
 class Refinement:
     """One contract as expression trees (canonical sqlglot), for any engine.
 
-    The engine gives each field twice, as `v_<name>` (typed, null where it does not fit) and `t_<name>` (the JSON
-    token's text). `values` are over those; `reasons` too, each giving a text or null; `rules` and `warnings` are
-    (name, boolean) over the values; `known_at` and `hash` are over the values.
+    The engine gives each field as `t_<name>`: its JSON token as text, null where it is missing or null; a number that
+    is no integer is spelt with as few digits as tell its double apart. `values` are over the tokens; `reasons` over
+    tokens and values, each a text or null; `rules` and `warnings` are (name, boolean) over the values, as are
+    `known_at` and `hash`.
     """
 
     fields: tuple[Field, ...]
@@ -84,6 +84,7 @@ class Input:
     path: str
     first_seq: int
     rows: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Rejected:
 
 
 class Staged(Protocol):
-    """Bronze lines typed, judged and hashed, waiting for the gate's verdict."""
+    """Bronze lines typed, judged, hashed and written, waiting for the gate's verdict."""
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Per batch: rows that are good, duplicate, quarantined."""
@@ -111,10 +112,8 @@ class Staged(Protocol):
         """The lines for quarantine, by batch and number."""
         ...
 
-    def write(
-        self, table: Table, batches: Sequence[str], stem: str
-    ) -> tuple[Sequence[Any], Mapping[str, int]]:
-        """Write the good rows of these batches as parquet of the table: files, and rows per batch counted in them."""
+    def written(self, batches: Sequence[str]) -> tuple[Sequence[Any], Mapping[str, int]]:
+        """The parquet files with the good rows of exactly these batches, and rows per batch counted in them."""
         ...
 
 
@@ -122,7 +121,15 @@ class Engine(Protocol):
     """Runs a refinement over bronze files."""
 
     def stage(
-        self, refinement: Refinement, inputs: Sequence[Input], only: Mapping[str, Sequence[int]] | None = None
+        self,
+        refinement: Refinement,
+        inputs: Sequence[Input],
+        table: Table,
+        stem: str,
+        only: Mapping[str, Sequence[int]] | None = None,
     ) -> AbstractContextManager[Staged]:
-        """Read every line once; `only` limits batches to some of their numbers."""
+        """Read every line once and write the good rows as files of `table` whose names begin with `stem`.
+
+        Nobody sees the files before a commit names them. `only` limits batches to some of their numbers.
+        """
         ...

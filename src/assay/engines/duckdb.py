@@ -16,6 +16,7 @@ from assay.lake import tables
 from assay.lake.tables import Written, ident, text
 from assay.ports import Input, Refinement, Rejected
 
+GROUP_BYTES = 192 * 2**20
 _UNREADABLE = {
     "INVALID ENCODING": "line:encoding",
     "INVALID UNICODE": "line:encoding",
@@ -43,13 +44,18 @@ class DuckDBEngine:
 
     @contextmanager
     def stage(
-        self, refinement: Refinement, inputs: Sequence[Input], only: Mapping[str, Sequence[int]] | None = None
+        self,
+        refinement: Refinement,
+        inputs: Sequence[Input],
+        table: Table,
+        stem: str,
+        only: Mapping[str, Sequence[int]] | None = None,
     ) -> Iterator["DuckDBStaged"]:
-        """Read the files' lines into a staged table; see `assay.ports.Engine`."""
+        """Read every line once and write the good rows; see `assay.ports.Engine`."""
         self.scratch.mkdir(parents=True, exist_ok=True)
         con = connect(self.memory, self.threads, self.scratch)
         try:
-            yield DuckDBStaged(con, refinement, list(inputs), only)
+            yield DuckDBStaged(con, refinement, list(inputs), table, stem, only)
         except duckdb.Error as error:
             raise _meaning(error, self.scratch) from error
         finally:
@@ -57,98 +63,126 @@ class DuckDBEngine:
 
 
 class DuckDBStaged:
-    """See `assay.ports.Staged`."""
+    """See `assay.ports.Staged`. Files are read in groups that fit into memory together with their typed rows."""
 
     def __init__(
         self,
         con: duckdb.DuckDBPyConnection,
         refinement: Refinement,
         inputs: list[Input],
+        table: Table,
+        stem: str,
         only: Mapping[str, Sequence[int]] | None,
     ) -> None:
-        self.con, self.refinement, self.inputs = con, refinement, inputs
+        self.con, self.refinement, self.table, self._only = con, refinement, table, only
+        self.inputs, self._stem = inputs, stem
         self.batches = sorted({one.batch for one in inputs})
-        self._only = only
         self._lines: dict[str, list[bytes]] = {}
-        if inputs:
-            con.execute("CREATE TABLE staged AS " + _stage_sql(refinement, inputs, self.batches))
-        else:
-            con.execute("CREATE TABLE staged (_b USMALLINT, _seq BIGINT, _hash VARCHAR, _reasons VARCHAR, _warnings VARCHAR, _raw VARCHAR)")
+        self._counts = {b: {"good": 0, "duplicate": 0, "quarantined": 0} for b in self.batches}
+        self._reasons: dict[str, tuple[dict[str, int], dict[str, int]]] = {b: ({}, {}) for b in self.batches}
+        con.execute("CREATE TABLE rejected (_b USMALLINT, _seq BIGINT, _reasons VARCHAR, _raw VARCHAR)")
+        con.execute("CREATE TABLE seen (_b USMALLINT, _hash VARCHAR)")
+        con.execute("CREATE TABLE wanted (_b USMALLINT, _seq BIGINT)")
         if only is not None:
-            con.execute("CREATE TABLE wanted (_b USMALLINT, _seq BIGINT)")
-            con.executemany(
-                "INSERT INTO wanted VALUES (?, ?)",
-                [[self.batches.index(b), s] for b, seqs in only.items() for s in seqs],
-            )
-            con.execute("DELETE FROM staged WHERE (_b, _seq) NOT IN (SELECT (_b, _seq) FROM wanted)")
+            rows = [[self.batches.index(b), s] for b, seqs in only.items() if b in self.batches for s in seqs]
+            con.executemany("INSERT INTO wanted VALUES (?, ?)", rows)
+        self._written: list[Written] = []
+        groups = _groups(inputs)
+        for number, group in enumerate(groups):
+            later = {one.batch for rest in groups[number + 1 :] for one in rest}
+            self._take(group, f"{stem}-{number}", later)
         self._unreadable = self._read_unreadable()
-        con.execute("""
-            CREATE TABLE repeated AS
-            SELECT _b, _seq FROM (
-              SELECT s._b, s._seq, row_number() OVER (PARTITION BY s._b, s._hash ORDER BY s._seq) AS n
-              FROM staged s JOIN (SELECT _b, _hash FROM staged WHERE _reasons = '' GROUP BY ALL HAVING count(*) > 1) d
-              ON s._b = d._b AND s._hash = d._hash WHERE s._reasons = '')
-            WHERE n > 1""")
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        out = {b: {"good": 0, "duplicate": 0, "quarantined": 0} for b in self.batches}
-        for b, rejected, n in self.con.execute(
-            "SELECT _b, _reasons <> '', count(*) FROM staged GROUP BY ALL"
-        ).fetchall():
-            out[self.batches[b]]["quarantined" if rejected else "good"] += n
-        for b, n in self.con.execute("SELECT _b, count(*) FROM repeated GROUP BY ALL").fetchall():
-            out[self.batches[b]]["duplicate"] += n
-            out[self.batches[b]]["good"] -= n
         for one in self._unreadable:
-            out[one.batch]["quarantined"] += 1
-        return out
+            self._counts[one.batch]["quarantined"] += 1
+            counted = self._reasons[one.batch][0]
+            counted[one.reasons[0]] = counted.get(one.reasons[0], 0) + 1
 
-    def reasons(self) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
-        out: dict[str, tuple[dict[str, int], dict[str, int]]] = {b: ({}, {}) for b in self.batches}
+    def _take(self, group: Sequence[Input], stem: str, later: set[str]) -> None:
+        """Stage one group of files, count it, keep its rejected lines, and write its good rows."""
+        con = self.con
+        con.execute("CREATE OR REPLACE TABLE staged AS " + _stage_sql(self.refinement, group, self.batches))
+        if self._only is not None:
+            con.execute("DELETE FROM staged WHERE (_b, _seq) NOT IN (SELECT (_b, _seq) FROM wanted)")
+        repeated = self._repeated()
+        for b, rejected, n in con.execute("SELECT _b, _reasons <> '', count(*) FROM staged GROUP BY ALL").fetchall():
+            self._counts[self.batches[b]]["quarantined" if rejected else "good"] += n
+        for b, n in con.execute("SELECT _b, count(*) FROM repeated GROUP BY ALL").fetchall():
+            self._counts[self.batches[b]]["duplicate"] += n
+            self._counts[self.batches[b]]["good"] -= n
         for kind, column in enumerate(("_reasons", "_warnings")):
-            found = self.con.execute(f"""
+            found = con.execute(f"""
                 SELECT _b, r, count(*) FROM (
                   SELECT _b, unnest(string_split({column}, ';')) AS r FROM staged WHERE {column} <> '')
                 GROUP BY ALL ORDER BY ALL""").fetchall()
             for b, reason, n in found:
-                out[self.batches[b]][kind][reason] = n
-        for one in self._unreadable:
-            counted = out[one.batch][0]
-            counted[one.reasons[0]] = counted.get(one.reasons[0], 0) + 1
-        return out
+                counted = self._reasons[self.batches[b]][kind]
+                counted[reason] = counted.get(reason, 0) + n
+        con.execute("INSERT INTO rejected SELECT _b, _seq, _reasons, _raw FROM staged WHERE _reasons <> ''")
+        names = ", ".join(text(b) for b in self.batches)
+        columns = ", ".join(ident(c) for c in self.refinement.values)
+        self._written += tables.write(
+            con,
+            self.table,
+            f"""SELECT {columns}, known_at, captured_at, 'upsert' AS _op, _hash,
+            list_extract([{names}], _b + 1) AS _batch, _seq FROM staged {"ANTI JOIN repeated USING (_b, _seq)" if repeated else ""} WHERE _reasons = ''""",
+            stem,
+        )
+        if going_on := [str(self.batches.index(b)) for b in {one.batch for one in group} & later]:
+            con.execute(f"INSERT INTO seen SELECT _b, _hash FROM staged WHERE _reasons = '' AND _b IN ({', '.join(going_on)})")
+
+    def _repeated(self) -> int:
+        """Find the group's rows that equal an earlier one of their batch; how many there are."""
+        # Equal short hashes first: they are cheap to group, and what they let through is compared exactly.
+        self.con.execute("""
+            CREATE OR REPLACE TABLE repeated AS
+            SELECT _b, _seq FROM (
+              SELECT s._b, s._seq, row_number() OVER (PARTITION BY s._b, s._hash ORDER BY s._seq) AS n
+              FROM staged s SEMI JOIN (
+                SELECT hash(_hash) AS h FROM staged WHERE _reasons = '' GROUP BY h HAVING count(*) > 1) d
+              ON hash(s._hash) = d.h WHERE s._reasons = '')
+            WHERE n > 1
+            UNION
+            SELECT _b, _seq FROM staged SEMI JOIN seen USING (_b, _hash) WHERE _reasons = ''""")
+        found: int = self.con.execute("SELECT count(*) FROM repeated").fetchall()[0][0]
+        return found
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        return self._counts
+
+    def reasons(self) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
+        return self._reasons
 
     def rejected(self) -> Iterator[Rejected]:
         yield from sorted(self._unreadable, key=lambda one: (one.batch, one.seq))
         cursor = self.con.cursor()
-        cursor.execute("SELECT _b, _seq, _reasons, _raw FROM staged WHERE _reasons <> '' ORDER BY _b, _seq")
+        cursor.execute("SELECT _b, _seq, _reasons, _raw FROM rejected ORDER BY _b, _seq")
         while rows := cursor.fetchmany(10_000):
             for b, seq, reasons, raw in rows:
                 # The reader's delimiter may have cut a line that is no JSON; bronze has it whole.
                 line = self._line(self.batches[b], seq) if reasons.startswith("line:") else raw.encode()
                 yield Rejected(self.batches[b], seq, tuple(reasons.split(";")), line)
 
-    def write(self, table: Table, batches: Sequence[str], stem: str) -> tuple[list[Written], dict[str, int]]:
-        chosen = [self.batches.index(b) for b in batches if b in self.batches]
-        if not chosen:
-            return [], dict.fromkeys(batches, 0)
-        names = ", ".join(text(b) for b in self.batches)
-        columns = ", ".join(ident(c) for c in self.refinement.values)
-        select = f"""
-            SELECT {columns}, known_at, captured_at, 'upsert' AS _op, _hash, list_extract([{names}], _b + 1) AS _batch, _seq
-            FROM staged WHERE _reasons = '' AND _b IN ({", ".join(map(str, chosen))})
-            AND (_b, _seq) NOT IN (SELECT (_b, _seq) FROM repeated)"""
-        if not self.con.execute("SELECT count(*) FROM repeated").fetchall()[0][0]:
-            select = select.rsplit("AND (_b", 1)[0]
-        written = tables.write(self.con, table, select, stem)
+    def written(self, batches: Sequence[str]) -> tuple[list[Written], dict[str, int]]:
+        if set(self.batches) - set(batches):
+            self._write_again([one for one in self.inputs if one.batch in batches])
         counted = dict.fromkeys(batches, 0)
-        if written:
-            files = ", ".join(text(one.path) for one in written)
-            counted |= dict(
-                self.con.execute(
-                    f"SELECT _batch, count(*) FROM read_parquet([{files}]) GROUP BY ALL"
-                ).fetchall()
-            )
-        return written, counted
+        if self._written:
+            files = ", ".join(text(one.path) for one in self._written)
+            found = self.con.execute(f"SELECT _batch, count(*) FROM read_parquet([{files}]) GROUP BY ALL").fetchall()
+            counted |= dict(found)
+        return self._written, counted
+
+    def _write_again(self, inputs: list[Input]) -> None:
+        """A batch is held, so what was written may hold its rows: write the others' alone. Rare, so simple."""
+        for one in self._written:
+            Path(one.path).unlink()
+        own = connect(
+            *self.con.execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchall()[0]
+        )
+        try:
+            self._written = DuckDBStaged(own, self.refinement, inputs, self.table, f"{self._stem}-again", self._only)._written
+        finally:
+            own.close()
 
     def _read_unreadable(self) -> list[Rejected]:
         """Lines DuckDB could not read as text: bytes that are no UTF-8, or a line over its limit."""
@@ -157,8 +191,6 @@ class DuckDBStaged:
         found = self.con.execute("""
             SELECT DISTINCT s.file_path, e.line, e.error_type::VARCHAR
             FROM reject_errors e JOIN reject_scans s ON e.scan_id = s.scan_id AND e.file_id = s.file_id""").fetchall()
-        if not found:
-            return []
         by_path = {one.path: one for one in self.inputs}
         out = {}
         for path, number, error in found:
@@ -171,54 +203,59 @@ class DuckDBStaged:
         return list(out.values())
 
     def _line(self, batch: str, seq: int) -> bytes:
-        source = next(
-            one
-            for one in self.inputs
-            if one.batch == batch and one.first_seq <= seq < one.first_seq + one.rows
-        )
+        source = next(o for o in self.inputs if o.batch == batch and o.first_seq <= seq < o.first_seq + o.rows)
         if source.path not in self._lines:
             self._lines = {source.path: igzip.decompress(Path(source.path).read_bytes()).split(b"\n")}
         return self._lines[source.path][seq - source.first_seq]
 
 
+def _groups(inputs: Sequence[Input]) -> list[list[Input]]:
+    """The files in order, in groups of at most GROUP_BYTES of text."""
+    out: list[list[Input]] = []
+    size = 0
+    for one in inputs:
+        if not out or size + one.bytes > GROUP_BYTES:
+            out.append([])
+            size = 0
+        out[-1].append(one)
+        size += one.bytes
+    return out
+
+
 def _stage_sql(refinement: Refinement, inputs: Sequence[Input], batches: Sequence[str]) -> str:
-    """The one SELECT that reads lines: raw text, JSON, typed fields and tokens, values, reasons."""
+    """The one SELECT that reads lines: raw text, JSON, tokens, values, reasons."""
     paths = ", ".join(text(one.path) for one in inputs)
     owners = ", ".join(str(batches.index(one.batch)) for one in inputs)
-    typed = {"_seq": "BIGINT", "_at": "TIMESTAMPTZ", "_record": {f.origin: f.type for f in refinement.fields}}
-    tokens = {"_record": {f.origin: "JSON" for f in refinement.fields}}
+    shape = {"_seq": "BIGINT", "_at": "TIMESTAMPTZ", "_record": {f.origin: "JSON" for f in refinement.fields}}
     raw = (
         f"read_csv([{paths}], columns = {{'_raw': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', comment = '', header = false, "
         "auto_detect = false, strict_mode = false, null_padding = false, nullstr = '\x02', store_rejects = true, filename = true, "
         "compression = 'gzip')"
     )
-    split = ", ".join(
-        f"_v._record.{ident(f.origin)} AS {ident('v_' + f.name)}, _t._record.{ident(f.origin)} AS {ident('t_' + f.name)}"
-        for f in refinement.fields
-    )
+    tokens = ", ".join(f"_v._record.{ident(f.origin)} AS {ident('t_' + f.name)}" for f in refinement.fields)
     values = ", ".join(f"{_sql(tree)} AS {ident(name)}" for name, tree in refinement.values.items())
     rules = [f"CASE WHEN NOT ({_sql(tree)}) THEN {text(name)} END" for name, tree in refinement.rules]
     warned = [f"CASE WHEN NOT ({_sql(tree)}) THEN {text(name)} END" for name, tree in refinement.warnings]
-    reasons = f"concat_ws(';', {', '.join(_sql(tree) for tree in refinement.reasons)})"
+    reasons = ", ".join([*(_sql(tree) for tree in refinement.reasons), *rules])
     names = ", ".join(ident(name) for name in refinement.values)
     all_null = " AND ".join(f"{ident('t_' + f.name)} IS NULL" for f in refinement.fields)
     return f"""
-SELECT list_extract([{owners}]::USMALLINT[], list_position([{paths}], filename)) AS _b, _seq, captured_at, {names}, known_at,
-  _hash, _reasons, {f"concat_ws(';', {', '.join(warned)})" if warned else "''"} AS _warnings,
-  CASE WHEN _reasons <> '' THEN _raw END AS _raw
+SELECT _b, _seq, captured_at, {names}, known_at, _hash, _reasons, _warnings, CASE WHEN _reasons <> '' THEN _raw END AS _raw
 FROM (
-  SELECT *, {_sql(refinement.known_at)} AS known_at, {_sql(refinement.hash)} AS _hash,
-    CASE WHEN _bad IS NOT NULL THEN _bad ELSE {f"concat_ws(';', nullif(_fields, ''), {', '.join(rules)})" if rules else "_fields"} END AS _reasons
+  SELECT list_extract([{owners}]::USMALLINT[], list_position([{paths}], filename)) AS _b, _raw, captured_at, {names},
+    coalesce(_seq, TRY_CAST(regexp_extract(_raw, '^\\{{"_seq":([0-9]{{1,18}}),', 1) AS BIGINT)) AS _seq,
+    {_sql(refinement.known_at)} AS known_at, {_sql(refinement.hash)} AS _hash,
+    CASE WHEN _j IS NULL THEN 'line:malformed'
+      WHEN _seq IS NULL THEN 'line:envelope'
+      WHEN {all_null} AND json_type(_j, '$._record') IS DISTINCT FROM 'OBJECT' THEN 'record:type'
+      ELSE concat_ws(';', {reasons}) END AS _reasons,
+    {f"concat_ws(';', {', '.join(warned)})" if warned else "''"} AS _warnings
   FROM (
-    SELECT filename, _raw, captured_at, {values},
-      CASE WHEN _j IS NULL THEN 'line:malformed'
-           WHEN _seq IS NULL THEN 'line:envelope'
-           WHEN {all_null} AND json_type(_j, '$._record') IS DISTINCT FROM 'OBJECT' THEN 'record:type' END AS _bad,
-      coalesce(_seq, TRY_CAST(regexp_extract(_raw, '^\\{{"_seq":([0-9]{{1,18}}),', 1) AS BIGINT)) AS _seq,
-      {reasons} AS _fields
+    SELECT *, {values}
     FROM (
-      SELECT filename, _raw, _j, _v._seq AS _seq, _v._at AS captured_at, {split}
-      FROM (SELECT filename, _raw, _j, json_transform(_j, {text(json.dumps(typed))}) AS _v, json_transform(_j, {text(json.dumps(tokens))}) AS _t
+      SELECT filename, _raw, _j, _v._seq AS _seq, _v._at AS captured_at, {tokens}
+      FROM (
+        SELECT filename, _raw, _j, json_transform(_j, {text(json.dumps(shape))}) AS _v
         FROM (SELECT filename, _raw, TRY_CAST(_raw AS JSON) AS _j FROM {raw})))))"""
 
 

@@ -138,10 +138,10 @@ def _commit(
 ) -> Evidence:
     for manifest in todo:
         bronze.check(files, manifest)
-    inputs = [Input(m.batch, str(files.path(p.path)), p.first_seq, p.rows) for m in todo for p in m.parts]
+    inputs = [Input(m.batch, str(files.path(p.path)), p.first_seq, p.rows, p.bytes) for m in todo for p in m.parts]
     evidence_id = str(ULID())
     pin = evidence.pin(files, contract)
-    with engine.stage(refinement(contract), inputs, only) as staged:
+    with engine.stage(refinement(contract), inputs, table, evidence_id, only) as staged:
         counts, reasons = staged.counts(), staged.reasons()
         why = {
             m.batch: closed(
@@ -154,7 +154,7 @@ def _commit(
         }
         passing = [m.batch for m in todo if not why[m.batch]]
         objects = _quarantine(contract, staged, passing, files, evidence_id)
-        written, accepted = staged.write(table, passing, evidence_id)
+        written, accepted = staged.written(passing)
         verdicts = tuple(_verdict(m, only, counts, reasons, why[m.batch], accepted, objects) for m in todo)
         found = Evidence(
             id=evidence_id, kind=kind, dataset=contract.dataset, run=run, at=windows.now(), contract_sha256=pin,

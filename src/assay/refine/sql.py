@@ -6,15 +6,14 @@ from assay.contract.model import Column, Contract
 from assay.ports import Field, Refinement
 from assay.windows import Duration
 
-_ENGINE_TYPES = {"string": "VARCHAR", "boolean": "VARCHAR", "timestamp": "VARCHAR"}
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\z"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?\z"
 _ZONED = r"(Z|[+-][0-9]{2}:[0-9]{2})\z"
 
 
 def refinement(contract: Contract) -> Refinement:
-    """The contract's trees, over `v_<column>` (typed) and `t_<column>` (token) as `assay.ports.Refinement` says."""
-    fields = tuple(Field(c.name, c.origin, _ENGINE_TYPES.get(c.kind, c.type)) for c in contract.columns)
+    """The contract's trees, over tokens `t_<column>` and values `<column>` as `assay.ports.Refinement` says."""
+    fields = tuple(Field(c.name, c.origin) for c in contract.columns)
     rules = [
         (r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "error"
     ]
@@ -35,7 +34,7 @@ def refinement(contract: Contract) -> Refinement:
 def _tree(template: str, column: Column) -> exp.Expr:
     """A constant template with `v`, `t`, and the column's own constants put in as tree nodes, never as text."""
     parts = {
-        "v": exp.column(f"v_{column.name}", quoted=True),
+        "v": exp.column(column.name, quoted=True),
         "t": exp.column(f"t_{column.name}", quoted=True),
         **{
             reason: exp.Literal.string(f"{column.name}:{reason}")
@@ -43,6 +42,7 @@ def _tree(template: str, column: Column) -> exp.Expr:
         },
         "zone": exp.Literal.string(column.zone),
         "text_number": exp.Literal.string(rf'^"[+-]?[0-9]{{1,38}}([.][0-9]{{0,{_scale(column)}}}0*)?"\z'),
+        "scale_digits": exp.Literal.number(_scale(column)),
         "exact": exp.Literal.number(10 ** max(0, 15 - _scale(column))),
         "date_shape": exp.Literal.string(_DATE),
         "time_shape": exp.Literal.string(_TIME),
@@ -57,14 +57,18 @@ def _scale(column: Column) -> int:
 
 
 def _value(column: Column) -> exp.Expr:
+    """The value of a token, null where it is none; what was lost on the way is `_reason`'s business."""
+    inner = "SUBSTR(:t, 2, LENGTH(:t) - 2)"
     templates = {
-        "string": "NULLIF(:v, '')",
-        "boolean": "CASE LOWER(:v) WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END",
-        "timestamp": """CASE WHEN NOT REGEXP_MATCHES(:v, :time_shape) THEN NULL
-            WHEN REGEXP_MATCHES(:v, :zoned) THEN TRY_CAST(:v AS TIMESTAMPTZ)
-            ELSE TRY_CAST(:v AS TIMESTAMP) AT TIME ZONE :zone END""",
+        "string": f"CASE WHEN CONTAINS(:t, '\\') THEN CAST(:t AS JSON) ->> '$' WHEN ASCII(:t) = 34 THEN NULLIF({inner}, '') END",
+        "boolean": "CASE WHEN :t IN ('true', '\"true\"') THEN TRUE WHEN :t IN ('false', '\"false\"') THEN FALSE END",
+        "date": f"TRY_CAST({inner} AS DATE)",
+        "timestamp": f"""CASE WHEN NOT REGEXP_MATCHES({inner}, :time_shape) THEN NULL
+            WHEN REGEXP_MATCHES({inner}, :zoned) THEN TRY_CAST({inner} AS TIMESTAMPTZ)
+            ELSE TRY_CAST({inner} AS TIMESTAMP) AT TIME ZONE :zone END""",
     }
-    return _tree(templates.get(column.kind, ":v"), column)
+    number = f"TRY_CAST(CASE WHEN ASCII(:t) = 34 THEN {inner} ELSE CAST(:t AS VARCHAR) END AS {column.type})"
+    return _tree(templates.get(column.kind, number), column)
 
 
 def _reason(column: Column) -> exp.Expr:
@@ -75,7 +79,10 @@ def _reason(column: Column) -> exp.Expr:
     """
     missing = "WHEN :t IS NULL OR :t = '\"\"' THEN " + (":required" if column.required else "NULL")
     # The first branch is what nearly every row takes; the others are then evaluated for the rest alone.
-    fine = """WHEN ASCII(:t) BETWEEN 48 AND 57 AND :v < :exact AND TRY_CAST(:t AS DOUBLE) = CAST(:v AS DOUBLE) THEN NULL"""
+    # A JSON number is printed with as few digits as tell its double apart, so excess decimals show in its length;
+    # and from 0.001 to 10^15 it is printed without exponent.
+    fine = """WHEN ASCII(:t) BETWEEN 48 AND 57 AND :v >= 0.001 AND :v < :exact
+        AND (STRPOS(:t, '.') = 0 OR LENGTH(:t) - STRPOS(:t, '.') <= :scale_digits) THEN NULL"""
     number = """
         WHEN ASCII(:t) = 34 THEN CASE WHEN :v IS NULL OR NOT REGEXP_MATCHES(:t, :text_number) THEN :type END
         WHEN NOT ASCII(:t) BETWEEN 45 AND 57 OR :t = '-Infinity' THEN :type
@@ -91,8 +98,8 @@ def _reason(column: Column) -> exp.Expr:
         "string": f"{missing} WHEN ASCII(:t) <> 34 OR :v IS NULL THEN :type",
         "boolean": f"{missing} WHEN NOT :t IN ('true', 'false', '\"true\"', '\"false\"') THEN :type",
         "date": f"WHEN LENGTH(:t) = 12 AND SUBSTR(:t, 2, 10) = CAST(:v AS VARCHAR) THEN NULL {missing} ELSE :type",
-        "timestamp": f"""{missing} WHEN ASCII(:t) <> 34 OR NOT REGEXP_MATCHES(:v, :time_shape) THEN :type
-            WHEN TRY_CAST(:v AS TIMESTAMPTZ) IS NULL THEN :range""",
+        "timestamp": f"""{missing} WHEN ASCII(:t) <> 34 OR NOT REGEXP_MATCHES(SUBSTR(:t, 2, LENGTH(:t) - 2), :time_shape) THEN :type
+            WHEN :v IS NULL THEN :range""",
         "integer": f"{fine} {missing} {number}",
         "number": f"{fine} {missing} {number}",
     }

@@ -87,9 +87,7 @@ class Reading:
         self._idle.append(cursor)
 
 
-def _tables(
-    catalog: Catalog, found: Release, contracts: Mapping[str, Contract]
-) -> dict[tuple[str, str], Table]:
+def _tables(catalog: Catalog, found: Release, contracts: Mapping[str, Contract]) -> dict[tuple[str, str], Table]:
     out: dict[tuple[str, str], Table] = {}
     for gold in found.gold:
         columns = {c.name: Column(c.name, c.type, c.description, c.unit, c.classification) for c in gold.columns}

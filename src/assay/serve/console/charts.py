@@ -1,5 +1,6 @@
 """Pictures as plain numbers and paths, for SVG in the templates: a price series, and the way back of a value."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -45,10 +46,11 @@ def chart(series: Sequence[tuple[date, float, str]]) -> Chart | None:
     points = [f"{x(d)} {y(v)}" for d, v in kept]
     line = "M" + "L".join(points)
     area = f"{line}L{x(end)} {HEIGHT - BOTTOM}L{x(start)} {HEIGHT - BOTTOM}Z"
+    first, last, lowest, highest = ((p[0].isoformat(), p[2]) for p in (series[0], series[-1], low, high))
     return Chart(
-        line, area, [(x(d.toordinal()), label) for d, label in _days(series[0][0], series[-1][0])],
-        [(y(t), _label(t)) for t in ticks if bottom <= t <= top], (x(end), y(series[-1][1])),
-        *((p[0].isoformat(), p[2]) for p in (series[0], series[-1], low, high)), points=len(series),
+        line=line, area=area, across=[(x(d.toordinal()), label) for d, label in _days(series[0][0], series[-1][0])],
+        upward=[(y(t), _label(t)) for t in ticks], end=(x(end), y(series[-1][1])),
+        first=first, last=last, low=lowest, high=highest, points=len(series),
     )  # fmt: skip
 
 
@@ -66,15 +68,18 @@ def thin(points: Sequence[tuple[int, float]], columns: int) -> list[tuple[int, f
 
 
 def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers from below the lowest to above the highest value, about five."""
     span = (high - low) or abs(high) or 1.0
-    unit = 10.0 ** (len(str(int(span))) - 1 if span >= 1 else -(len(f"{span:.12f}".split(".")[1]) - len(f"{span:.12f}".split(".")[1].lstrip("0")) + 1))
-    step = next(unit * m for m in (0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10) if span / (unit * m) <= 5)
-    begin = int(low // step)
-    return [round((begin + i) * step, 10) for i in range(int((high - begin * step) / step) + 2)]
+    unit = 10.0 ** math.floor(math.log10(span))
+    step = next(unit * m for m in (0.2, 0.25, 0.5, 1, 2, 2.5) if span / (unit * m) <= 5)
+    out = [math.floor(low / step) * step]
+    while len(out) < 2 or out[-1] < high:
+        out.append(out[-1] + step)
+    return [round(tick, 9) for tick in out]
 
 
 def _label(value: float) -> str:
-    return f"{value:,.4f}".rstrip("0").rstrip(".")
+    return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 
 def _days(start: date, end: date) -> list[tuple[date, str]]:
@@ -84,7 +89,9 @@ def _days(start: date, end: date) -> list[tuple[date, str]]:
         return [(date(y, 1, 1), str(y)) for y in range(start.year + 1, end.year + 1) if y % step == 0]
     months = [(start.year * 12 + start.month + i) for i in range(years * 12 + end.month - start.month)]
     step = 1 + len(months) // 8
-    return [(date(m // 12, m % 12 + 1, 1), date(m // 12, m % 12 + 1, 1).strftime("%b %Y")) for m in months if m % step == 0]
+    return [
+        (date(m // 12, m % 12 + 1, 1), date(m // 12, m % 12 + 1, 1).strftime("%b %Y")) for m in months if m % step == 0
+    ]
 
 
 # ------------------------------------------------------------------ the way back
@@ -118,39 +125,99 @@ class Flow:
 def flow(found: Mapping[str, Any]) -> Flow:
     """The way back of an explained value: gold cell, model, silver rows, bronze lines, requests."""
     column = found["column"] or "row"
-    seen = found["observations"]
-    silver = [(i["table"], (f"{i['rows']:,} row{'s' if i['rows'] != 1 else ''}",), "#inputs") for i in found["inputs"]]
-    files: dict[str, list[int]] = {}
-    urls: dict[str, int] = {}
-    for n, one in enumerate(seen, 1):
-        files.setdefault(one["file"], [one["line"], 0, n])[1] += 1
-        urls.setdefault(_address(one["request"]), n)
-    bronze = [(_tail(name), (f"line {line}" + (f" and {count - 1} more" if count > 1 else ""),), f"#o{n}") for name, (line, count, n) in files.items()]
-    asked = [(_tail(url.partition("?")[0]), (_cut(url.partition("?")[2] or url, 27),), f"#o{n}") for url, n in urls.items()]
-    steps = len(found["model"]["steps"])
-    ranks = [
-        ("gold", [(column, (_cut(str(found["value"] if found["value"] is not None else "null"), 24), found["unit"]), "#value")]),
-        ("model", [(found["model"]["relation"], (f"{steps} step{'s' if steps != 1 else ''}",), "#model")]),
-        ("silver", _few(silver, "#inputs")),
-        ("bronze", _few(bronze, "#observations")),
-        ("request", _few(asked, "#observations")),
+    groups = groups_of(found["observations"])
+    steps, inputs = found["model"]["steps"], found["inputs"]
+    value = "null" if found["value"] is None else str(found["value"])
+    ranks: list[list[tuple[str, str, tuple[str, ...], str]]] = [
+        [("gold", column, (_cut(value, 24), found["unit"]), "#value")],
+        [("model", found["model"]["relation"], (_many(len(steps), "step"),), "#model")],
+        [
+            (
+                "silver",
+                i["table"],
+                (_many(i["rows"], "row"), f"{i['listed']} shown below" if i["listed"] else ""),
+                "#inputs",
+            )
+            for i in inputs
+        ],
+        [
+            ("bronze", g.dataset, (_cut(_tail(g.file).partition("-")[2], 24), _lines(g)), f"#b{n}")
+            for n, g in enumerate(groups, 1)
+        ],
+        [
+            (
+                "request",
+                _tail(g.request["url"]),
+                tuple(_cut(f"{k}={v}", 24) for k, v in list(g.request["params"].items())[:2]),
+                f"#b{n}",
+            )
+            for n, g in enumerate(groups, 1)
+        ],
     ]
-    height = max(len(boxes) for _, boxes in ranks) * ROW + 8
-    made: list[list[Box]] = []
-    for rank, (kind, boxes) in enumerate(ranks):
-        top = (height - len(boxes) * ROW) // 2 + (ROW - TALL) // 2
-        made.append(
-            [Box(4 + rank * (BOX + GAP), top + n * ROW, kind, _cut(head, 25), tuple(one for one in lines if one), href) for n, (head, lines, href) in enumerate(boxes)]
-        )
-    arrows = [_arrow(after, before) for nearer, farther in zip(made, made[1:], strict=False) for before in nearer for after in farther]
-    said = f"{column} of {found['table']} from {len(silver)} silver inputs, {len(files)} bronze files and {len(urls)} requests"
-    return Flow([box for boxes in made for box in boxes], arrows, 8 + 5 * BOX + 4 * GAP, height, said)
+    left_out = max(0, len(groups) - MOST)
+    for rank in ranks[3:]:
+        if left_out:
+            rank[MOST - 1 :] = [(rank[0][0], f"{left_out + 1} more", ("listed below",), "#observations")]
+    height = max(len(rank) for rank in ranks) * ROW + 8
+    made = [_column(x, rank, height) for x, rank in enumerate(ranks)]
+    arrows = [(made[0][0], made[1][0]), *((made[1][0], box) for box in made[2])]
+    for n, box in enumerate(made[3]):
+        dataset = groups[n].dataset if n < len(groups) and not (left_out and n == MOST - 1) else None
+        arrows += [
+            (made[2][m], box) for m, i in enumerate(inputs) if i["listed"] and dataset in (None, dataset_of(i["table"]))
+        ]
+        arrows.append((box, made[4][n]))
+    said = f"{column} of {found['table']} from {_many(len(inputs), 'silver input')}, {_many(len(groups), 'bronze file')} and as many requests"
+    return Flow(
+        [box for boxes in made for box in boxes],
+        [_arrow(after, before) for before, after in arrows],
+        8 + 5 * BOX + 4 * GAP,
+        height,
+        said,
+    )
 
 
-def _few(boxes: list[tuple[str, tuple[str, ...], str]], rest: str) -> list[tuple[str, tuple[str, ...], str]]:
-    if len(boxes) <= MOST:
-        return boxes or [("nothing", ("no rows",), rest)]
-    return [*boxes[: MOST - 1], (f"{len(boxes) - MOST + 1} more", ("see below",), rest)]
+@dataclass(frozen=True)
+class Group:
+    """Observations that came in one bronze file from one request."""
+
+    dataset: str
+    file: str
+    request: Mapping[str, Any]
+    rows: list[Mapping[str, Any]]
+
+
+def groups_of(observations: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Observations by the file and the request they came from, in the order they are listed."""
+    out: dict[tuple[str, ...], Group] = {}
+    for one in observations:
+        asked = one["request"]
+        name = (one["dataset"], one["file"], asked["url"], *(f"{k}={v}" for k, v in asked["params"].items()))
+        out.setdefault(name, Group(one["dataset"], one["file"], asked, [])).rows.append(one)
+    return list(out.values())
+
+
+def dataset_of(table: str) -> str:
+    """`silver.splits_versions` is read from the dataset `splits`."""
+    return table.partition(".")[2].removesuffix("_versions")
+
+
+def _column(rank: int, boxes: Sequence[tuple[str, str, tuple[str, ...], str]], height: int) -> list[Box]:
+    top = (height - len(boxes) * ROW) // 2 + (ROW - TALL) // 2
+    x = 4 + rank * (BOX + GAP)
+    return [
+        Box(x, top + n * ROW, kind, _cut(head, 23), tuple(one for one in lines if one), href)
+        for n, (kind, head, lines, href) in enumerate(boxes)
+    ]
+
+
+def _lines(group: Group) -> str:
+    first = group.rows[0]["line"]
+    return f"line {first}" + (f" and {len(group.rows) - 1} more" if len(group.rows) > 1 else "")
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _arrow(start: Box, end: Box) -> str:
@@ -158,10 +225,6 @@ def _arrow(start: Box, end: Box) -> str:
     x0, y0, x1, y1 = start.x, start.y + TALL // 2, end.x + BOX, end.y + TALL // 2
     half = (x0 - x1) // 2
     return f"M{x0} {y0}C{x0 - half} {y0} {x1 + half} {y1} {x1 + 3} {y1}"
-
-
-def _address(request: Mapping[str, Any]) -> str:
-    return request["url"] + "?" + "&".join(f"{k}={v}" for k, v in sorted(request["params"].items()))
 
 
 def _tail(path: str) -> str:

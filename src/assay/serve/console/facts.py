@@ -76,6 +76,8 @@ class Account:
         """A word and its colour."""
         if not self.batches:
             return "empty", "quiet"
+        if self.sum("captured") != sum(self.sum(term) for term in ("accepted", "duplicate", "quarantined", "held")):
+            return "does not add up", "bad"
         if self.held:
             return f"{len(self.held)} held", "bad"
         if waiting := sum(b.state == "waiting" for b in self.batches):
@@ -115,12 +117,21 @@ def _judge(batch: Batch, verdict: Verdict, *, again: bool) -> None:
     # a replay judges only what was in quarantine: what it accepts comes on top
     batch.accepted = verdict.accepted + (batch.accepted if again else 0)
     batch.duplicate = verdict.duplicate + (batch.duplicate if again else 0)
-    batch.quarantined, batch.held, batch.state, batch.why = verdict.quarantined, verdict.held, verdict.state, verdict.why
+    batch.quarantined, batch.held, batch.state, batch.why = (
+        verdict.quarantined,
+        verdict.held,
+        verdict.state,
+        verdict.why,
+    )
 
 
 def day_column(contract: Contract) -> str | None:
     """The column whose newest value says how far the data reaches."""
-    names = [contract.known_at.column] if contract.known_at else [k for k in contract.key if contract.column(k).kind in ("date", "timestamp")]
+    names = (
+        [contract.known_at.column]
+        if contract.known_at
+        else [k for k in contract.key if contract.column(k).kind in ("date", "timestamp")]
+    )
     return names[0] if names else None
 
 

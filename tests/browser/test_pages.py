@@ -1,0 +1,202 @@
+"""The console in a real browser, over the demo lake: both themes, narrow and wide, keyboard only, no complaint from the browser."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from assay import run
+
+CHROMIUM = Path("/usr/bin/chromium")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+pytestmark = pytest.mark.slow
+
+# the contrast of each text with what lies behind it, by WCAG 2's formula
+CONTRAST = """() => {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d', {willReadFrequently: true});
+  const rgba = c => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
+  const behind = e => { for (let n = e; n; n = n.parentElement) { const c = rgba(getComputedStyle(n).backgroundColor); if (c[3] === 255) return c; } return [255, 255, 255, 255]; };
+  const bad = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || ['TITLE', 'DESC', 'OPTION'].includes(e.tagName.toUpperCase()) || e.closest('.hidden, .skip')) continue;
+    const style = getComputedStyle(e);
+    const box = e.closest('.box');
+    const front = rgba(e instanceof SVGElement ? style.fill : style.color), back = box ? rgba(getComputedStyle(box.querySelector('rect')).fill) : behind(e);
+    const [a, b] = [light(front), light(back)];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${walker.currentNode.data.trim().slice(0, 40)}`);
+  }
+  return bad;
+}"""
+FOCUSABLE = "a[href], button, select, summary, [tabindex='0']"
+
+
+@pytest.fixture(scope="module")
+def site(built) -> Iterator[str]:
+    lake, _ = built
+    with run.serving(lake, "127.0.0.1", 0) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM.exists(), "these tests need a browser: apt-get install chromium"
+    with sync_playwright() as play:
+        made = play.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def paths(site) -> dict[str, str]:
+    row = fetch(f"{site}/v1/gold/fct_daily_price?symbol=AAPL&date=2005-02-28")["data"][0]
+    key = f"security_id={row['security_id']}&date=2005-02-28"
+    return {
+        "overview": "/",
+        "gold": "/gold/fct_daily_price?symbol=AAPL",
+        "gold-all": "/gold/mart_momentum_asof",
+        "dim": "/gold/dim_security",
+        "silver": "/silver/price_eod",
+        "list": "/silver/symbol_list",
+        "explain": f"/explain/fct_daily_price?{key}&column=return_1d",
+        "explain-null": f"/explain/fct_daily_price?security_id={row['security_id']}&date=2000-03-01&column=return_1d",
+        "wrong": "/gold/nope",
+    }
+
+
+PAGES = ["overview", "gold", "gold-all", "dim", "silver", "list", "explain", "explain-null", "wrong"]
+
+
+def fetch(url: str) -> dict:
+    with urlopen(url) as answer:
+        return json.loads(answer.read(), parse_float=str, parse_int=str)
+
+
+def opened(browser: Browser, url: str, *, scheme: str = "light", width: int = 1280) -> tuple[Page, list[str]]:
+    """The page, and all the browser complains of."""
+    said: list[str] = []
+    page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
+    page.on(
+        "console", lambda one: said.append(f"{one.type}: {one.text}") if "404 (Not Found)" not in one.text else None
+    )
+    page.on("pageerror", lambda one: said.append(str(one)))
+    page.on("requestfailed", lambda one: said.append(f"failed: {one.url}"))
+    page.on(
+        "request",
+        lambda one: (
+            said.append(f"left the lake: {one.url}")
+            if not one.url.startswith(url.split("/", 3)[0] + "//127.0.0.1")
+            else None
+        ),
+    )
+    page.goto(url)
+    return page, said
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_reads_well_in_both_themes_and_widths(browser, site, paths, tmp_path, name, scheme, width):
+    page, said = opened(browser, site + paths[name], scheme=scheme, width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CONTRAST) == []
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(re.findall(r"\d+", paper)[0]) > 128) == (scheme == "light")
+    page.screenshot(path=tmp_path / f"{name}-{scheme}-{width}.png", full_page=True)
+    assert said == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", ["overview", "dim", "silver", "explain", "wrong"])
+def test_the_keyboard_reaches_every_link_and_the_focus_is_seen(browser, site, paths, name):
+    page, _ = opened(browser, site + paths[name])
+    wanted = page.evaluate(f"[...document.querySelectorAll(`{FOCUSABLE}`)].filter(e => e.checkVisibility()).length")
+    assert wanted > 10
+    page.evaluate("window.seen = new Set(); window.bare = []")
+    for _ in range(wanted + 5):
+        page.keyboard.press("Tab")
+        done = page.evaluate(
+            """() => { const e = document.activeElement; if (!e || e === document.body) return true;
+            const style = getComputedStyle(e);
+            const inner = e.querySelector('rect') ? getComputedStyle(e.querySelector('rect')).strokeWidth : '';
+            if (style.outlineStyle === 'none' && inner !== '2px') window.bare.push(e.outerHTML.slice(0, 80));
+            window.seen.add(e); return false; }"""
+        )
+        if done:
+            break
+    reached = page.evaluate(
+        f"[...document.querySelectorAll(`{FOCUSABLE}`)].filter(e => e.checkVisibility() && !window.seen.has(e)).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert reached == []
+    assert page.evaluate("window.bare") == []
+    page.context.close()
+
+
+def test_the_skip_link_goes_to_the_content(browser, site):
+    page, _ = opened(browser, site)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.context.close()
+
+
+def test_from_the_overview_to_the_record_by_clicks_alone(browser, site):
+    """A visitor picks a table, a symbol, a number, and ends at the line of the file it came in."""
+    page, said = opened(browser, site)
+    page.click("main a:text('fct_daily_price')")
+    page.select_option("#symbol", "AAPL")
+    page.click("button")
+    assert "symbol=AAPL" in page.url
+    assert page.inner_text("#chart") == "Close of AAPL"
+    cell = page.locator("table.cells tbody tr:nth-child(2) td:nth-child(7) a")
+    figure = cell.inner_text()
+    cell.click()
+    assert page.inner_text("output") == figure
+    assert page.inner_text(".again .state") == "equal"
+    page.click("svg a.bronze")
+    record = json.loads(page.inner_text("article:target tbody tr:first-child td code"), parse_float=str)
+    told = fetch(f"{site}/v1/gold/fct_daily_price?symbol=AAPL&limit=2")["data"][1]
+    assert record["date"] == told["date"]
+    assert float(record["adjClose"]) == float(told["close"]) == float(figure)
+    assert said == []
+    page.context.close()
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["gold/fct_daily_price", "gold/dim_security", "gold/mart_momentum_asof", "silver/price_eod", "silver/symbol_list"],
+)
+def test_the_figures_shown_are_the_apis(browser, site, table):
+    page, _ = opened(browser, f"{site}/{table}")
+    shown = page.evaluate(
+        "[...document.querySelectorAll('table.cells tbody tr')].map(r => [...r.cells].map(c => c.textContent.trim()))"
+    )
+    told = fetch(f"{site}/v1/{table}?limit=50")["data"]
+    wanted = [
+        ["null" if c is None else str(c).lower() if isinstance(c, bool) else c.strip() for c in row.values()]
+        for row in told
+    ]
+    assert shown == wanted
+    page.context.close()
+
+
+def test_a_null_is_explained_too(browser, site, paths):
+    page, said = opened(browser, site + paths["explain-null"])
+    assert page.inner_text("output") == "null"
+    assert page.inner_text(".again .state") == "equal"
+    assert said == []
+    page.context.close()

@@ -1,0 +1,96 @@
+"""Silver and gold are read unchanged by strangers: PyIceberg, Polars, and DuckDB with its own iceberg extension."""
+
+import json
+import subprocess
+from decimal import Decimal
+
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+
+from assay import run
+from assay.lake import silver
+from assay.run import Lake
+from tests.conftest import ROOT
+from tests.stories.proxy import Proxy
+
+TABLES = ["silver.price_eod_observed", "silver.symbol_list_observed", "gold.fct_daily_price", "gold.mart_momentum_asof", "gold.dim_security"]
+READERS = ROOT / ".venvs/readers/bin/python"
+DUCKDB = """
+import sys, json, duckdb
+from importlib.resources import files
+con = duckdb.connect(config={"autoinstall_known_extensions": False})
+for n in ("avro", "httpfs", "iceberg"):
+    con.execute(f"LOAD '{next(files(f'duckdb_extension_{n}').glob(f'extensions/*/{n}.duckdb_extension'))}'")
+con.execute("SET timezone = 'UTC'")
+out = {}
+for name, path, order in json.loads(sys.argv[1]):
+    rows = con.execute(f"SELECT * FROM iceberg_scan('{path}') ORDER BY {order}").fetchall()
+    out[name] = [len(rows), str(rows[0]), str(rows[-1])]
+print(json.dumps(out))
+"""
+
+
+def ours(lake: Lake, name: str) -> list[dict]:
+    zone, table = name.split(".")
+    if zone == "gold":
+        return lake.read(name).to_pylist()
+    dataset = table.removesuffix("_observed")
+    found = silver.load(lake.target.catalog, dataset)
+    assert found is not None
+    from assay.engines.duckdb import connect
+
+    con = connect()
+    rows = con.sql(silver.observed(found, silver.snapshot_id(found))).to_arrow_table().to_pylist()
+    con.close()
+    return rows
+
+
+def same(left: list[dict], right: list[dict]) -> None:
+    def key(row: dict) -> str:
+        return json.dumps({k: str(v) for k, v in sorted(row.items()) if k in ("security_id", "date", "symbol", "as_of_date", "valid_from", "_batch", "_seq")})
+
+    assert sorted(map(key, left)) == sorted(map(key, right))
+    by_key = {key(r): r for r in right}
+    for row in left:
+        assert row == by_key[key(row)]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_pyiceberg(built: tuple[Lake, Proxy], name: str) -> None:
+    lake, _ = built
+    root = lake.target.settings.data
+    stranger = SqlCatalog("lake", uri=f"sqlite:///{root / 'catalog.db'}", warehouse=f"file://{root / 'warehouse'}")
+    same(stranger.load_table(name).scan().to_arrow().to_pylist(), ours(lake, name))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_polars(built: tuple[Lake, Proxy], name: str) -> None:
+    import polars
+
+    lake, _ = built
+    found = polars.scan_iceberg(lake.target.catalog.load_table(name)).collect().to_dicts()
+    same(found, ours(lake, name))
+    assert not any(isinstance(v, float) for row in found for v in row.values())
+    if name.endswith("price_eod_observed"):
+        assert isinstance(found[0]["close"], Decimal)
+
+
+@pytest.mark.slow
+def test_duckdb_with_the_iceberg_extension(built: tuple[Lake, Proxy]) -> None:
+    lake, _ = built
+    assert READERS.exists(), "scripts/extras makes the environment .venvs/readers"
+    asked, expected = [], {}
+    for name in TABLES:
+        table = lake.target.catalog.load_table(name)
+        order = ", ".join(f'"{c}"' for c in (["_batch", "_seq"] if name.startswith("silver") else run.current(lake).table(name).key))
+        asked.append([name, table.metadata_location.removeprefix("file://"), order])
+        from assay.engines.duckdb import connect
+        from assay.lake import tables
+
+        con = connect()
+        rows = con.execute(f"SELECT * FROM ({tables.relation(table, silver.snapshot_id(table))}) ORDER BY {order}").fetchall()
+        con.close()
+        expected[name] = [len(rows), str(rows[0]), str(rows[-1])]
+    done = subprocess.run([READERS, "-c", DUCKDB, json.dumps(asked)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == expected

@@ -1,0 +1,189 @@
+"""The pace never crowds a vendor's window, uses most of it, and gives way after a refusal."""
+
+import asyncio
+import heapq
+from itertools import count, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay.errors import SourceBusy
+from assay.land import http, pace
+from assay.land.pace import Pace
+from assay.land.source import SourceSettings
+from assay_sandbox import Sandbox
+
+
+class Clock:
+    """Virtual time: it moves to the next sleeper when everybody sleeps."""
+
+    def __init__(self):
+        self.now, self._sleepers, self._order = 0.0, [], count()
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        woken = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), woken))
+        await woken
+
+    def run(self, *coroutines):
+        async def work():
+            tasks = [asyncio.ensure_future(one) for one in coroutines]
+            while not all(task.done() for task in tasks):
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                if self._sleepers:
+                    at, _, woken = heapq.heappop(self._sleepers)
+                    self.now = max(self.now, at)
+                    woken.set_result(None)
+            return [task.result() for task in tasks]
+
+        return asyncio.run(work())
+
+
+def crowd(arrivals, per):
+    """The most arrivals in any `per` seconds."""
+    arrivals = sorted(arrivals)
+    return max(sum(1 for other in arrivals[: i + 1] if other > at - per) for i, at in enumerate(arrivals))
+
+
+@given(
+    requests=st.integers(1, 400),
+    per=st.floats(0.5, 60),
+    jitter=st.floats(0, 2),
+    steps=st.lists(st.tuples(st.integers(1, 60), st.floats(0, 1), st.floats(0, 90)), min_size=1, max_size=6),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_window_is_crowded_however_late_requests_arrive(requests, per, jitter, steps):
+    clock = Clock()
+    one = Pace(requests, per, jitter=jitter, clock=clock, sleep=clock.sleep)
+    arrivals = []
+
+    async def work():
+        for calls, late, idle in steps:
+            for number in range(calls):
+                await one.acquire()
+                arrivals.append(clock.now + (jitter * late if number % 3 else 0))
+            await clock.sleep(idle)
+
+    clock.run(work())
+    assert crowd(arrivals, per - 1e-6) <= requests
+
+
+@pytest.mark.parametrize(("requests", "per"), [(300, 60.0), (750, 60.0), (3000, 60.0)])
+def test_most_of_the_permitted_rate_is_used(requests, per):
+    clock = Clock()
+    one = Pace(requests, per, clock=clock, sleep=clock.sleep)
+
+    async def work():
+        for _ in range(2 * requests):
+            await one.acquire()
+
+    clock.run(work())
+    assert 2 * requests / (clock.now / per) >= 0.96 * requests
+
+
+def test_permits_come_in_the_order_they_were_asked_for():
+    clock = Clock()
+    one, order = Pace(10, 1.0, clock=clock, sleep=clock.sleep), []
+
+    async def ask(number):
+        await one.acquire()
+        order.append((number, clock.now))
+
+    clock.run(*(ask(number) for number in range(40)))
+    assert [number for number, _ in order] == list(range(40))
+    assert crowd([at for _, at in order], 1.0) <= 10
+
+
+def test_after_a_refusal_nobody_leaves_before_the_vendors_wish_and_all_leave_at_a_lower_rate():
+    clock = Clock()
+    one, left = Pace(100, 10.0, clock=clock, sleep=clock.sleep), []
+    full = one.rate
+
+    async def ask():
+        await one.acquire()
+        left.append(clock.now)
+
+    async def refuse():
+        await clock.sleep(0.5)
+        one.on_429(7.0)
+
+    clock.run(refuse(), *(ask() for _ in range(60)))
+    before, after = [at for at in left if at < 0.5], [at for at in left if at >= 0.5]
+    assert before
+    assert min(after) == pytest.approx(7.5)
+    gaps = [later - earlier for earlier, later in pairwise(after[2:])]
+    assert min(gaps) == pytest.approx(1 / (0.9 * full))
+
+
+def test_a_volley_of_refusals_is_one_step_down_and_a_third_is_the_floor():
+    clock = Clock()
+    one = Pace(100, 10.0, clock=clock, sleep=clock.sleep)
+    full = one.rate
+    for _ in range(20):
+        one.on_429()
+    assert one.rate == pytest.approx(0.9 * full)
+    for _ in range(30):
+        clock.now += 2.0
+        one.on_429()
+    assert one.rate == pytest.approx(0.3 * full)
+
+
+def test_the_rate_recovers_while_nobody_is_refused():
+    clock = Clock()
+    one = Pace(100, 10.0, clock=clock, sleep=clock.sleep)
+    full = one.rate
+    one.on_429()
+
+    async def work():
+        for _ in range(500):
+            await one.acquire()
+
+    clock.run(work())
+    assert one.rate == full
+
+
+def test_an_account_has_one_pace_in_a_process():
+    assert pace.shared("a", 10, 1.0) is pace.shared("a", 10, 1.0)
+    assert pace.shared("a", 10, 1.0) is not pace.shared("b", 10, 1.0)
+
+
+@pytest.mark.parametrize(("requests", "per"), [(0, 1.0), (1, 0.0)])
+def test_a_rate_of_nothing_is_refused(requests, per):
+    with pytest.raises(ValueError, match="is not a rate"):
+        Pace(requests, per)
+
+
+def ask_sandbox(url, one, requests, workers):
+    """How many of `requests` were served."""
+
+    async def work():
+        permitted = SourceSettings(url, "sandbox", allow_private=True, options={"attempts": 1})
+        todo, served = iter(range(requests)), []
+        async with http.client(permitted, {"apikey": "sandbox-key"}, one) as remote:
+
+            async def ask():
+                for _ in todo:
+                    try:
+                        await remote.get("splits", {"symbol": "AAPL"}, http.plain)
+                    except SourceBusy:
+                        continue
+                    served.append(1)
+
+            await asyncio.gather(*(ask() for _ in range(workers)))
+        return len(served)
+
+    return asyncio.run(work())
+
+
+def test_a_strict_vendor_refuses_nothing_that_is_paced_and_much_that_is_not():
+    sandbox = Sandbox(limit=(60, 1.0))
+    with sandbox.running() as url:
+        assert ask_sandbox(url, Pace(60, 1.0, jitter=1.0), 75, 8) == 75
+        assert {one.status for one in sandbox.log} == {200}
+        assert ask_sandbox(url, Pace(10**6, 1.0), 75, 8) < 75
+        assert 429 in {one.status for one in sandbox.log}
