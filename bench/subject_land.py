@@ -10,7 +10,7 @@ import rounds
 from assay.contract import odcs
 from assay.lake.files import Files
 from assay.land import Wanted, land
-from assay.land.source import SourceSettings
+from assay.land.source import SourceSettings, load
 from assay.targets.local import LocalSecrets, SqliteLedger
 from assay.windows import Window
 
@@ -20,6 +20,7 @@ CONTRACT = odcs.read(rounds.HERE.parent / "lakes/markets/contracts/price_eod.yam
 def run(lake: Path) -> None:
     asked = json.loads((lake / "asked.json").read_text())
     os.environ["ASSAY_SECRET_FMP_API_KEY"] = "bench"
+    load(CONTRACT.source)
     begun = rounds.begin()
     # The bench's windows are half-open, the server's `to` is not.
     window = Window(date.fromisoformat(asked["from"]), date.fromisoformat(asked["to"]) + timedelta(days=1))

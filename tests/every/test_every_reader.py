@@ -64,8 +64,10 @@ def test_pyiceberg(built: tuple[Lake, Proxy], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_polars(built: tuple[Lake, Proxy], name: str) -> None:
+def test_polars(built: tuple[Lake, Proxy], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import polars
+
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
 
     lake, _ = built
     found = polars.scan_iceberg(lake.target.catalog.load_table(name)).collect().to_dicts()

@@ -1,8 +1,9 @@
 """Bronze: raw records in immutable parts, and the manifest that commits them as one batch."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from assay.windows import Window
 
 PART_BYTES = 64 * 2**20
 LEVEL = 1
+ENVELOPE = 32  # at most, besides what a page's records have in common
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -141,24 +143,30 @@ class Writer:
         self._hash = hashlib.sha256()
         self._bytes = self._first = 0
 
-    def page(self, asked: Mapping[str, Any], records: "list[bytes] | tuple[bytes, ...]") -> None:
+    def page(self, asked: Mapping[str, Any], records: Sequence[bytes]) -> None:
         """Append one answer's records, token for token as they came, each in our envelope on a line of its own."""
         at = windows.now()
         self.captured_at = self.captured_at or at
         head = b',"_at":"%s","_page":%d,"_record":' % (_text(at).encode(), len(self.requests))
         self.requests.append(Asked(**asked, first_seq=self.seq))
-        first, lines = self.seq, []
-        size = 0
-        for record in records:
-            line = b'{"_seq":%d%s%s}\n' % (self.seq, head, record)
-            self.seq += 1
-            size += len(line)
-            lines.append(line)
-            if self._bytes + size > PART_BYTES and (self._bytes or len(lines) > 1):
-                self._write(lines[:-1], first)
+        start = 0
+        while start < len(records):
+            stop = self._fitting(records, start, len(head) + ENVELOPE)
+            if stop == start:
                 self._close()
-                first, lines, size = self.seq - 1, [line], len(line)
-        self._write(lines, first)
+            else:
+                self._write(head, records[start:stop])
+                start = stop
+
+    def _fitting(self, records: Sequence[bytes], start: int, envelope: int) -> int:
+        """How far from `start` records fit into the open part; a record alone fits into an empty one."""
+        room = PART_BYTES - self._bytes
+        if sum(map(len, records[start:])) + envelope * (len(records) - start) <= room:
+            return len(records)
+        stop = start
+        while stop < len(records) and (room := room - len(records[stop]) - envelope) >= 0:
+            stop += 1
+        return stop if stop > start or self._bytes else start + 1
 
     def keep(self, data: bytes, kind: str) -> None:
         """Keep the last page's answer as it came, beside its lines."""
@@ -201,19 +209,20 @@ class Writer:
             self._path.unlink()
             self._open = None
 
-    def _write(self, lines: list[bytes], first: int) -> None:
-        if not lines:
-            return
-        data = b"".join(lines)
-        if data.count(b"\n") != len(lines) or b"\r" in data:
+    def _write(self, head: bytes, records: Sequence[bytes]) -> None:
+        first, following = self.seq, self.seq + len(records)
+        opened = map(b'{"_seq":%d'.__mod__, range(first, following))
+        data = b"".join(chain.from_iterable(zip(opened, repeat(head), records, repeat(b"}\n"))))
+        if data.count(b"\n") != len(records) or b"\r" in data:
             raise SourceSuspect(
                 f"{self.dataset} {self.shard}: a record holds a raw line break, which JSON does not allow"
             )
         with clear_errors(self.files.root):
             self._append(data, first)
+        self.seq = following
         self._hash.update(data)
         self._bytes += len(data)
-        self._last = first + len(lines) - 1
+        self._last = following - 1
 
     def _append(self, data: bytes, first: int) -> None:
         if self._open is None:

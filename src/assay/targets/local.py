@@ -26,7 +26,8 @@ class SqliteLedger:
         self._con = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         try:
             self._con.execute("PRAGMA journal_mode = WAL")
-            self._con.execute("PRAGMA synchronous = FULL")
+            # An index: what a power cut takes from it, the next start puts in from the objects.
+            self._con.execute("PRAGMA synchronous = NORMAL")
             self._con.execute(
                 "CREATE TABLE IF NOT EXISTS facts (kind TEXT, id TEXT, dataset TEXT, at TEXT, body TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID"
             )

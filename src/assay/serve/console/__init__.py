@@ -252,6 +252,11 @@ def _opening(text: str) -> str:
     return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
+def _record(text: str) -> Markup:
+    """A record's tokens, which may wrap after a comma and not inside a number."""
+    return Markup(",<wbr>").join(text.split(","))
+
+
 def _numeric(column: Column) -> bool:
     return column.type.upper().startswith(
         ("DECIMAL", "DOUBLE", "FLOAT", "BIGINT", "INTEGER", "HUGEINT", "SMALLINT", "TINYINT")
@@ -265,7 +270,9 @@ _pages = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_pages.filters.update(figure=_figure, when=_when, ago=_ago, count=_count, sentence=_sentence, opening=_opening)
+_pages.filters.update(
+    figure=_figure, when=_when, ago=_ago, count=_count, sentence=_sentence, opening=_opening, record=_record
+)
 _pages.tests["numeric"] = _numeric
 _pages.globals["ORIGINS"] = _ORIGINS
 
