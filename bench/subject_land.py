@@ -52,7 +52,5 @@ def main() -> None:
         run(asked.lake)
 
 
-
-
 if __name__ == "__main__":
     main()

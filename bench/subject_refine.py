@@ -39,9 +39,13 @@ def prepare(lake: Path, parts: Path) -> None:
         rows = data.count(b"\n")
         name = f"bronze/{CONTRACT.dataset}/dt=2026-11-01/run=bench/{batch}-part-{at:05}.ndjson.gz"
         files.path(name).parent.mkdir(parents=True, exist_ok=True)
-        os.link(path, files.path(name)) if path.stat().st_dev == lake.stat().st_dev else shutil.copy(path, files.path(name))
+        os.link(path, files.path(name)) if path.stat().st_dev == lake.stat().st_dev else shutil.copy(
+            path, files.path(name)
+        )
         digest = bronze.hashlib.sha256
-        made.append(Part(name, rows, len(data), digest(data).hexdigest(), digest(stored).hexdigest(), first, first + rows - 1))
+        made.append(
+            Part(name, rows, len(data), digest(data).hexdigest(), digest(stored).hexdigest(), first, first + rows - 1)
+        )
         first += rows
     asked = Asked("http://127.0.0.1/", {}, windows.now(), 200, 0, "", first, 0)
     manifest = Manifest(
@@ -64,7 +68,9 @@ def run(lake: Path, memory: str) -> None:
         CONTRACT, [bronze.read_manifest(files, name) for name in waiting], files=files, catalog=catalog, ledger=ledger,
         engine=DuckDBEngine(lake / "_tmp", memory, 2), run="bench",
     )  # fmt: skip
-    counts = {w: sum(getattr(v, w) for v in done.evidence.verdicts) for w in ("accepted", "duplicate", "quarantined", "held")}
+    counts = {
+        w: sum(getattr(v, w) for v in done.evidence.verdicts) for w in ("accepted", "duplicate", "quarantined", "held")
+    }
     where = Path(catalog.load_table(f"silver.{CONTRACT.dataset}_observed").location().removeprefix("file://")) / "data"
     rounds.report(begun, **counts, files=[str(p) for p in where.rglob(f"{done.evidence.id}*.parquet")], columns=COLUMNS)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import assay_sandbox
-
 from assay import run
 from assay.run import Lake
 from tests.making import Made, make

@@ -48,7 +48,14 @@ customProperties:
   - {property: gate, value: {quarantinedAtMost: 50, unit: percent, minRows: 20}}
 """
 
-GOOD = {"id": '"a"', "whole": "7", "amount": "1.25", "flag": "true", "day": '"2024-02-29"', "at": '"2024-02-29T10:00:00Z"'}
+GOOD = {
+    "id": '"a"',
+    "whole": "7",
+    "amount": "1.25",
+    "flag": "true",
+    "day": '"2024-02-29"',
+    "at": '"2024-02-29T10:00:00Z"',
+}
 
 
 def every_type(*changes: tuple[str, str]) -> Contract:
@@ -84,7 +91,14 @@ class Made:
         }  # fmt: skip
         window = Window(date(2024, 1, day), date(2024, 1, day + 1))
         writer = bronze.Writer(self.files, "run", contract.dataset, shard, window, claim)
-        asked = {"url": "http://127.0.0.1/things", "params": {}, "at": windows.now(), "status": 200, "bytes": 1, "sha256": "0"}
+        asked = {
+            "url": "http://127.0.0.1/things",
+            "params": {},
+            "at": windows.now(),
+            "status": 200,
+            "bytes": 1,
+            "sha256": "0",
+        }
         writer.page(asked | {"rows": len(records)}, records)
         manifest = writer.commit()
         self.ledger.record([fact(manifest)])
@@ -93,7 +107,14 @@ class Made:
     def refine(self, contract: Contract, batches: list[Manifest], **how: bool) -> refining.Refined:
         """Refine batches with the real engine and table."""
         return refining.refine(
-            contract, batches, files=self.files, catalog=self.catalog, ledger=self.ledger, engine=self.engine, run="run", **how
+            contract,
+            batches,
+            files=self.files,
+            catalog=self.catalog,
+            ledger=self.ledger,
+            engine=self.engine,
+            run="run",
+            **how,
         )
 
     def replay(self, contract: Contract, batches: list[Manifest]) -> refining.Refined:
@@ -126,4 +147,6 @@ class Made:
 
 def make(root: Path) -> Made:
     """An empty lake below a directory."""
-    return Made(root, Files(root), tables.open_catalog(root), SqliteLedger(root / "ledger.db"), DuckDBEngine(root / "_tmp"))
+    return Made(
+        root, Files(root), tables.open_catalog(root), SqliteLedger(root / "ledger.db"), DuckDBEngine(root / "_tmp")
+    )

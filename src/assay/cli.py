@@ -49,7 +49,9 @@ class _Say:
 
 
 @click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--lake", "path", default=".", show_default=True, type=click.Path(path_type=Path), help="The lake's directory.")
+@click.option(
+    "--lake", "path", default=".", show_default=True, type=click.Path(path_type=Path), help="The lake's directory."
+)
 @click.option("--env", default="dev", show_default=True, help="Prefixes every path of the lake's data.")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress lines.")
@@ -179,8 +181,14 @@ def plan(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str 
     cost = run.cost(lake, steps)
     lines = [f"{step}   ({step.why})" for step in steps]
     if steps:
-        size = f"about {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else "size unknown before the first landing"
-        lines += [f"{len(steps)} steps: {cost['calls']} calls at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}"]
+        size = (
+            f"about {cost['bytes'] / 1e6:.1f} MB"
+            if cost["bytes"] is not None
+            else "size unknown before the first landing"
+        )
+        lines += [
+            f"{len(steps)} steps: {cost['calls']} calls at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}"
+        ]
     else:
         lines = ["nothing is missing"]
     _out(ctx, {"steps": [{"step": str(s), "why": s.why} for s in steps], "cost": cost}, lines)
@@ -213,7 +221,9 @@ def apply(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str
 @cli.command()
 @click.argument("dataset")
 @click.option("--shard", help="One symbol only.")
-@click.option("--again", is_flag=True, help="Ask again for what is landed already: a new generation beside the old one.")
+@click.option(
+    "--again", is_flag=True, help="Ask again for what is landed already: a new generation beside the old one."
+)
 @_with_lake
 def land(ctx: click.Context, lake: run.Lake, dataset: str, shard: str | None, again: bool) -> None:
     """Land one dataset: what is missing of it, or all of it again.
@@ -224,7 +234,11 @@ def land(ctx: click.Context, lake: run.Lake, dataset: str, shard: str | None, ag
     """
     steps = [s for s in run.landings(lake, dataset, again=again) if shard in (None, s.shard)]
     done = run.apply(lake, steps, say=ctx.obj["say"])
-    _out(ctx, {"landed": [m.name for m in done.landed]}, [f"{len(done.landed)} batches, {sum(m.rows for m in done.landed)} rows"])
+    _out(
+        ctx,
+        {"landed": [m.name for m in done.landed]},
+        [f"{len(done.landed)} batches, {sum(m.rows for m in done.landed)} rows"],
+    )
     _raise(done.errors)
 
 
@@ -263,7 +277,9 @@ def status(ctx: click.Context, lake: run.Lake) -> None:
         if one["unjudged"]:
             lines.append(f"  {one['unjudged']} batches are not judged yet: assay apply")
     last = found["release"]
-    lines.append(f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet")
+    lines.append(
+        f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet"
+    )
     _out(ctx, found, lines)
 
 
@@ -279,7 +295,12 @@ def quarantine() -> None:
 def quarantine_list(ctx: click.Context, lake: run.Lake, dataset: str | None, limit: int) -> None:
     """Show quarantined rows with their reasons, and the line as it lies in bronze."""
     rows = run.quarantined(lake, dataset, limit)
-    _out(ctx, rows, [f"{r['dataset']} {r['batch']} #{r['seq']} {', '.join(r['reasons'])}: {r['line'][:200]}" for r in rows] or ["quarantine is empty"])
+    _out(
+        ctx,
+        rows,
+        [f"{r['dataset']} {r['batch']} #{r['seq']} {', '.join(r['reasons'])}: {r['line'][:200]}" for r in rows]
+        or ["quarantine is empty"],
+    )
 
 
 @quarantine.command("replay")
@@ -327,7 +348,9 @@ def verify_rebuild(ctx: click.Context, lake: run.Lake, dataset: str | None) -> N
 @click.option("--column", help="One column; without it the whole row is recomputed.")
 @click.option("--listed", default=20, show_default=True, help="Input rows to follow to bronze; the rest is counted.")
 @_with_lake
-def explain(ctx: click.Context, lake: run.Lake, table: str, key: tuple[str, ...], column: str | None, listed: int) -> None:
+def explain(
+    ctx: click.Context, lake: run.Lake, table: str, key: tuple[str, ...], column: str | None, listed: int
+) -> None:
     """Say why a gold number is that number.
 
     \b
@@ -422,7 +445,9 @@ def _sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, over
 @click.option("--sandbox-port", default=8321, show_default=True)
 @click.option("--override", multiple=True, help="SYMBOL:DATE:FIELD=VALUE changes one of the sandbox's records.")
 @click.pass_context
-def demo(ctx: click.Context, directory: Path, once: bool, port: int, sandbox_port: int, override: tuple[str, ...]) -> None:
+def demo(
+    ctx: click.Context, directory: Path, once: bool, port: int, sandbox_port: int, override: tuple[str, ...]
+) -> None:
     """The whole platform on real records: sandbox, land, refine, build, serve; then a number and why it is that number.
 
     \b
@@ -437,14 +462,23 @@ def demo(ctx: click.Context, directory: Path, once: bool, port: int, sandbox_por
     try:
         hello = vendor.stdout.readline().strip() if vendor.stdout else ""
         if vendor.poll() is not None or not hello:
-            raise UsageError(f"the sandbox did not start on port {sandbox_port}; is it taken? --sandbox-port chooses another")
+            raise UsageError(
+                f"the sandbox did not start on port {sandbox_port}; is it taken? --sandbox-port chooses another"
+            )
         say(f"sandbox: {hello}")
         if not (directory / "assay.toml").exists():
             run.init(directory, example_lake("markets"))
         path = directory / "assay.toml"
         import re
 
-        path.write_text(re.sub(r'(base_url = ")http://127\.0\.0\.1:\d+', rf"\g<1>http://127.0.0.1:{sandbox_port}", path.read_text(), count=1))
+        path.write_text(
+            re.sub(
+                r'(base_url = ")http://127\.0\.0\.1:\d+',
+                rf"\g<1>http://127.0.0.1:{sandbox_port}",
+                path.read_text(),
+                count=1,
+            )
+        )
         lake = run.open(directory, ctx.obj["env"])
         try:
             if override:

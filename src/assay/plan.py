@@ -172,9 +172,7 @@ def _covers(batch: Batch, contract: Contract, now: datetime) -> list[Window]:
 def _refine(contract: Contract, facts: Facts, *, landing: bool, regate: bool) -> Step | None:
     judged = facts.judged.get(contract.dataset, {})
     if any(j.refine != contract.refine_fingerprint for j in judged.values()):
-        return Step(
-            "refine", contract.dataset, how="rebuild", why="the contract reads records differently now"
-        )
+        return Step("refine", contract.dataset, how="rebuild", why="the contract reads records differently now")
     if regate and any(j.gate != contract.gate_fingerprint for j in judged.values()):
         return Step("refine", contract.dataset, how="rebuild", why="--regate: the gate changed")
     new = sum(b.batch not in judged for b in facts.batches.get(contract.dataset, ()))

@@ -38,15 +38,11 @@ def read(root: Path, env: str = "dev") -> Settings:
     try:
         raw = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
-        raise SettingsError(
-            f"{root} is no lake: it has no assay.toml; `assay init {root}` makes one"
-        ) from error
+        raise SettingsError(f"{root} is no lake: it has no assay.toml; `assay init {root}` makes one") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
     if unknown := raw.keys() - {"lake", "source"}:
-        raise SettingsError(
-            f"{path}: [{sorted(unknown)[0]}] means nothing; there are [lake] and [source.NAME]"
-        )
+        raise SettingsError(f"{path}: [{sorted(unknown)[0]}] means nothing; there are [lake] and [source.NAME]")
     lake = raw.get("lake", {})
     if unknown := lake.keys() - _LAKE_KEYS:
         raise SettingsError(
@@ -60,9 +56,7 @@ def read(root: Path, env: str = "dev") -> Settings:
                 f"{path}: source.{name}.{sorted(unknown)[0]} means nothing; there are {', '.join(sorted(_SOURCE_KEYS))}"
             )
         if source.get("origin") not in ORIGINS:
-            raise SettingsError(
-                f"{path}: source.{name}.origin must say whose records these are: {', '.join(ORIGINS)}"
-            )
+            raise SettingsError(f"{path}: source.{name}.origin must say whose records these are: {', '.join(ORIGINS)}")
         if str(source.get("base_url", "")).startswith("file:"):
             source["base_url"] = f"file:{(root / source['base_url'].removeprefix('file:')).resolve()}"
         if not isinstance(source.get("base_url"), str):

@@ -65,12 +65,12 @@ def test_pyiceberg(built: tuple[Lake, Proxy], name: str) -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_polars(built: tuple[Lake, Proxy], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import polars
+    import polars as pl
 
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
 
     lake, _ = built
-    found = polars.scan_iceberg(lake.target.catalog.load_table(name)).collect().to_dicts()
+    found = pl.scan_iceberg(lake.target.catalog.load_table(name)).collect().to_dicts()
     same(found, ours(lake, name))
     assert not any(isinstance(v, float) for row in found for v in row.values())
     if name.endswith("price_eod_observed"):

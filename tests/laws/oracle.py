@@ -25,7 +25,9 @@ def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parse(line: bytes) -> Any:
     """The line's JSON with number tokens kept; ValueError where it is none."""
     text = line.decode()
-    found = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=Constant, object_pairs_hook=_first_wins)
+    found = json.loads(
+        text, parse_int=Number, parse_float=Number, parse_constant=Constant, object_pairs_hook=_first_wins
+    )
     json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate is no text
     return found
 
@@ -34,7 +36,9 @@ def token(column: Any, value: Any) -> tuple[Any, str | None]:
     """One field's (value, reason): the value exactly, or why not."""
     if value is None or value == "":
         return None, "required" if column.required else None
-    return {"string": _string, "boolean": _boolean, "date": _date, "timestamp": _timestamp}.get(column.kind, _number)(column, value)
+    return {"string": _string, "boolean": _boolean, "date": _date, "timestamp": _timestamp}.get(column.kind, _number)(
+        column, value
+    )
 
 
 def _string(_: Any, value: Any) -> tuple[Any, str | None]:
@@ -120,7 +124,9 @@ def versions(rows: list[dict[str, Any]], recorded_as_of: Any = None) -> list[dic
         running = None
         for i, row in enumerate(kept):
             known, captured = row["known_at"], row["captured_at"]
-            later = i > 0 and known is not None and kept[i - 1]["known_at"] is not None and known > kept[i - 1]["known_at"]
+            later = (
+                i > 0 and known is not None and kept[i - 1]["known_at"] is not None and known > kept[i - 1]["known_at"]
+            )
             claimed = min(known if known is not None else captured, captured) if i == 0 or later else captured
             running = claimed if running is None else max(running, claimed)
             row["known_from"] = running

@@ -88,7 +88,9 @@ WHOLE_RECORDS = {
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_class_of_bad_input(made: Made, column: str) -> None:
     contract = every_type(("quarantinedAtMost: 50", "quarantinedAtMost: 100"), ('"whole < 1000000"', '"1 = 1"'))
-    cases = {f"{column}/{name}": record(**{"id": f'"{i}"', column: token}) for i, (name, token) in enumerate(TOKENS.items())}
+    cases = {
+        f"{column}/{name}": record(**{"id": f'"{i}"', column: token}) for i, (name, token) in enumerate(TOKENS.items())
+    }
     _same_as_the_oracle(made, contract, cases)
 
 

@@ -52,7 +52,9 @@ def test_versions_are_the_oracles_in_any_order(rows: list[dict], recorded_as_of:
         got = con.execute(
             f"SELECT id, _seq, known_from, known_basis, known_to, recorded_to FROM ({select}) ORDER BY id, captured_at, _batch, _seq"
         ).fetchall()
-    assert got == [(r["key"], r["seq"], r["known_from"], r["known_basis"], r["known_to"], r["recorded_to"]) for r in expected]
+    assert got == [
+        (r["key"], r["seq"], r["known_from"], r["known_basis"], r["known_to"], r["recorded_to"]) for r in expected
+    ]
 
 
 @settings(max_examples=100, deadline=None)

@@ -66,7 +66,9 @@ def _lose_evidence(lake: Lake, m: bronze.Manifest) -> None:
         found = evidence.read(lake.target.files, m.dataset, one)
         if any(v.batch == m.batch for v in found.verdicts):
             changed = tuple(msgspec.structs.replace(v, accepted=v.accepted - 1) for v in found.verdicts)
-            _rewrite(lake.target.files.path(found.name), evidence.encode(msgspec.structs.replace(found, verdicts=changed)))
+            _rewrite(
+                lake.target.files.path(found.name), evidence.encode(msgspec.structs.replace(found, verdicts=changed))
+            )
 
 
 def _lose_quarantined(lake: Lake, m: bronze.Manifest) -> None:
@@ -103,7 +105,9 @@ def alter_silver(lake: Lake, dataset: str, where: str = "true", **columns: str) 
         ("quarantine", _lose_quarantined), ("silver", _lose_silver_row), ("manifest", _lose_manifest),
     ],
 )  # fmt: skip
-def test_a_lost_record_is_named_with_batch_and_place(tmp_path: Path, place: str, lose: Callable[[Lake, bronze.Manifest], None]) -> None:
+def test_a_lost_record_is_named_with_batch_and_place(
+    tmp_path: Path, place: str, lose: Callable[[Lake, bronze.Manifest], None]
+) -> None:
     lake, _ = small_lake(tmp_path)
     manifest = next(m for m in run.batches(lake, "things") if m.rows == 5)
     lose(lake, manifest)

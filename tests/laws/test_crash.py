@@ -90,7 +90,9 @@ def test_releasing_survives(tmp_path: Path, vendor: str, effect: str, when: str)
     assert crashed.returncode == 137, crashed.stderr
     lake = run.open(root)
     released = run.release.current(lake.target.files)
-    assert (released is None) == (f"{effect}:{when}" not in ("release.object:after", "release.ledger:before", "release.ledger:after"))
+    assert (released is None) == (
+        f"{effect}:{when}" not in ("release.object:after", "release.ledger:before", "release.ledger:after")
+    )
     if released:
         assert lake.read("gold.fct_daily_price").num_rows == 196
     lake.close()

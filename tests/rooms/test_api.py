@@ -109,9 +109,9 @@ VALUES = {
     "volume": st.integers(900, 1600),
     "score": st.floats(20, 60),
     "even": st.booleans(),
-    "priced_at": st.dates(date(2023, 12, 20), date(2024, 7, 1)).flatmap(lambda d: st.times().map(lambda t: datetime.combine(d, t))).map(
-        lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)
-    ),
+    "priced_at": st.dates(date(2023, 12, 20), date(2024, 7, 1))
+    .flatmap(lambda d: st.times().map(lambda t: datetime.combine(d, t)))
+    .map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)),
 }
 FILTERS = st.sampled_from(sorted(VALUES)).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(sorted(OPERATORS)), VALUES[name])

@@ -31,7 +31,9 @@ def test_processes_race_for_one_name(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from assay.lake.files import Files\n"
         f"print(Files(Path({str(tmp_path)!r})).put_new('x', sys.argv[1].encode(), 'land.part'))"
     )
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(i)], stdout=subprocess.PIPE, text=True) for i in range(4)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(i)], stdout=subprocess.PIPE, text=True) for i in range(4)
+    ]
     said = [p.communicate(timeout=60)[0].strip() for p in processes]
     assert sorted(said) == ["False", "False", "False", "True"]
     assert Files(tmp_path).read("x") == str(said.index("True")).encode()
@@ -60,7 +62,13 @@ def test_symbols_become_paths_that_stay_inside(made: Made) -> None:
 
 def test_a_late_twin_loses_and_its_parts_do_not_exist(made: Made) -> None:
     contract = every_type()
-    claim = {"source": "fmp", "connector": "1", "origin": "synthetic", "capture_fingerprint": "c", "contract_sha256": "s"}
+    claim = {
+        "source": "fmp",
+        "connector": "1",
+        "origin": "synthetic",
+        "capture_fingerprint": "c",
+        "contract_sha256": "s",
+    }
     from datetime import date
 
     from assay import windows

@@ -35,7 +35,10 @@ def test_what_is_applied_is_not_planned_again_and_unsettled_days_are_asked_again
     batches = [landed(s, NOW) for s in landings([], NOW)]
     assert landings(batches, NOW) == []
     assert landings(batches, NOW + timedelta(hours=11)) == []
-    assert [str(s.window) for s in landings(batches, NOW + timedelta(days=1))] == ["2013-06-02..2013-06-03", "2013-06-05..2013-06-06"]
+    assert [str(s.window) for s in landings(batches, NOW + timedelta(days=1))] == [
+        "2013-06-02..2013-06-03",
+        "2013-06-05..2013-06-06",
+    ]
     later = NOW + timedelta(days=10)
     assert [str(s.window) for s in landings(batches, later)] == ["2013-06-02..2013-06-15"]
 

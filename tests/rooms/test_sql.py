@@ -342,7 +342,9 @@ def test_a_query_is_stopped_at_its_deadline_and_the_connection_works_on(con, tab
     )
     with pytest.raises(UsageError, match=r"stopped after 0\.2 s"):
         sql.run(con, slow, tables, timeout=0.2)
-    streaming = "select a.symbol from {0} a, {0} b, {0} c, {0} d where a.close + b.close > c.close + d.close".format("fct_price")
+    streaming = "select a.symbol from {0} a, {0} b, {0} c, {0} d where a.close + b.close > c.close + d.close".format(
+        "fct_price"
+    )
     with pytest.raises(UsageError, match=r"stopped after 0\.2 s"):
         sql.run(con, streaming, tables, limit=10**9, timeout=0.2)
     assert sql.run(con, "select 1", tables).rows == ((1,),)
@@ -375,7 +377,7 @@ def test_errors_say_where_and_never_quote_cells(con, tables):
 @pytest.mark.parametrize(
     "rule",
     ["select 1", "(select 1)", "read_text('x')", "a in (select 1)", "b.a > 1", "nope > 1", "a > 1; a > 2", "a > (", "getenv('x')", "sum(a) > 1",
-     "a > random()", "repeat('x', 9) = a", "cast(a as nosuch) = 1", "a -> 'x'", "columns('a') > 1", "* > 1", "a > ?", "a[1] = 1", "now() > a", ""],
+     "a > random()", "repeat('x', 9) = a", "cast(a as nosuch) = 1", "a -> 'x'", "columns('a') > 1", "* > 1", "a > ?", "a[1] = 1", "now() > a", "a + 1", "(length(a))", "1", ""],
 )  # fmt: skip
 def test_a_contracts_rule_is_a_plain_expression_over_its_columns(rule):
     with pytest.raises(UsageError):

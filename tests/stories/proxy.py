@@ -7,6 +7,7 @@ import socket
 import threading
 from http.client import HTTPResponse
 from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+0-9.eE]+|true|false|null|[{}\[\],:]')
@@ -23,11 +24,13 @@ class Proxy:
         self.asked: list[bytearray] = []
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._listening.close()
 
     def _accept(self) -> None:

@@ -84,7 +84,9 @@ def test_a_price_before_the_renaming_belongs_to_the_company_of_today(built: tupl
         ("fct_daily_price", {"security_id": "x", "date": "2005-02-28"}, "nope", "has no column 'nope'"),
     ],
 )
-def test_wrong_questions_get_a_sentence(built: tuple[Lake, Proxy], table: str, key: dict[str, str], column: str | None, says: str) -> None:
+def test_wrong_questions_get_a_sentence(
+    built: tuple[Lake, Proxy], table: str, key: dict[str, str], column: str | None, says: str
+) -> None:
     lake, _ = built
     with pytest.raises(UsageError, match=says):
         run.explain(lake, table, key, column)

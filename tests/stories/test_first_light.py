@@ -64,7 +64,9 @@ def test_a_changed_price_changes_the_number_and_the_old_version_stays(markets: P
     with assay_sandbox.Sandbox(overrides=overrides).running() as url:
         lake.close()
         path = markets / "assay.toml"
-        path.write_text("\n".join(f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()))
+        path.write_text(
+            "\n".join(f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines())
+        )
         lake = run.open(markets)
         for dataset in ("price_eod", "price_eod_adjusted"):
             run.apply(lake, run.landings(lake, dataset, again=True))
@@ -76,7 +78,10 @@ def test_a_changed_price_changes_the_number_and_the_old_version_stays(markets: P
     versions = [v for v in lake.read("silver.price_eod_versions").to_pylist() if str(v["date"]) == "2012-06-01"]
     assert [str(v["close"]) for v in sorted(versions, key=lambda v: v["captured_at"])] == ["27.720000", "27.800000"]
     assert run.current(lake).number == 2
-    assert run.current(lake).table("dim_security").snapshot == release.read(lake.target.files, 1).table("dim_security").snapshot
+    assert (
+        run.current(lake).table("dim_security").snapshot
+        == release.read(lake.target.files, 1).table("dim_security").snapshot
+    )
     assert verify.rebuild(lake, ["price_eod"]) == {"price_eod": 197}
     lake.close()
 
@@ -112,7 +117,7 @@ def test_what_a_changed_contract_plans(markets: Path) -> None:
 
     capture = planned(original.replace("value: P10Y", "value: P5Y"))
     assert capture == ["land price_eod FB 2012-05-18..2013-03-02", "refine price_eod"]
-    refine = planned(original.replace("value: {column: date, time: \"16:00\"", "value: {column: date, time: \"17:00\""))
+    refine = planned(original.replace('value: {column: date, time: "16:00"', 'value: {column: date, time: "17:00"'))
     assert refine == ["refine price_eod rebuild"]
     gate = original.replace("quarantinedAtMost: 2", "quarantinedAtMost: 3")
     assert planned(gate) == []
@@ -128,7 +133,10 @@ def test_a_plan_is_empty_after_it_was_applied_and_grows_by_new_days_alone(market
     assert not run.apply(lake, run.plan(lake, ["price_eod"], span=span)).errors
     assert run.plan(lake, ["price_eod"], span=span) == []
     wider = Window.parse("2012-01-01..2013-03-05")
-    assert [str(s) for s in run.plan(lake, ["price_eod"], span=wider)] == ["land price_eod FB 2013-03-02..2013-03-05", "refine price_eod"]
+    assert [str(s) for s in run.plan(lake, ["price_eod"], span=wider)] == [
+        "land price_eod FB 2013-03-02..2013-03-05",
+        "refine price_eod",
+    ]
     lake.close()
 
 
@@ -179,7 +187,9 @@ def test_a_split_rewrites_the_adjusted_series_as_new_versions(markets: Path) -> 
     sandbox = assay_sandbox.Sandbox()
     with sandbox.running() as url:
         path = markets / "assay.toml"
-        path.write_text("\n".join(f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()))
+        path.write_text(
+            "\n".join(f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines())
+        )
         lake = small(markets)
         only = ["price_eod_adjusted", "splits"]
         assert not run.apply(lake, run.plan(lake, only)).errors
@@ -201,7 +211,9 @@ def test_a_split_rewrites_the_adjusted_series_as_new_versions(markets: Path) -> 
 
         con = connect()
         day = "WHERE date = DATE '2012-06-01'"
-        was = con.execute(f"SELECT adj_close FROM ({silver.current(contract, observed, recorded_as_of=between)}) {day}").fetchall()
+        was = con.execute(
+            f"SELECT adj_close FROM ({silver.current(contract, observed, recorded_as_of=between)}) {day}"
+        ).fetchall()
         now = con.execute(f"SELECT adj_close FROM ({silver.current(contract, observed)}) {day}").fetchall()
         con.close()
         assert now[0][0] * 2 == was[0][0]

@@ -50,9 +50,7 @@ def build(
     for dataset, contract in contracts.items():
         table = snapshots[dataset] or silver.ensure(catalog, contract)
         for name, select in silver.views(contract, silver.observed(table, read[dataset])).items():
-            views.append(
-                dbt.SilverView(name, select, silver.descriptions(contract, versions=name != dataset))
-            )
+            views.append(dbt.SilverView(name, select, silver.descriptions(contract, versions=name != dataset)))
     work = files.scratch()
     work.mkdir()
     try:
@@ -64,11 +62,7 @@ def build(
             msgspec.json.encode({"number": number, "run": run}),
             "release.intent",
         )
-        gold = [
-            _publish(m, built.database, catalog, files, parent, release_id)
-            for m in built.models
-            if m.released
-        ]
+        gold = [_publish(m, built.database, catalog, files, parent, release_id) for m in built.models if m.released]
         seeds = _keep_seeds(built, files)
     except BuildFailed:
         raise  # what dbt left is where its message says; the next step is a person's
@@ -110,13 +104,8 @@ def _publish(
     try:
         relation = f"{ident(model.schema)}.{ident(model.name)}"
         kinds = {n: k for n, k, *_ in con.execute(f"DESCRIBE {relation}").fetchall()}
-        docs = {c.name: c for c in model.columns}
-        columns = tuple(
-            Column(n, k, docs[n].description, docs[n].unit, docs[n].classification)
-            if n in docs
-            else Column(n, k)
-            for n, k in kinds.items()
-        )
+        # The model's contract is enforced, so its yml names every column of the relation.
+        columns = tuple(Column(c.name, kinds[c.name], c.description, c.unit, c.classification) for c in model.columns)
         rows, content = _content(con, relation, columns, model)
         before = next((g for g in parent.gold if g.name == model.name), None) if parent else None
         described: dict[str, Any] = {
@@ -213,7 +202,9 @@ def check(project: Path, contracts: Mapping[str, Contract]) -> list[str]:
             name = f"{contract.dataset}_versions" if versions else contract.dataset
             kinds = silver.view_columns(contract, versions=versions)
             empty = ", ".join(f"CAST(NULL AS {kind}) AS {ident(column)}" for column, (kind, _) in kinds.items())
-            views.append(dbt.SilverView(name, f"SELECT {empty} LIMIT 0", silver.descriptions(contract, versions=versions)))
+            views.append(
+                dbt.SilverView(name, f"SELECT {empty} LIMIT 0", silver.descriptions(contract, versions=versions))
+            )
     return [m.name for m in dbt.describe(project, views) if m.released]
 
 

@@ -15,42 +15,60 @@ CTE = "_cte_"
 # the parser logs what it does not know; the caller is told by UsageError
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-_EXPRESSION: tuple[type[exp.Expr], ...] = (
-    exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ,
-    exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Is, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg,
-    exp.Abs, exp.Coalesce, exp.Nullif, exp.Length, exp.Upper, exp.Lower, exp.Trim, exp.Cast, exp.DataType,
-    exp.DataTypeParam, exp.Case, exp.If, exp.RegexpLike, exp.Round, exp.Greatest, exp.Least, exp.Year, exp.Month,
-)  # fmt: skip
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _classes(text: str) -> tuple[type[exp.Expr], ...]:
+    return tuple(getattr(exp, name) for name in text.split())
+
+
+_EXPRESSION = _classes(
+    "Column Identifier Literal Boolean Null Paren And Or Not EQ NEQ GT GTE LT LTE Between In Is Add Sub "
+    "Mul Div Mod Neg Abs Coalesce Nullif Length Upper Lower Trim Cast DataType DataTypeParam Case If "
+    "RegexpLike Round Greatest Least Year Month"
+)
+_NO_TRUTH = _classes("Literal Add Sub Mul Div Mod Neg Abs Length Upper Lower Trim Round Year Month")
 _TYPES = {
     exp.DataType.Type[name]
-    for name in ["VARCHAR", "TEXT", "CHAR", "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "INT128", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMPNTZ", "INTERVAL"]
+    for name in _names(
+        "VARCHAR TEXT CHAR BOOLEAN TINYINT SMALLINT INT BIGINT INT128 FLOAT DOUBLE DECIMAL DATE TIME "
+        "TIMESTAMP TIMESTAMPTZ TIMESTAMPNTZ INTERVAL"
+    )
 }
-
-_QUERY: tuple[type[exp.Expr], ...] = (
-    *_EXPRESSION,
-    # clauses
-    exp.Select, exp.Union, exp.Except, exp.Intersect, exp.Subquery, exp.With, exp.CTE, exp.TableAlias, exp.From, exp.Table,
-    exp.Join, exp.Lateral, exp.Where, exp.Group, exp.Cube, exp.Rollup, exp.GroupingSets, exp.Having, exp.Qualify, exp.Order,
-    exp.Ordered, exp.Limit, exp.Offset, exp.Distinct, exp.Values, exp.Tuple, exp.Alias, exp.Star, exp.Window, exp.WindowSpec,
-    exp.Filter, exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls, exp.Exists, exp.Interval, exp.Var,
-    # operators
-    exp.Like, exp.ILike, exp.NullSafeEQ, exp.NullSafeNEQ, exp.DPipe, exp.IntDiv, exp.Pow, exp.TryCast, exp.AtTimeZone,
-    # functions that have a class of their own
-    exp.AnyValue, exp.ApproxDistinct, exp.ArgMax, exp.ArgMin, exp.Avg, exp.Ceil, exp.Concat, exp.ConcatWs, exp.Corr, exp.Count,
-    exp.CovarPop, exp.CovarSamp, exp.CumeDist, exp.CurrentDate, exp.CurrentTimestamp, exp.DateDiff, exp.DateFromParts, exp.DateTrunc, exp.Day,
-    exp.DayOfWeek, exp.DayOfWeekIso, exp.DayOfYear, exp.Dayname, exp.DenseRank, exp.Exp, exp.Extract, exp.First,
-    exp.FirstValue, exp.Floor, exp.Grouping, exp.Hour, exp.IsInf, exp.IsNan, exp.Lag, exp.Last, exp.LastDay, exp.LastValue,
-    exp.Lead, exp.Left, exp.Ln, exp.Log, exp.LogicalAnd, exp.LogicalOr, exp.Max, exp.MD5, exp.Median, exp.Min, exp.Minute,
-    exp.Mode, exp.Monthname, exp.NthValue, exp.Ntile, exp.PercentRank, exp.PercentileCont, exp.PercentileDisc,
-    exp.Quantile, exp.Quarter, exp.Rank, exp.RegexpExtract, exp.RegexpReplace, exp.Replace, exp.Reverse, exp.Right, exp.RowNumber,
-    exp.Second, exp.Sign, exp.SplitPart, exp.Sqrt, exp.StartsWith, exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.StrPosition,
-    exp.Substring, exp.Sum, exp.TimestampTrunc, exp.TimeToStr, exp.Trunc, exp.Variance, exp.VariancePop, exp.WeekOfYear, exp.Week,
-)  # fmt: skip
+_CLAUSES = _classes(
+    "Select Union Except Intersect Subquery With CTE TableAlias From Table Join Lateral Where Group "
+    "Cube Rollup GroupingSets Having Qualify Order Ordered Limit Offset Distinct Values Tuple Alias "
+    "Star Window WindowSpec Filter WithinGroup IgnoreNulls RespectNulls Exists Interval Var"
+)
+_OPERATORS = _classes("Like ILike NullSafeEQ NullSafeNEQ DPipe IntDiv Pow TryCast AtTimeZone")
+# functions that have a class of their own
+_CALLS = _classes(
+    "AnyValue ApproxDistinct ArgMax ArgMin Avg Ceil Concat ConcatWs Corr Count CovarPop CovarSamp "
+    "CumeDist CurrentDate CurrentTimestamp DateDiff DateFromParts DateTrunc Day DayOfWeek DayOfWeekIso "
+    "DayOfYear Dayname DenseRank Exp Extract First FirstValue Floor Grouping Hour IsInf IsNan Lag Last "
+    "LastDay LastValue Lead Left Ln Log LogicalAnd LogicalOr Max MD5 Median Min Minute Mode Monthname "
+    "NthValue Ntile PercentRank PercentileCont PercentileDisc Quantile Quarter Rank RegexpExtract "
+    "RegexpReplace Replace Reverse Right RowNumber Second Sign SplitPart Sqrt StartsWith Stddev "
+    "StddevPop StddevSamp StrPosition Substring Sum TimestampTrunc TimeToStr Trunc Variance VariancePop "
+    "WeekOfYear Week"
+)
+_QUERY = (*_EXPRESSION, *_CLAUSES, *_OPERATORS, *_CALLS)
 
 # what DuckDB calls the functions and operators a query may use; nothing here reads, writes, waits or looks at the engine's settings
-_FUNCTIONS = frozenset(
-    ["abs", "any_value", "approx_count_distinct", "arg_max", "arg_min", "avg", "bool_and", "bool_or", "ceil", "ceiling", "concat", "concat_ws", "corr", "count", "count_star", "covar_pop", "covar_samp", "cume_dist", "current_date", "date_diff", "date_part", "date_trunc", "datediff", "day", "dayname", "dayofweek", "dayofyear", "dense_rank", "exp", "first", "first_value", "floor", "get_current_timestamp", "greatest", "hour", "ifnull", "instr", "isfinite", "isinf", "isnan", "isodow", "lag", "last", "last_day", "last_value", "lead", "least", "left", "length", "ln", "log", "log10", "lower", "ltrim", "make_date", "max", "md5", "median", "min", "minute", "mod", "mode", "month", "monthname", "now", "nth_value", "ntile", "nullif", "percent_rank", "pow", "power", "quantile_cont", "quantile_disc", "quarter", "rank", "regexp_extract", "regexp_matches", "regexp_replace", "replace", "reverse", "right", "round", "row_number", "rtrim", "second", "sign", "split_part", "sqrt", "starts_with", "stddev", "stddev_pop", "stddev_samp", "strftime", "strpos", "substr", "substring", "sum", "timezone", "to_days", "to_hours", "to_microseconds", "to_milliseconds", "to_minutes", "to_months", "to_quarters", "to_seconds", "to_weeks", "to_years", "trim", "trunc", "upper", "var_pop", "var_samp", "variance", "week", "weekofyear", "year", "+", "-", "*", "/", "//", "%", "**", "^", "||", "~~", "!~~", "~~*", "!~~*", "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"]
+_FUNCTIONS = _names(
+    "abs any_value approx_count_distinct arg_max arg_min avg bool_and bool_or ceil ceiling concat "
+    "concat_ws corr count count_star covar_pop covar_samp cume_dist current_date date_diff date_part "
+    "date_trunc datediff day dayname dayofweek dayofyear dense_rank exp first first_value floor "
+    "get_current_timestamp greatest hour ifnull instr isfinite isinf isnan isodow lag last last_day "
+    "last_value lead least left length ln log log10 lower ltrim make_date max md5 median min minute mod "
+    "mode month monthname now nth_value ntile nullif percent_rank pow power quantile_cont quantile_disc "
+    "quarter rank regexp_extract regexp_matches regexp_replace replace reverse right round row_number "
+    "rtrim second sign split_part sqrt starts_with stddev stddev_pop stddev_samp strftime strpos substr "
+    "substring sum timezone to_days to_hours to_microseconds to_milliseconds to_minutes to_months "
+    "to_quarters to_seconds to_weeks to_years trim trunc upper var_pop var_samp variance week weekofyear "
+    "year + - * / // % ** ^ || ~~ !~~ ~~* !~~* like_escape not_like_escape ilike_escape not_ilike_escape"
 )
 _ANONYMOUS = frozenset(name for name in _FUNCTIONS if name.isidentifier())
 _MODIFIERS = {"this", "db", "catalog", "alias", "joins", "laterals"}
@@ -65,6 +83,8 @@ def expression(text: str, columns: Collection[str]) -> exp.Expr:
         _typed(node, text)
         if isinstance(node, exp.Column) and (node.name not in columns or node.table):
             raise UsageError(f"{text!r}: no column {node.sql()!r}; the contract has {', '.join(sorted(columns))}")
+    if isinstance(tree.unnest(), _NO_TRUTH):
+        raise UsageError(f"{text!r} is neither true nor false; compare it with something")
     return tree
 
 

@@ -69,9 +69,7 @@ def read_all(directory: Path) -> dict[str, Contract]:
     for path in sorted(directory.glob("*.yaml")):
         contract = read(path)
         if contract.dataset in found:
-            raise ContractError(
-                f"{path.name}:1: {contract.dataset} is also promised by {found[contract.dataset].path}"
-            )
+            raise ContractError(f"{path.name}:1: {contract.dataset} is also promised by {found[contract.dataset].path}")
         found[contract.dataset] = contract
     return found
 
@@ -105,9 +103,7 @@ def _twice(node: yaml.Node, name: str) -> None:
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
-                raise ContractError(
-                    f"{name}:{key.start_mark.line + 1}: {key.value} stands here twice; keep one"
-                )
+                raise ContractError(f"{name}:{key.start_mark.line + 1}: {key.value} stands here twice; keep one")
             seen.add(key.value)
             _twice(value, name)
     elif isinstance(node, yaml.SequenceNode):
@@ -181,9 +177,7 @@ def _contract(
     keys = [(p.primaryKeyPosition or 0, str(p.name)) for p in table.properties or [] if p.primaryKey]
     primary = tuple(name for _, name in sorted(keys))
     if not primary:
-        lines.fail(
-            ("schema", 0, "properties"), "no column has primaryKey: true; a version needs a key to belong to"
-        )
+        lines.fail(("schema", 0, "properties"), "no column has primaryKey: true; a version needs a key to belong to")
     for index, column in enumerate(columns):
         if column.name in primary and not column.required:
             lines.fail(
@@ -225,9 +219,10 @@ def _contract(
         lines.fail(("customProperties",), "window needs start: the first day wanted, as YYYY-MM-DD")
     known = one_of("knownAt", {"column", "time", "zone", "lag"})
     if known:
-        if known.get("column") not in names or next(
-            c for c in columns if c.name == known["column"]
-        ).kind not in ("date", "timestamp"):
+        if known.get("column") not in names or next(c for c in columns if c.name == known["column"]).kind not in (
+            "date",
+            "timestamp",
+        ):
             bad("knownAt", "column must be a date or timestamp column of the contract")
         try:
             from zoneinfo import ZoneInfo
@@ -263,16 +258,12 @@ def _column(prop: SchemaProperty, index: int, lines: _Lines) -> Column:
     at = ("schema", 0, "properties", index)
     name = str(prop.name)
     if not NAME.fullmatch(name) or name in RESERVED:
-        lines.fail(
-            at, f"column name {name!r} must match {NAME.pattern} and not be one of {', '.join(RESERVED)}"
-        )
+        lines.fail(at, f"column name {name!r} must match {NAME.pattern} and not be one of {', '.join(RESERVED)}")
     ours = _ours(prop.customProperties, _COLUMN_OURS, at, lines)
     kinds: tuple[Kind, ...] = ("string", "integer", "number", "boolean", "date", "timestamp")
     kind = next((one for one in kinds if one == prop.logicalType), None)
     if kind is None:
-        lines.fail(
-            at, f"{name}: logicalType {prop.logicalType!r} is none of {', '.join(kinds)}; silver is flat"
-        )
+        lines.fail(at, f"{name}: logicalType {prop.logicalType!r} is none of {', '.join(kinds)}; silver is flat")
     precision, scale = 18, 6
     if kind == "number":
         import re
@@ -301,9 +292,7 @@ def _rule(quality: DataQuality, index: int, names: list[str], lines: _Lines) -> 
     if quality.type != "custom" or quality.engine != "assay":
         lines.fail(at, "a rule is type: custom, engine: assay, implementation: a boolean expression")
     if not NAME.fullmatch(str(quality.name)):
-        lines.fail(
-            at, f"a rule needs a name that matches {NAME.pattern}; it becomes the reason in quarantine"
-        )
+        lines.fail(at, f"a rule needs a name that matches {NAME.pattern}; it becomes the reason in quarantine")
     try:
         guard.expression(str(quality.implementation), names)
     except UsageError as error:

@@ -86,7 +86,7 @@ class DuckDBStaged:
         if only is not None:
             rows = [[self.batches.index(b), s] for b, seqs in only.items() if b in self.batches for s in seqs]
             con.executemany("INSERT INTO wanted VALUES (?, ?)", rows)
-        self._written: list[Written] = []
+        self.files: list[Written] = []
         groups = _groups(inputs)
         for number, group in enumerate(groups):
             later = {one.batch for rest in groups[number + 1 :] for one in rest}
@@ -120,7 +120,7 @@ class DuckDBStaged:
         con.execute("INSERT INTO rejected SELECT _b, _seq, _reasons, _raw FROM staged WHERE _reasons <> ''")
         names = ", ".join(text(b) for b in self.batches)
         columns = ", ".join(ident(c) for c in self.refinement.values)
-        self._written += tables.write(
+        self.files += tables.write(
             con,
             self.table,
             f"""SELECT {columns}, known_at, captured_at, 'upsert' AS _op, _hash,
@@ -128,7 +128,9 @@ class DuckDBStaged:
             stem,
         )
         if going_on := [str(self.batches.index(b)) for b in {one.batch for one in group} & later]:
-            con.execute(f"INSERT INTO seen SELECT _b, _hash FROM staged WHERE _reasons = '' AND _b IN ({', '.join(going_on)})")
+            con.execute(
+                f"INSERT INTO seen SELECT _b, _hash FROM staged WHERE _reasons = '' AND _b IN ({', '.join(going_on)})"
+            )
 
     def _repeated(self) -> int:
         """Find the group's rows that equal an earlier one of their batch; how many there are."""
@@ -166,21 +168,23 @@ class DuckDBStaged:
         if set(self.batches) - set(batches):
             self._write_again([one for one in self.inputs if one.batch in batches])
         counted = dict.fromkeys(batches, 0)
-        if self._written:
-            files = ", ".join(text(one.path) for one in self._written)
+        if self.files:
+            files = ", ".join(text(one.path) for one in self.files)
             found = self.con.execute(f"SELECT _batch, count(*) FROM read_parquet([{files}]) GROUP BY ALL").fetchall()
             counted |= dict(found)
-        return self._written, counted
+        return self.files, counted
 
     def _write_again(self, inputs: list[Input]) -> None:
         """A batch is held, so what was written may hold its rows: write the others' alone. Rare, so simple."""
-        for one in self._written:
+        for one in self.files:
             Path(one.path).unlink()
         own = connect(
             *self.con.execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchall()[0]
         )
         try:
-            self._written = DuckDBStaged(own, self.refinement, inputs, self.table, f"{self._stem}-again", self._only)._written
+            self.files = DuckDBStaged(
+                own, self.refinement, inputs, self.table, f"{self._stem}-again", self._only
+            ).files
         finally:
             own.close()
 
@@ -267,7 +271,11 @@ def _meaning(error: duckdb.Error, scratch: Path) -> AssayError:
     """What an engine error asks of whom, without quoting any value of the data."""
     said = str(error).lower()
     if "no space left" in said or "file too large" in said:
-        return SettingsError(f"no room left below {scratch}: free some and run it again; nothing of this refine is visible")
+        return SettingsError(
+            f"no room left below {scratch}: free some and run it again; nothing of this refine is visible"
+        )
     if isinstance(error, duckdb.OutOfMemoryException):
-        return SettingsError("the refine needs more than [lake] memory of assay.toml allows; raise it, or refine fewer batches at once")
+        return SettingsError(
+            "the refine needs more than [lake] memory of assay.toml allows; raise it, or refine fewer batches at once"
+        )
     return LakeDamaged(f"a bronze object cannot be read ({type(error).__name__}); `assay verify bronze` names it")

@@ -186,9 +186,7 @@ class Writer:
         """Publish the batch: LakeBusy if another batch claimed this window's generation first."""
         self._close()
         if self.captured_at is None:
-            raise SourceSuspect(
-                f"{self.dataset} {self.shard} {self.window}: the source gave no answer at all"
-            )
+            raise SourceSuspect(f"{self.dataset} {self.shard} {self.window}: the source gave no answer at all")
         manifest = Manifest(
             batch=self.batch, dataset=self.dataset, run=self.run, shard=self.shard, start=self.window.start, end=self.window.end,
             generation=self.generation, captured_at=self.captured_at, rows=self.seq, parts=tuple(self.parts),

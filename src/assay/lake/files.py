@@ -73,9 +73,7 @@ class Files:
             with fsspec.open(f"file://{self.path(name)}", "rb") as handle:
                 return bytes(handle.read())
         except FileNotFoundError as error:
-            raise LakeDamaged(
-                f"{name} is named by the lake but is not there; restore it from a copy"
-            ) from error
+            raise LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy") from error
 
     def exists(self, name: str) -> bool:
         """Whether there is such an object."""

@@ -51,9 +51,7 @@ class Gold(msgspec.Struct, frozen=True):
         for one in self.columns:
             if one.name == name:
                 return one
-        raise UsageError(
-            f"{self.name} has no column {name!r}; it has {', '.join(c.name for c in self.columns)}"
-        )
+        raise UsageError(f"{self.name} has no column {name!r}; it has {', '.join(c.name for c in self.columns)}")
 
 
 class Silver(msgspec.Struct, frozen=True):
@@ -121,9 +119,7 @@ def read(files: Files, number: int) -> Release:
     try:
         return msgspec.json.decode(files.read(name_of(number)), type=Release)
     except msgspec.DecodeError as error:
-        raise LakeDamaged(
-            f"{name_of(number)} is not a release any more ({error}); restore it from a copy"
-        ) from error
+        raise LakeDamaged(f"{name_of(number)} is not a release any more ({error}); restore it from a copy") from error
 
 
 def numbers(files: Files) -> list[int]:
@@ -142,9 +138,7 @@ def publish(files: Files, release: Release) -> None:
     """Write the release object; LakeBusy if another run released on the same parent first."""
     data = msgspec.json.format(msgspec.json.encode(release), indent=1)
     if not files.put_new(release.name, data, "release.object"):
-        raise LakeBusy(
-            f"release {release.number} was made by another run meanwhile; build again on top of it"
-        )
+        raise LakeBusy(f"release {release.number} was made by another run meanwhile; build again on top of it")
 
 
 def connect(
@@ -205,7 +199,6 @@ def describe(release: Release) -> Mapping[str, Any]:
             for g in release.gold
         },
         "silver": {
-            s.dataset: {"rows": s.rows, "snapshot": str(s.snapshot), "origins": list(s.origins)}
-            for s in release.silver
+            s.dataset: {"rows": s.rows, "snapshot": str(s.snapshot), "origins": list(s.origins)} for s in release.silver
         },
     }

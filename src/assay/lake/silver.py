@@ -185,9 +185,7 @@ def versions(contract: Contract, observed: str, recorded_as_of: datetime | None 
     known_at if that is later than its predecessor's, else captured_at; it never runs backwards.
     """
     keys = ", ".join(ident(k) for k in contract.key)
-    order = ", ".join(
-        [*([ident(contract.sequence)] if contract.sequence else []), "captured_at", "_batch", "_seq"]
-    )
+    order = ", ".join([*([ident(contract.sequence)] if contract.sequence else []), "captured_at", "_batch", "_seq"])
     window = f"WINDOW w AS (PARTITION BY {keys} ORDER BY {order})"
     chosen = ", ".join(ident(c) for c in columns(contract))
     until = f"WHERE captured_at <= {literal(recorded_as_of)}" if recorded_as_of else ""
@@ -231,9 +229,7 @@ def current(
     else:
         moment = literal(as_of)
         where = f"known_from <= {moment} AND (known_to IS NULL OR known_to > {moment})"
-    return (
-        f"SELECT {out} FROM ({versions(contract, observed, recorded_as_of)}) WHERE {where} AND _op = 'upsert'"
-    )
+    return f"SELECT {out} FROM ({versions(contract, observed, recorded_as_of)}) WHERE {where} AND _op = 'upsert'"
 
 
 def views(contract: Contract, observed: str) -> dict[str, str]:

@@ -69,9 +69,7 @@ def text(value: str) -> str:
 def open_catalog(root: Path) -> Catalog:
     """The lake's local catalog: SQLite beside the warehouse."""
     root.mkdir(parents=True, exist_ok=True)
-    return SqlCatalog(
-        "lake", uri=f"sqlite:///{root / 'catalog.db'}", warehouse=f"file://{root / 'warehouse'}"
-    )
+    return SqlCatalog("lake", uri=f"sqlite:///{root / 'catalog.db'}", warehouse=f"file://{root / 'warehouse'}")
 
 
 def iceberg_type(sql: str) -> IcebergType:
@@ -132,8 +130,12 @@ def catalog_errors(table: str) -> Iterator[None]:
     except OperationalError as error:
         said = str(error.orig)
         if "locked" in said:
-            raise LakeBusy(f"the catalog is in use by another process; {table} was not changed, run it again") from error
-        raise SettingsError(f"the catalog cannot be written ({said}); {table} was not changed, is the disk full?") from error
+            raise LakeBusy(
+                f"the catalog is in use by another process; {table} was not changed, run it again"
+            ) from error
+        raise SettingsError(
+            f"the catalog cannot be written ({said}); {table} was not changed, is the disk full?"
+        ) from error
     except OSError as error:
         raise SettingsError(f"{table} was not changed: {error.strerror}; is the disk full?") from error
 
@@ -180,16 +182,13 @@ def write(
         target = where
     else:
         target = where / f"{stem}.parquet"
-    cursor = con.execute(
-        f"COPY (SELECT {chosen} FROM ({select})) TO {text(str(target))} ({', '.join(options)})"
-    )
+    cursor = con.execute(f"COPY (SELECT {chosen} FROM ({select})) TO {text(str(target))} ({', '.join(options)})")
     names = [one[0] for one in cursor.description or ()]
     out = []
     for row in cursor.fetchall():
         got = dict(zip(names, row, strict=True))
         keys = tuple(
-            _partition_value(field, got["partition_keys"].get(f"__p{i}"))
-            for i, field in enumerate(spec.fields)
+            _partition_value(field, got["partition_keys"].get(f"__p{i}")) for i, field in enumerate(spec.fields)
         )
         if got["count"]:
             out.append(Written(got["filename"], got["file_size_bytes"], got["count"], keys))
@@ -238,9 +237,7 @@ def replace(table: Table, written: Sequence[Written], properties: Mapping[str, s
     return _commit(table, _data_files(table, written), properties, replace=True)
 
 
-def _commit(
-    table: Table, files: Sequence[DataFile], properties: Mapping[str, str], *, replace: bool
-) -> Snapshot:
+def _commit(table: Table, files: Sequence[DataFile], properties: Mapping[str, str], *, replace: bool) -> Snapshot:
     try:
         with catalog_errors(".".join(table.name())), table.transaction() as change:
             update = change.update_snapshot(snapshot_properties=dict(properties))
@@ -281,11 +278,7 @@ def relation(table: Table, snapshot: int | None, row_filter: Any = None) -> str:
     columns = {field.field_id: (field.name, sql_type(field.field_type)) for field in table.schema().fields}
     paths = []
     if snapshot is not None:
-        scan = (
-            table.scan(snapshot_id=snapshot)
-            if row_filter is None
-            else table.scan(row_filter, snapshot_id=snapshot)
-        )
+        scan = table.scan(snapshot_id=snapshot) if row_filter is None else table.scan(row_filter, snapshot_id=snapshot)
         for task in scan.plan_files():
             if task.delete_files:
                 raise LakeDamaged(
@@ -299,8 +292,7 @@ def relation(table: Table, snapshot: int | None, row_filter: Any = None) -> str:
             + " LIMIT 0"
         )
     schema = ", ".join(
-        f"{i}: {{name: {text(name)}, type: {text(kind)}, default_value: NULL}}"
-        for i, (name, kind) in columns.items()
+        f"{i}: {{name: {text(name)}, type: {text(kind)}, default_value: NULL}}" for i, (name, kind) in columns.items()
     )
     listed = ", ".join(text(one) for one in sorted(paths))
     return f"SELECT {', '.join(ident(n) for n, _ in columns.values())} FROM read_parquet([{listed}], schema = MAP {{{schema}}})"

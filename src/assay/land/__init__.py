@@ -115,11 +115,7 @@ async def _land(
         for _ in range(min(TOGETHER, len(asks))):
             group.create_task(work(remote))
     for one in reversed(waiting):
-        out.append(
-            Landed(
-                one.contract.dataset, one.shard, one.window, None, SourceRefused(f"not asked: {refused[0]}")
-            )
-        )
+        out.append(Landed(one.contract.dataset, one.shard, one.window, None, SourceRefused(f"not asked: {refused[0]}")))
     return out
 
 

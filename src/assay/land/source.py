@@ -103,9 +103,7 @@ def load(name: str) -> Source:
     try:
         found = importlib.import_module(path).source
     except (ImportError, AttributeError) as error:
-        raise ContractError(
-            f"no source {name!r}: {path} must be importable and hold `source` ({error})"
-        ) from error
+        raise ContractError(f"no source {name!r}: {path} must be importable and hold `source` ({error})") from error
     if not isinstance(found, Source):
         raise ContractError(f"{path}.source is a {type(found).__name__}, not an assay.land.source.Source")
     return found

@@ -57,9 +57,7 @@ def refine(
     for _ in range(ATTEMPTS):
         table = silver.ensure(catalog, contract)
         known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
-        todo = [
-            m for m in batches if m.batch not in known or (regate and known[m.batch].verdict.state == "held")
-        ]
+        todo = [m for m in batches if m.batch not in known or (regate and known[m.batch].verdict.state == "held")]
         if not todo:
             return Refined(None)
         try:
@@ -89,9 +87,7 @@ def replay(
         todo = [
             m
             for m in batches
-            if m.batch in known
-            and known[m.batch].verdict.quarantined
-            and known[m.batch].verdict.state == "passed"
+            if m.batch in known and known[m.batch].verdict.quarantined and known[m.batch].verdict.state == "passed"
         ]
         todo = [m for m in todo if known[m.batch].contract_sha256 != contract.sha256]
         if not todo:

@@ -14,12 +14,8 @@ _ZONED = r"(Z|[+-][0-9]{2}:[0-9]{2})\z"
 def refinement(contract: Contract) -> Refinement:
     """The contract's trees, over tokens `t_<column>` and values `<column>` as `assay.ports.Refinement` says."""
     fields = tuple(Field(c.name, c.origin) for c in contract.columns)
-    rules = [
-        (r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "error"
-    ]
-    warnings = [
-        (r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "warning"
-    ]
+    rules = [(r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "error"]
+    warnings = [(r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "warning"]
     return Refinement(
         fields=fields,
         values={c.name: _value(c) for c in contract.columns},

@@ -102,9 +102,7 @@ def _universe(root: Path, name: str) -> list[Member]:
             f"{path} is missing: a contract asks for universe {name} (symbol,valid_from,valid_to)"
         ) from error
     except (KeyError, ValueError, TypeError) as error:
-        raise SettingsError(
-            f"{path}: expects symbol,valid_from,valid_to with dates as YYYY-MM-DD ({error})"
-        ) from error
+        raise SettingsError(f"{path}: expects symbol,valid_from,valid_to with dates as YYYY-MM-DD ({error})") from error
 
 
 def facts(lake: Lake) -> Facts:
@@ -289,9 +287,7 @@ def _unjudged(lake: Lake, dataset: str, *, regate: bool) -> list[Manifest]:
     return [bronze.read_manifest(lake.target.files, name) for name in names]
 
 
-def refine(
-    lake: Lake, dataset: str, *, how: str = "refine", run: str = "", regate: bool = False
-) -> refining.Refined:
+def refine(lake: Lake, dataset: str, *, how: str = "refine", run: str = "", regate: bool = False) -> refining.Refined:
     """Refine a dataset's batches: those not judged yet, all anew (`rebuild`), or quarantined rows again (`replay`)."""
     contract = lake.contract(dataset)
     t = lake.target
@@ -362,14 +358,10 @@ def read(
     found = current(lake)
     t = lake.target
     zone, _, table = name.partition(".")
-    con = release.connect(
-        t.files, t.catalog, found, silver_views=zone == "silver", threads=t.settings.threads
-    )
+    con = release.connect(t.files, t.catalog, found, silver_views=zone == "silver", threads=t.settings.threads)
     try:
         if zone == "silver":
-            selects = release.silver_selects(
-                t.files, t.catalog, found, as_of=as_of, recorded_as_of=recorded_as_of
-            )
+            selects = release.silver_selects(t.files, t.catalog, found, as_of=as_of, recorded_as_of=recorded_as_of)
             if table not in selects:
                 raise UsageError(f"no table {name!r}; silver has {', '.join(selects)}")
             if as_of and table.endswith("_versions"):
@@ -416,7 +408,11 @@ def landings(lake: Lake, dataset: str, *, again: bool = False) -> list[Step]:
     """The landing steps of one dataset that are missing, or with `again` all of them as new generations."""
     contract = lake.contract(dataset)
     known = Facts() if again else facts(lake)
-    return [s for s in planning.plan({dataset: contract}, known, lake.universes, windows.now(), gold=False) if s.kind == "land"]
+    return [
+        s
+        for s in planning.plan({dataset: contract}, known, lake.universes, windows.now(), gold=False)
+        if s.kind == "land"
+    ]
 
 
 def held_errors(done: refining.Refined) -> list[AssayError]:
@@ -470,7 +466,11 @@ def status(lake: Lake) -> dict[str, Any]:
             "origins": list(origin(lake, dataset)),
         }
     newest = release.current(lake.target.files)
-    return {"lake": lake.target.settings.name, "datasets": datasets, "release": release.describe(newest) if newest else None}
+    return {
+        "lake": lake.target.settings.name,
+        "datasets": datasets,
+        "release": release.describe(newest) if newest else None,
+    }
 
 
 def quarantined(lake: Lake, dataset: str | None, limit: int) -> list[dict[str, Any]]:
@@ -482,11 +482,21 @@ def quarantined(lake: Lake, dataset: str | None, limit: int) -> list[dict[str, A
             for seq, reasons, line in refining.quarantined(lake.target.files, state.verdict):
                 if len(out) >= limit:
                     return out
-                out.append({"dataset": one, "batch": batch, "seq": seq, "reasons": reasons, "line": line.decode("utf-8", "backslashreplace")})
+                out.append(
+                    {
+                        "dataset": one,
+                        "batch": batch,
+                        "seq": seq,
+                        "reasons": reasons,
+                        "line": line.decode("utf-8", "backslashreplace"),
+                    }
+                )
     return out
 
 
-def explain(lake: Lake, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = 20) -> dict[str, Any]:
+def explain(
+    lake: Lake, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = 20
+) -> dict[str, Any]:
     """See `assay.serve.explain.explain`."""
     from assay.serve.explain import explain as explain_cell
 

@@ -72,7 +72,12 @@ def _silver_counts(lake: Lake, dataset: str, found: dict[str, bronze.Manifest]) 
             continue
         try:
             adopted.append(
-                (snapshot.snapshot_id, evidence.read(lake.target.files, dataset, summary["assay.evidence"], summary["assay.evidence-sha256"]))
+                (
+                    snapshot.snapshot_id,
+                    evidence.read(
+                        lake.target.files, dataset, summary["assay.evidence"], summary["assay.evidence-sha256"]
+                    ),
+                )
             )
         except LakeDamaged as error:
             for batch in summary["assay.batches"].split(","):
@@ -155,7 +160,16 @@ def _refine_anew(lake: Lake, dataset: str, history: Sequence[Evidence], root: Pa
             raise LakeDamaged(f"{dataset}: batch {lost[0]} was refined, but no manifest names it any more")
         act = refining.replay if one.kind == "replay" else refining.refine
         more: dict[str, Any] = {} if one.kind == "replay" else {"regate": True}
-        act(contract, todo, files=files, catalog=catalog, ledger=ledger, engine=lake.target.engine, run=str(ULID()), **more)
+        act(
+            contract,
+            todo,
+            files=files,
+            catalog=catalog,
+            ledger=ledger,
+            engine=lake.target.engine,
+            run=str(ULID()),
+            **more,
+        )
     ledger.close()
     table = silver.load(catalog, dataset)
     return table if table is not None else silver.ensure(catalog, lake.contract(dataset))
@@ -193,5 +207,3 @@ def _compare(dataset: str, key: Sequence[str], columns: Sequence[str], is_now: s
 
 def _difference(con: duckdb.DuckDBPyConnection, left: str, right: str) -> list[tuple[Any, ...]]:
     return con.execute(f"SELECT * FROM (SELECT * FROM {left} EXCEPT ALL SELECT * FROM {right}) ORDER BY ALL").fetchall()
-
-

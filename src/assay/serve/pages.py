@@ -29,7 +29,7 @@ Format = Literal["json", "csv"]
 _json = msgspec.json.Encoder(decimal_format="number")
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
+class Problem(Exception):
     """What a person or program is told instead of data: an HTTP status, one sentence, and who must act."""
 
     def __init__(self, status: int, detail: str, who: str = "caller", **extra: str) -> None:

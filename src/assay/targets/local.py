@@ -45,7 +45,9 @@ class SqliteLedger:
                 self._con.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?, ?)", rows)
                 self._con.execute("COMMIT")
             except sqlite3.OperationalError as error:
-                raise SettingsError(f"the ledger cannot be written ({error}); it is an index: what is missing is put in at the next start") from error
+                raise SettingsError(
+                    f"the ledger cannot be written ({error}); it is an index: what is missing is put in at the next start"
+                ) from error
 
     def facts(self, kind: str, dataset: str | None = None) -> Iterator[Fact]:
         where = "kind = ?" if dataset is None else "kind = ? AND dataset = ?"
