@@ -99,9 +99,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, tuple[int, str]
         )  # fmt: skip
         running[page] = begun
     out = {}
-    for page, one in running.items():
-        text, _ = one.communicate(timeout=240)
-        out[page] = (one.returncode, text)
+    try:
+        for page, one in running.items():
+            text, _ = one.communicate(timeout=240)
+            out[page] = (one.returncode, text)
+    finally:
+        for one in running.values():
+            one.kill()
     return out
 
 

@@ -247,7 +247,12 @@ def land(ctx: click.Context, lake: run.Lake, dataset: str, shard: str | None, ag
 @click.option("--rebuild", is_flag=True, help="Refine every batch anew and replace the table's files in one commit.")
 @_with_lake
 def refine(ctx: click.Context, lake: run.Lake, dataset: str, rebuild: bool) -> None:
-    """Refine one dataset's batches that are not judged yet."""
+    """Refine one dataset's batches that are not judged yet.
+
+    \b
+    Example:
+      assay refine price_eod
+    """
     done = run.refine(lake, dataset, how="rebuild" if rebuild else "refine")
     _out(ctx, {"evidence": done.evidence.id if done.evidence else None}, [run.account(done)])
     _raise(run.held_errors(done))
@@ -256,7 +261,12 @@ def refine(ctx: click.Context, lake: run.Lake, dataset: str, rebuild: bool) -> N
 @cli.command()
 @_with_lake
 def build(ctx: click.Context, lake: run.Lake) -> None:
-    """Compute gold by dbt, test it, and release it."""
+    """Compute gold by dbt, test it, and release it.
+
+    \b
+    Example:
+      assay build
+    """
     made = run.build(lake)
     lines = [f"release {made.number}, {made.tests} tests passed", *(f"  {g.name}: {g.rows} rows" for g in made.gold)]
     _out(ctx, {"release": made.number, "gold": {g.name: g.rows for g in made.gold}}, lines)
@@ -265,7 +275,12 @@ def build(ctx: click.Context, lake: run.Lake) -> None:
 @cli.command()
 @_with_lake
 def status(ctx: click.Context, lake: run.Lake) -> None:
-    """What is there: freshness, counts, what is held and why, the last release."""
+    """Show what is there: freshness, counts, what is held and why, the last release.
+
+    \b
+    Example:
+      assay status
+    """
     found = run.status(lake)
     lines = []
     for name, one in found["datasets"].items():
@@ -290,10 +305,15 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @click.argument("dataset", required=False)
-@click.option("--limit", default=20, show_default=True)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Rows to show at most.")
 @_with_lake
 def quarantine_list(ctx: click.Context, lake: run.Lake, dataset: str | None, limit: int) -> None:
-    """Show quarantined rows with their reasons, and the line as it lies in bronze."""
+    """Show quarantined rows with their reasons, and the line as it lies in bronze.
+
+    \b
+    Example:
+      assay quarantine list price_eod
+    """
     rows = run.quarantined(lake, dataset, limit)
     _out(
         ctx,
@@ -307,7 +327,12 @@ def quarantine_list(ctx: click.Context, lake: run.Lake, dataset: str | None, lim
 @click.argument("dataset")
 @_with_lake
 def quarantine_replay(ctx: click.Context, lake: run.Lake, dataset: str) -> None:
-    """Judge a dataset's quarantined rows again by today's contract; what is good now is appended."""
+    """Judge a dataset's quarantined rows again by today's contract; what is good now is appended.
+
+    \b
+    Example:
+      assay quarantine replay price_eod
+    """
     done = run.refine(lake, dataset, how="replay")
     _out(ctx, {"evidence": done.evidence.id if done.evidence else None}, [run.account(done)])
 
@@ -320,7 +345,12 @@ def verify() -> None:
 @verify.command("counts")
 @_with_lake
 def verify_counts(ctx: click.Context, lake: run.Lake) -> None:
-    """Compare every batch's counts in requests, parts, evidence, quarantine, silver and ledger."""
+    """Count every batch anew in requests, parts, manifests, evidence, quarantine and silver.
+
+    \b
+    Example:
+      assay verify counts
+    """
     found = verifying.counts(lake)
     _out(ctx, found, [f"{found['batches']} batches, {found['captured']} rows: every place agrees"])
 
@@ -328,7 +358,12 @@ def verify_counts(ctx: click.Context, lake: run.Lake) -> None:
 @verify.command("bronze")
 @_with_lake
 def verify_bronze(ctx: click.Context, lake: run.Lake) -> None:
-    """Read every bronze object and compare it with its manifest, byte for byte."""
+    """Read every bronze object and compare it with its manifest, byte for byte.
+
+    \b
+    Example:
+      assay verify bronze
+    """
     found = verifying.bronze_objects(lake)
     _out(ctx, found, [f"{found['batches']} batches in {found['objects']} objects are what was written"])
 
@@ -337,7 +372,12 @@ def verify_bronze(ctx: click.Context, lake: run.Lake) -> None:
 @click.argument("dataset", required=False)
 @_with_lake
 def verify_rebuild(ctx: click.Context, lake: run.Lake, dataset: str | None) -> None:
-    """Refine everything anew in an empty scratch lake and compare the version views, key by key."""
+    """Refine everything anew in an empty scratch lake and compare the version views, key by key.
+
+    \b
+    Example:
+      assay verify rebuild price_eod
+    """
     found = verifying.rebuild(lake, [dataset] if dataset else list(lake.contracts))
     _out(ctx, found, [f"{d}: {n} versions are the same" for d, n in found.items()])
 
@@ -381,9 +421,16 @@ def explain(
 
 @cli.command()
 @click.argument("query")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
-@click.option("--limit", default=1000, show_default=True)
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How rows are printed.",
+)
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Rows to give at most.")
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds the query may take.")
 @_with_lake
 def sql(ctx: click.Context, lake: run.Lake, query: str, form: str, limit: int, timeout: float) -> None:
     """Ask the current release: one read-only SELECT over gold.* and silver.*.
@@ -409,23 +456,41 @@ def sql(ctx: click.Context, lake: run.Lake, query: str, form: str, limit: int, t
 
 
 @cli.command()
-@click.option("--port", default=8320, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option(
+    "--port",
+    default=8320,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Where to listen; 0 takes a free port.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only, until there are API keys.")
 @_with_lake
 def serve(ctx: click.Context, lake: run.Lake, port: int, host: str) -> None:
-    """Serve the REST API and the console on this machine."""
+    """Serve the REST API and the console on this machine.
+
+    \b
+    Example:
+      assay serve --port 8320
+    """
     if host not in ("127.0.0.1", "localhost", "::1"):
         raise UsageError(f"--host {host}: only loopback is served until API keys exist; use 127.0.0.1")
     run.serve(lake, host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
 
 
 @cli.command()
-@click.option("--port", default=8321, show_default=True)
+@click.option("--port", default=8321, show_default=True, type=click.IntRange(0, 65535), help="Where to listen.")
 @click.option("--seed", type=int, help="Play faults from this seed.")
-@click.option("--fault-rate", type=float, default=0.0, show_default=True)
+@click.option(
+    "--fault-rate", type=float, default=0.0, show_default=True, help="Share of answers that go wrong, 0 to 1."
+)
 @click.option("--override", multiple=True, help="SYMBOL:DATE:FIELD=VALUE changes one record.")
 def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str, ...]) -> None:
-    """Serve the vendor's API with real records, faults and limits, on this machine."""
+    """Serve the vendor's API with real records, faults and limits, on this machine.
+
+    \b
+    Example:
+      assay sandbox --port 8321 --seed 1 --fault-rate 0.1
+    """
     os.execv(sys.executable, _sandbox_command(port, seed, fault_rate, override))  # noqa: S606 - our own module
 
 
@@ -439,10 +504,20 @@ def _sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, over
 
 
 @cli.command()
-@click.option("--directory", type=click.Path(path_type=Path), default="demo-lake", show_default=True)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default="demo-lake",
+    show_default=True,
+    help="The demo's lake; made if it is not there.",
+)
 @click.option("--once", is_flag=True, help="Stop after the first number came over HTTP.")
-@click.option("--port", default=8320, show_default=True)
-@click.option("--sandbox-port", default=8321, show_default=True)
+@click.option(
+    "--port", default=8320, show_default=True, type=click.IntRange(0, 65535), help="Where the console listens."
+)
+@click.option(
+    "--sandbox-port", default=8321, show_default=True, type=click.IntRange(1, 65535), help="Where the sandbox listens."
+)
 @click.option("--override", multiple=True, help="SYMBOL:DATE:FIELD=VALUE changes one of the sandbox's records.")
 @click.pass_context
 def demo(

@@ -1,15 +1,32 @@
 """A lake's settings: `assay.toml`, checked key by key."""
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from assay.errors import SettingsError
 
-_SOURCE_KEYS = {"base_url", "origin", "allow_private", "requests", "per", "options"}
-_LAKE_KEYS = {"name", "data", "memory", "threads"}
+_SIZE = re.compile(r"[1-9]\d*(\.\d+)? ?([KMGT]i?B)")
+_Test = tuple[Callable[[Any], bool], str]
+_TEXT: _Test = (lambda v: isinstance(v, str) and bool(v), "a text")
+_COUNT: _Test = (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0, "a whole number above 0")
+_LAKE: dict[str, _Test] = {
+    "name": _TEXT,
+    "data": _TEXT,
+    "memory": (lambda v: isinstance(v, str) and bool(_SIZE.fullmatch(v)), 'a size such as "500MB" or "2GB"'),
+    "threads": _COUNT,
+}
+_SOURCE: dict[str, _Test] = {
+    "base_url": _TEXT,
+    "origin": _TEXT,
+    "allow_private": (lambda v: isinstance(v, bool), "true or false"),
+    "requests": _COUNT,
+    "per": (lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > 0, "seconds above 0"),
+    "options": (lambda v: isinstance(v, dict), "a table"),
+}
 ORIGINS = ("vendor", "sandbox", "synthetic")
 
 
@@ -44,23 +61,20 @@ def read(root: Path, env: str = "dev") -> Settings:
     if unknown := raw.keys() - {"lake", "source"}:
         raise SettingsError(f"{path}: [{sorted(unknown)[0]}] means nothing; there are [lake] and [source.NAME]")
     lake = raw.get("lake", {})
-    if unknown := lake.keys() - _LAKE_KEYS:
-        raise SettingsError(
-            f"{path}: lake.{sorted(unknown)[0]} means nothing; there are {', '.join(sorted(_LAKE_KEYS))}"
-        )
+    _check(path, "lake", lake, _LAKE)
     if not env.replace("-", "").replace("_", "").isalnum():
         raise SettingsError(f"environment {env!r}: letters, digits, - and _ only; it becomes a directory")
-    for name, source in raw.get("source", {}).items():
-        if unknown := source.keys() - _SOURCE_KEYS:
-            raise SettingsError(
-                f"{path}: source.{name}.{sorted(unknown)[0]} means nothing; there are {', '.join(sorted(_SOURCE_KEYS))}"
-            )
+    sources = raw.get("source", {})
+    if not isinstance(sources, dict):
+        raise SettingsError(f"{path}: source must be tables [source.NAME]")
+    for name, source in sources.items():
+        _check(path, f"source.{name}", source, _SOURCE)
         if source.get("origin") not in ORIGINS:
             raise SettingsError(f"{path}: source.{name}.origin must say whose records these are: {', '.join(ORIGINS)}")
-        if str(source.get("base_url", "")).startswith("file:"):
-            source["base_url"] = f"file:{(root / source['base_url'].removeprefix('file:')).resolve()}"
-        if not isinstance(source.get("base_url"), str):
+        if "base_url" not in source:
             raise SettingsError(f"{path}: source.{name}.base_url is missing")
+        if source["base_url"].startswith("file:"):
+            source["base_url"] = f"file:{(root / source['base_url'].removeprefix('file:')).resolve()}"
     data = Path(lake.get("data", "data"))
     return Settings(
         root=root,
@@ -69,5 +83,17 @@ def read(root: Path, env: str = "dev") -> Settings:
         data=(data if data.is_absolute() else root.resolve() / data) / env,
         memory=str(lake.get("memory", "1GB")),
         threads=int(lake.get("threads", 2)),
-        sources=raw.get("source", {}),
+        sources=sources,
     )
+
+
+def _check(path: Path, where: str, found: Any, keys: Mapping[str, _Test]) -> None:
+    """Whether a table has known keys with values of the right kind."""
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path}: {where} must be a table [{where}]")
+    for key, value in found.items():
+        if key not in keys:
+            raise SettingsError(f"{path}: {where}.{key} means nothing; there are {', '.join(sorted(keys))}")
+        test, kind = keys[key]
+        if not test(value):
+            raise SettingsError(f"{path}: {where}.{key} must be {kind}, not {value!r}")

@@ -58,7 +58,7 @@ def test_an_explanation_leads_to_the_request_and_the_rules(built: tuple[Lake, Pr
     assert price["backfilled"] is True
     assert price["origin"] == "sandbox"
     split = next(o for o in found["observations"] if o["dataset"] == "splits")
-    assert split["values"]["numerator"] == "2"
+    assert split["values"]["numerator"] == "2.000000"
 
 
 def test_a_price_before_the_renaming_belongs_to_the_company_of_today(built: tuple[Lake, Proxy]) -> None:

@@ -155,8 +155,8 @@ def _table(catalog: Catalog, model: dbt.Model, columns: Sequence[Column]) -> Tab
     same = {n: tables.sql_type(tables.iceberg_type(kind)) for n, (kind, _) in wanted.items()}
     if found != same:
         with table.update_schema(allow_incompatible_changes=True) as change:
-            for column in found:
-                if same.get(column) != found[column]:
+            for column, kind in found.items():
+                if same.get(column) != kind:
                     change.delete_column(column)
         table = catalog.load_table(name)
         with table.update_schema(allow_incompatible_changes=True) as change:

@@ -150,6 +150,7 @@ def connect(
     """
     con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     con.execute(f"SET timezone = 'UTC'; SET enable_progress_bar = false; SET threads = {threads}")
+    con.execute(f"SET temp_directory = {text(str(files.root / '_tmp'))}")
     con.execute("CREATE SCHEMA gold; CREATE SCHEMA silver; CREATE SCHEMA stg; CREATE SCHEMA seeds")
     for one in release.gold:
         alias = ident(f"_{one.name}")
@@ -199,6 +200,6 @@ def describe(release: Release) -> Mapping[str, Any]:
             for g in release.gold
         },
         "silver": {
-            s.dataset: {"rows": s.rows, "snapshot": str(s.snapshot), "origins": list(s.origins)} for s in release.silver
+            s.dataset: {"rows": s.rows, "snapshot": s.snapshot and str(s.snapshot), "origins": list(s.origins)} for s in release.silver
         },
     }

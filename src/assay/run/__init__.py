@@ -536,17 +536,29 @@ def application(lake: Lake) -> Any:
 
 
 def serve(lake: Lake, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted; SettingsError if the port is taken."""
     import uvicorn
 
-    ready(f"http://{host}:{port}")
-    uvicorn.Server(_config(lake, host, port)).run()
+    with _bound(host, port) as listening:
+        ready(f"http://{host}:{listening.getsockname()[1]}")
+        uvicorn.Server(_config(lake)).run([listening])
 
 
-def _config(lake: Lake, host: str, port: int) -> Any:
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise SettingsError(f"port {port} is taken; --port chooses another") from error
+        yield listening
+
+
+def _config(lake: Lake) -> Any:
     import uvicorn
 
-    return uvicorn.Config(application(lake), host=host, port=port, log_level="warning", access_log=False)
+    return uvicorn.Config(application(lake), log_level="warning", access_log=False, server_header=False)
 
 
 @contextmanager
@@ -556,21 +568,14 @@ def serving(lake: Lake, host: str, port: int) -> Iterator[str]:
 
     import uvicorn
 
-    server = uvicorn.Server(_config(lake, host, port))
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise SettingsError(f"port {port} is taken; --port chooses another") from error
-    thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        yield f"http://{host}:{bound.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        bound.close()
+    with _bound(host, port) as listening:
+        server = uvicorn.Server(_config(lake))
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield f"http://{host}:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)

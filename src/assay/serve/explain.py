@@ -70,7 +70,7 @@ def explain(
 
 
 def render(value: Any) -> str | None:
-    """A value as the API writes it: exact decimals without trailing zeros, ISO dates, UTC times with Z."""
+    """A value as the API writes it: decimals with all their stored digits, ISO dates, UTC times with Z."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -80,8 +80,7 @@ def render(value: Any) -> str | None:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):
-        plain = f"{value:f}"
-        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+        return f"{value:f}"
     return repr(value) if isinstance(value, float) else str(value)
 
 

@@ -1,0 +1,79 @@
+"""Every contract we ship: read by others, stable under rewriting, described, and its SQL runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from open_data_contract_standard.model import OpenDataContractStandard
+
+from assay import refine as refining
+from assay import settings
+from assay.contract import odcs
+from assay.contract.model import Contract
+from assay.lake import silver
+from assay.land.source import SourceSettings
+from tests.conftest import ROOT
+from tests.making import Made
+
+PATHS = sorted(ROOT.glob("lakes/*/contracts/*.yaml"))
+FINGERPRINTS = ("capture", "refine", "gate", "serve")
+
+
+def _fingerprints(contract: Contract) -> list[str]:
+    return [getattr(contract, f"{name}_fingerprint") for name in FINGERPRINTS]
+
+
+def _name(path: Path) -> str:
+    return f"{path.parents[1].name}/{path.stem}"
+
+
+@pytest.fixture(params=PATHS, ids=_name)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_there_are_some() -> None:
+    assert {path.parents[1].name for path in PATHS} == {"csv", "http", "markets"}
+
+
+def test_others_read_it_unchanged(path: Path) -> None:
+    found = OpenDataContractStandard.from_file(str(path))
+    assert found.id == path.stem == odcs.read(path).dataset
+
+
+def test_fingerprints_are_of_the_meaning_and_not_of_the_text(path: Path) -> None:
+    contract = odcs.read(path)
+    again = odcs.parse(yaml.safe_dump(yaml.safe_load(contract.text), sort_keys=True))
+    assert again.text != contract.text
+    assert _fingerprints(again) == _fingerprints(contract) == _fingerprints(odcs.parse(contract.text))
+    assert len(set(_fingerprints(contract))) == len(FINGERPRINTS)
+
+
+def test_everything_is_described_and_classified(path: Path) -> None:
+    contract = odcs.read(path)
+    assert contract.title != contract.dataset
+    assert contract.description
+    assert [c.name for c in contract.columns if not c.description] == []
+    assert {c.classification for c in contract.columns} <= {"public", "internal", "confidential", "restricted"}
+    assert [c.name for c in contract.columns if c.kind == "number" and not c.unit] == []
+    assert [r.name for r in contract.rules if not r.description] == []
+
+
+def test_its_lake_reaches_its_source_and_universe(path: Path) -> None:
+    contract, root = odcs.read(path), path.parents[1]
+    SourceSettings(**settings.read(root).sources[contract.source])
+    if contract.universe:
+        assert (root / f"universe_{contract.universe}.csv").is_file()
+
+
+def test_its_sql_runs(path: Path, made: Made) -> None:
+    contract = odcs.read(path)
+    manifest = made.land(contract, [b"{}"])
+    done = made.refine(contract, [manifest])
+    assert done.evidence
+    [(_, reasons, _)] = refining.quarantined(made.files, done.evidence.verdicts[0])
+    assert set(reasons) == {f"{c.name}:required" for c in contract.columns if c.required}
+    assert made.versions(contract) == []
+    table = silver.load(made.catalog, contract.dataset)
+    assert table
+    assert [field.name for field in table.schema().fields] == list(silver.columns(contract))
