@@ -172,9 +172,9 @@ def rows(page: str, heading: str | None = None) -> list[list[str]]:
 
 
 def test_every_setting_has_a_row() -> None:
-    assert {one[0] for one in rows("docs/settings.md", "[lake]")} == {f"`lake.{key}`" for key in settings._LAKE_KEYS}
+    assert {one[0] for one in rows("docs/settings.md", "[lake]")} == {f"`lake.{key}`" for key in settings._LAKE}
     assert {one[0] for one in rows("docs/settings.md", "[source.NAME]")} == {
-        f"`source.NAME.{key}`" for key in settings._SOURCE_KEYS
+        f"`source.NAME.{key}`" for key in settings._SOURCE
     }
 
 

@@ -97,7 +97,10 @@ def ensure(catalog: Catalog, contract: Contract) -> Table:
 
 @dataclass(frozen=True)
 class State:
-    """Where a batch stands after the newest commit that judged it; `accepted` sums rows since the last rebuild."""
+    """Where a batch stands after the newest commit that judged it.
+
+    `accepted` and `duplicate` sum over the refine and the replays since it was last judged as a whole.
+    """
 
     verdict: Verdict
     evidence: str
@@ -105,6 +108,7 @@ class State:
     gate_fingerprint: str
     contract_sha256: str
     accepted: int
+    duplicate: int
 
 
 def commit(table: Table, written: Sequence[Written], found: Evidence, *, replace: bool = False) -> None:
@@ -159,15 +163,15 @@ def states(adopted: Sequence[tuple[int, Evidence]]) -> dict[str, State]:
     out: dict[str, State] = {}
     for _, found in adopted:
         for verdict in found.verdicts:
-            before = out.get(verdict.batch)
-            carried = before.accepted if before and found.kind == "replay" else 0
+            before = out.get(verdict.batch) if found.kind == "replay" else None
             out[verdict.batch] = State(
                 verdict,
                 found.id,
                 found.refine_fingerprint,
                 found.gate_fingerprint,
                 found.contract_sha256,
-                carried + verdict.accepted,
+                verdict.accepted + (before.accepted if before else 0),
+                verdict.duplicate + (before.duplicate if before else 0),
             )
     return out
 

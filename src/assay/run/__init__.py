@@ -456,8 +456,7 @@ def status(lake: Lake) -> dict[str, Any]:
             "batches": len(found),
             "captured": sum(f.body["rows"] for f in found if f.id in states),
             "accepted": sum(s.accepted for s in states.values()),
-            "duplicate": sum(f.body["rows"] for f in found if f.id in states)
-            - sum(s.accepted + s.verdict.quarantined + s.verdict.held for s in states.values()),
+            "duplicate": sum(s.duplicate for s in states.values()),
             "quarantined": sum(v.quarantined for v in verdicts),
             "held": sum(v.held for v in verdicts),
             "held_batches": {v.batch: list(v.why) for v in verdicts if v.state == "held"},
