@@ -238,3 +238,30 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_seen(markets: Path) ->
     assert sorted(p.name for p in lake.target.settings.data.rglob("*.json")) == before
     assert not run.apply(lake, run.plan(lake, ["symbol_list"])).errors
     lake.close()
+
+
+def test_the_key_is_found_nowhere(markets: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    canary = "canary-7f3a9e-key"
+    monkeypatch.setenv("ASSAY_SECRET_FMP_API_KEY", canary)
+    caplog.set_level("DEBUG")
+    said: list[str] = []
+    plan = assay_sandbox.FaultPlan.seeded(11, 0.5)
+    with assay_sandbox.Sandbox({canary: assay_sandbox.Plan()}, faults=plan).running() as url:
+        path = markets / "assay.toml"
+        lines = [f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()]
+        path.write_text("\n".join(lines) + "\n[source.fmp.options]\nattempts = 2\nbackoff = 0.01\ntimeout = 5\n")
+        lake = small(markets)
+        for _ in range(6):
+            done = run.apply(lake, [s for s in run.plan(lake) if s.kind != "build"], say=said.append)
+            said += [f"{e!r} {e.__cause__!r}" for e in done.errors]
+        lake.close()
+    assert any("landed" in line for line in said)
+    assert canary not in "\n".join(said) + caplog.text
+    for one in markets.rglob("*"):
+        if one.is_file():
+            data = one.read_bytes()
+            assert canary.encode() not in data, one
+            if one.suffix == ".gz":
+                import gzip
+
+                assert canary.encode() not in gzip.decompress(data), one
