@@ -10,6 +10,7 @@ EFFECTS = (
     "land.manifest",
     "land.ledger",
     "refine.contract",
+    "refine.schema",
     "refine.quarantine",
     "refine.evidence",
     "refine.commit",

@@ -61,7 +61,7 @@ class Field:
 class Refinement:
     """One contract as expression trees (canonical sqlglot), for any engine.
 
-    The engine gives each field as `t_<name>`: its JSON token as text, null where it is missing or null; a number that
+    The engine gives each field as `_t_<name>`: its JSON token as text, null where it is missing or null; a number that
     is no integer is spelt with as few digits as tell its double apart. `values` are over the tokens; `reasons` over
     tokens and values, each a text or null; `rules` and `warnings` are (name, boolean) over the values, as are
     `known_at` and `hash`.

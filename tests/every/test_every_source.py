@@ -57,32 +57,29 @@ class Api:
 @contextmanager
 def served(api: Api) -> Iterator[Api]:
     """The API on this machine while the block runs."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-    app = web.Application()
-    app.router.add_get("/v1/{path:.*}", api.reply)
-    runner = web.AppRunner(app)
+    ready, ended = threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
-    async def start() -> None:
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_get("/v1/{path:.*}", api.reply)
+        runner = web.AppRunner(app)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         api.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        loops.append(asyncio.get_running_loop())
         ready.set()
+        await ended.wait()
+        await runner.cleanup()
 
-    def work() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
         assert ready.wait(10)
         yield api
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        loops[0].call_soon_threadsafe(ended.set)
+        thread.join()
 
 
 class Keys(dict):

@@ -11,7 +11,7 @@ from isal import igzip
 from pyiceberg.table import Table
 from sqlglot import exp
 
-from assay.errors import AssayError, LakeDamaged, SettingsError
+from assay.errors import AssayError, ContractError, LakeDamaged, SettingsError
 from assay.lake import tables
 from assay.lake.tables import Written, ident, text
 from assay.ports import Input, Refinement, Rejected
@@ -85,7 +85,8 @@ class DuckDBStaged:
         con.execute("CREATE TABLE wanted (_b USMALLINT, _seq BIGINT)")
         if only is not None:
             rows = [[self.batches.index(b), s] for b, seqs in only.items() if b in self.batches for s in seqs]
-            con.executemany("INSERT INTO wanted VALUES (?, ?)", rows)
+            if rows:
+                con.executemany("INSERT INTO wanted VALUES (?, ?)", rows)
         self.files: list[Written] = []
         groups = _groups(inputs)
         for number, group in enumerate(groups):
@@ -178,9 +179,9 @@ class DuckDBStaged:
         """A batch is held, so what was written may hold its rows: write the others' alone. Rare, so simple."""
         for one in self.files:
             Path(one.path).unlink()
-        own = connect(
-            *self.con.execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchall()[0]
-        )
+        had = "SELECT current_setting('memory_limit'), current_setting('threads'), current_setting('temp_directory')"
+        memory, threads, scratch = self.con.execute(had).fetchall()[0]
+        own = connect(memory, threads, Path(scratch))
         try:
             self.files = DuckDBStaged(
                 own, self.refinement, inputs, self.table, f"{self._stem}-again", self._only
@@ -209,8 +210,28 @@ class DuckDBStaged:
     def _line(self, batch: str, seq: int) -> bytes:
         source = next(o for o in self.inputs if o.batch == batch and o.first_seq <= seq < o.first_seq + o.rows)
         if source.path not in self._lines:
-            self._lines = {source.path: igzip.decompress(Path(source.path).read_bytes()).split(b"\n")}
+            self._lines = {source.path: _inflated(source.path).split(b"\n")}
         return self._lines[source.path][seq - source.first_seq]
+
+
+def bind(refinement: Refinement, kinds: Mapping[str, str]) -> None:
+    """Compute every rule over no rows; ContractError names the rule whose types do not fit."""
+    con = connect()
+    empty = ", ".join(f"CAST(NULL AS {kind}) AS {ident(name)}" for name, kind in kinds.items())
+    try:
+        for name, tree in (*refinement.rules, *refinement.warnings):
+            try:
+                con.execute(f"SELECT {_sql(tree)} FROM (SELECT {empty}) LIMIT 0").fetchall()
+            except duckdb.Error as error:
+                said = str(error).splitlines()[0]
+                raise ContractError(f"rule {name} cannot be computed: {said}") from error
+    finally:
+        con.close()
+
+
+def _inflated(path: str) -> bytes:
+    data: bytes = igzip.decompress(Path(path).read_bytes())
+    return data
 
 
 def _groups(inputs: Sequence[Input]) -> list[list[Input]]:
@@ -233,20 +254,20 @@ def _stage_sql(refinement: Refinement, inputs: Sequence[Input], batches: Sequenc
     shape = {"_seq": "BIGINT", "_at": "TIMESTAMPTZ", "_record": {f.origin: "JSON" for f in refinement.fields}}
     raw = (
         f"read_csv([{paths}], columns = {{'_raw': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', comment = '', header = false, "
-        "auto_detect = false, strict_mode = false, null_padding = false, nullstr = '\x02', store_rejects = true, filename = true, "
+        "auto_detect = false, strict_mode = false, null_padding = false, nullstr = '\x02', store_rejects = true, filename = '_file', "
         "compression = 'gzip')"
     )
-    tokens = ", ".join(f"_v._record.{ident(f.origin)} AS {ident('t_' + f.name)}" for f in refinement.fields)
+    tokens = ", ".join(f"_v._record.{ident(f.origin)} AS {ident('_t_' + f.name)}" for f in refinement.fields)
     values = ", ".join(f"{_sql(tree)} AS {ident(name)}" for name, tree in refinement.values.items())
     rules = [f"CASE WHEN NOT ({_sql(tree)}) THEN {text(name)} END" for name, tree in refinement.rules]
     warned = [f"CASE WHEN NOT ({_sql(tree)}) THEN {text(name)} END" for name, tree in refinement.warnings]
     reasons = ", ".join([*(_sql(tree) for tree in refinement.reasons), *rules])
     names = ", ".join(ident(name) for name in refinement.values)
-    all_null = " AND ".join(f"{ident('t_' + f.name)} IS NULL" for f in refinement.fields)
+    all_null = " AND ".join(f"{ident('_t_' + f.name)} IS NULL" for f in refinement.fields)
     return f"""
 SELECT _b, _seq, captured_at, {names}, known_at, _hash, _reasons, _warnings, CASE WHEN _reasons <> '' THEN _raw END AS _raw
 FROM (
-  SELECT list_extract([{owners}]::USMALLINT[], list_position([{paths}], filename)) AS _b, _raw, captured_at, {names},
+  SELECT list_extract([{owners}]::USMALLINT[], list_position([{paths}], _file)) AS _b, _raw, captured_at, {names},
     coalesce(_seq, TRY_CAST(regexp_extract(_raw, '^\\{{"_seq":([0-9]{{1,18}}),', 1) AS BIGINT)) AS _seq,
     {_sql(refinement.known_at)} AS known_at, {_sql(refinement.hash)} AS _hash,
     CASE WHEN _j IS NULL THEN 'line:malformed'
@@ -257,10 +278,10 @@ FROM (
   FROM (
     SELECT *, {values}
     FROM (
-      SELECT filename, _raw, _j, _v._seq AS _seq, _v._at AS captured_at, {tokens}
+      SELECT _file, _raw, _j, _v._seq AS _seq, _v._at AS captured_at, {tokens}
       FROM (
-        SELECT filename, _raw, _j, json_transform(_j, {text(json.dumps(shape))}) AS _v
-        FROM (SELECT filename, _raw, TRY_CAST(_raw AS JSON) AS _j FROM {raw})))))"""
+        SELECT _file, _raw, _j, json_transform(_j, {text(json.dumps(shape))}) AS _v
+        FROM (SELECT _file, _raw, TRY_CAST(_raw AS JSON) AS _j FROM {raw})))))"""
 
 
 def _sql(tree: exp.Expr) -> str:
@@ -274,6 +295,8 @@ def _meaning(error: duckdb.Error, scratch: Path) -> AssayError:
         return SettingsError(
             f"no room left below {scratch}: free some and run it again; nothing of this refine is visible"
         )
+    if isinstance(error, duckdb.BinderException | duckdb.ConversionException | duckdb.OutOfRangeException):
+        return ContractError(f"a rule of the contract cannot be computed ({type(error).__name__}); `assay check` names it")
     if isinstance(error, duckdb.OutOfMemoryException):
         return SettingsError(
             "the refine needs more than [lake] memory of assay.toml allows; raise it, or refine fewer batches at once"

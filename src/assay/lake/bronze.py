@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-from isal import igzip
+from isal import igzip, isal_zlib
 from ulid import ULID
 
 from assay import windows
@@ -252,23 +252,25 @@ def _text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def inflate(files: Files, name: str) -> bytes:
+    """An object's bytes, inflated; LakeDamaged if it is no gzip any more."""
+    try:
+        data: bytes = igzip.decompress(files.read(name))
+    except (igzip.BadGzipFile, isal_zlib.error, EOFError, OSError) as error:
+        raise LakeDamaged(f"{name} does not inflate any more ({type(error).__name__}); restore it from a copy") from error
+    return data
+
+
 def check(files: Files, manifest: Manifest, *, whole: bool = False) -> None:
     """Compare a batch's objects with its manifest; `whole` also inflates them. LakeDamaged names the object."""
-    for part in manifest.parts:
-        stored = files.read(part.path)
-        if hashlib.sha256(stored).hexdigest() != part.stored_sha256:
-            raise LakeDamaged(f"{part.path} is not what batch {manifest.batch} wrote; restore it from a copy")
-        if whole:
-            data = igzip.decompress(stored)
-            if hashlib.sha256(data).hexdigest() != part.sha256 or data.count(b"\n") != part.rows:
-                raise LakeDamaged(
-                    f"{part.path} does not hold the {part.rows} lines of batch {manifest.batch}; restore it from a copy"
-                )
-    if (
-        sum(part.rows for part in manifest.parts) != manifest.rows
-        or sum(asked.rows for asked in manifest.requests) != manifest.rows
-    ):
+    kept = sum(part.rows for part in manifest.parts)
+    if kept != manifest.rows or sum(asked.rows for asked in manifest.requests) != manifest.rows:
         raise LakeDamaged(f"{manifest.name}: parts, requests and rows do not add up; restore it from a copy")
+    for one in (*manifest.parts, *manifest.raw):
+        if hashlib.sha256(files.read(one.path)).hexdigest() != one.stored_sha256:
+            raise LakeDamaged(f"{one.path} is not what batch {manifest.batch} wrote; restore it from a copy")
+        if whole and hashlib.sha256(inflate(files, one.path)).hexdigest() != one.sha256:
+            raise LakeDamaged(f"{one.path} does not hold what batch {manifest.batch} wrote; restore it from a copy")
 
 
 def line(files: Files, manifest: Manifest, seq: int) -> tuple[Part, int, bytes]:
@@ -276,6 +278,6 @@ def line(files: Files, manifest: Manifest, seq: int) -> tuple[Part, int, bytes]:
     for part in manifest.parts:
         if part.first_seq <= seq <= part.last_seq:
             number = seq - part.first_seq + 1
-            found: bytes = igzip.decompress(files.read(part.path)).split(b"\n")[number - 1]
+            found = inflate(files, part.path).split(b"\n")[number - 1]
             return part, number, found
     raise LakeDamaged(f"batch {manifest.batch} has no record {seq}")

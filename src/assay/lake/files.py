@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import fsspec
 from ulid import ULID
 
 from assay.crash import effect
@@ -70,8 +69,7 @@ class Files:
     def read(self, name: str) -> bytes:
         """An object's bytes; LakeDamaged if it is gone."""
         try:
-            with fsspec.open(f"file://{self.path(name)}", "rb") as handle:
-                return bytes(handle.read())
+            return self.path(name).read_bytes()
         except FileNotFoundError as error:
             raise LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy") from error
 
@@ -82,11 +80,16 @@ class Files:
     def names(self, prefix: str, suffix: str = "") -> Iterator[str]:
         """Objects below a directory, sorted, as relative names."""
         start = self.path(prefix)
-        for directory, below, files in os.walk(start):
+        for directory, below, files in os.walk(start, onerror=_unless_missing):
             below.sort()
             for one in sorted(files):
                 if one.endswith(suffix):
                     yield (Path(directory) / one).relative_to(self.root).as_posix()
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _new_directories(directory: Path) -> list[Path]:

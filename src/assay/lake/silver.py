@@ -12,7 +12,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from assay.contract.model import Contract
-from assay.errors import ContractError
+from assay.crash import effect
+from assay.errors import ContractError, UsageError
 from assay.lake import evidence, tables
 from assay.lake.evidence import Evidence, Verdict
 from assay.lake.files import Files
@@ -64,7 +65,8 @@ def name(dataset: str) -> str:
 def load(catalog: Catalog, dataset: str) -> Table | None:
     """The observed table, or None before the first refine."""
     try:
-        return catalog.load_table(name(dataset))
+        with tables.catalog_errors(name(dataset)):
+            return catalog.load_table(name(dataset))
     except NoSuchTableError:
         return None
 
@@ -74,7 +76,12 @@ def ensure(catalog: Catalog, contract: Contract) -> Table:
 
     ContractError where a column changed its type or went away: that is another promise, for a dataset beside it.
     """
-    table = tables.ensure(catalog, name(contract.dataset), columns(contract), contract.partition)
+    with effect("refine.schema"):
+        table = tables.ensure(catalog, name(contract.dataset), columns(contract), contract.partition)
+    if tables.partition_of(table) != contract.partition:
+        raise ContractError(
+            f"{contract.dataset}: its table is partitioned otherwise; keep partitioning, or promise a new id beside it"
+        )
     found = {f.name: tables.sql_type(f.field_type) for f in table.schema().fields}
     wanted = {n: tables.sql_type(tables.iceberg_type(kind)) for n, (kind, _) in columns(contract).items()}
     for column, kind in wanted.items():
@@ -88,7 +95,7 @@ def ensure(catalog: Catalog, contract: Contract) -> Table:
             f"{contract.dataset}.{column} went away: readers would break; keep it, or promise a new id beside this one"
         )
     if added := [column for column in wanted if column not in found]:
-        with table.update_schema() as change:
+        with effect("refine.schema"), tables.catalog_errors(name(contract.dataset)), table.update_schema() as change:
             for column in added:
                 change.add_column(column, tables.iceberg_type(wanted[column]))
         table = catalog.load_table(name(contract.dataset))
@@ -113,8 +120,6 @@ class State:
 
 def commit(table: Table, written: Sequence[Written], found: Evidence, *, replace: bool = False) -> None:
     """Append the files as one snapshot that names the evidence and its batches; LakeBusy if the table moved."""
-    from assay.crash import effect
-
     properties = {
         "assay.evidence": found.id,
         "assay.evidence-sha256": hashlib.sha256(evidence.encode(found)).hexdigest(),
@@ -134,12 +139,13 @@ def adopt(files: Files, table: Table, ledger: Ledger, dataset: str) -> list[tupl
         (
             (f.body["sequence"], f.body["snapshot"], msgspec.convert(f.body["evidence"], Evidence))
             for f in ledger.facts("evidence", dataset)
+            if f.body["table"] == str(table.metadata.table_uuid)
         ),
         key=lambda one: one[0],
     )
-    last = known[-1][1] if known else None
+    seen = {snapshot for _, snapshot, _ in known}
     fresh = []
-    for snapshot in tables.history(table, last):
+    for snapshot in tables.history(table, seen):
         summary = snapshot.summary.additional_properties if snapshot.summary else {}
         if "assay.evidence" in summary:
             got = evidence.read(files, dataset, summary["assay.evidence"], summary["assay.evidence-sha256"])
@@ -151,7 +157,12 @@ def adopt(files: Files, table: Table, ledger: Ledger, dataset: str) -> list[tupl
             got.id,
             dataset,
             got.at,
-            {"sequence": seq, "snapshot": snap, "evidence": msgspec.to_builtins(got)},
+            {
+                "table": str(table.metadata.table_uuid),
+                "sequence": seq,
+                "snapshot": snap,
+                "evidence": msgspec.to_builtins(got),
+            },
         )
         for seq, snap, got in fresh
     )
@@ -164,11 +175,12 @@ def states(adopted: Sequence[tuple[int, Evidence]]) -> dict[str, State]:
     for _, found in adopted:
         for verdict in found.verdicts:
             before = out.get(verdict.batch) if found.kind == "replay" else None
+            whole = before or found  # a replay reads some rows anew; the batch is as it was read as a whole
             out[verdict.batch] = State(
                 verdict,
                 found.id,
-                found.refine_fingerprint,
-                found.gate_fingerprint,
+                whole.refine_fingerprint,
+                whole.gate_fingerprint,
                 found.contract_sha256,
                 verdict.accepted + (before.accepted if before else 0),
                 verdict.duplicate + (before.duplicate if before else 0),
@@ -177,7 +189,9 @@ def states(adopted: Sequence[tuple[int, Evidence]]) -> dict[str, State]:
 
 
 def literal(at: datetime) -> str:
-    """A moment as a SQL literal in UTC."""
+    """A moment as a SQL literal in UTC; UsageError if it does not say its time zone."""
+    if at.tzinfo is None:
+        raise UsageError(f"{at} does not say its time zone, so two machines would read it differently; add one, say UTC")
     return f"TIMESTAMPTZ '{at.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f')}+00'"
 
 

@@ -1,6 +1,6 @@
 """Iceberg tables: parquet written by DuckDB, committed by PyIceberg, read back as DuckDB relations."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,8 @@ from pyiceberg.types import (
     TimestampType,
     TimestamptzType,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from assay.errors import LakeBusy, LakeDamaged, SettingsError
 
@@ -69,7 +70,9 @@ def text(value: str) -> str:
 def open_catalog(root: Path) -> Catalog:
     """The lake's local catalog: SQLite beside the warehouse."""
     root.mkdir(parents=True, exist_ok=True)
-    return SqlCatalog("lake", uri=f"sqlite:///{root / 'catalog.db'}", warehouse=f"file://{root / 'warehouse'}")
+    where = URL.create("sqlite", database=str(root / "catalog.db"))
+    with catalog_errors("the catalog"):
+        return SqlCatalog("lake", uri=where.render_as_string(), warehouse=f"file://{root / 'warehouse'}")
 
 
 def iceberg_type(sql: str) -> IcebergType:
@@ -127,7 +130,9 @@ def catalog_errors(table: str) -> Iterator[None]:
     """Turn what SQLite or the disk says into who must act: SettingsError for no room, LakeBusy for a lock."""
     try:
         yield
-    except OperationalError as error:
+    except CommitFailedException as error:
+        raise LakeBusy(f"{table} was changed by another process; nothing of this is in, run it again") from error
+    except DatabaseError as error:
         said = str(error.orig)
         if "locked" in said:
             raise LakeBusy(
@@ -261,10 +266,18 @@ def _commit(table: Table, files: Sequence[DataFile], properties: Mapping[str, st
     return snapshot
 
 
-def history(table: Table, since: int | None = None) -> Iterator[Snapshot]:
-    """The snapshots of the table's main branch from the newest back to, without, `since`."""
+def partition_of(table: Table) -> tuple[str, str] | None:
+    """The column and how it is cut (year, month, value), as a contract says it; None if the table is not."""
+    for field in table.spec().fields:
+        how = next(name for name, one in _TRANSFORMS.items() if isinstance(field.transform, one))
+        return table.schema().find_field(field.source_id).name, how
+    return None
+
+
+def history(table: Table, seen: Collection[int] = ()) -> Iterator[Snapshot]:
+    """The snapshots of the table's main branch from the newest back to, without, the first of `seen`."""
     snapshot = table.current_snapshot()
-    while snapshot is not None and snapshot.snapshot_id != since:
+    while snapshot is not None and snapshot.snapshot_id not in seen:
         yield snapshot
         snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
 
@@ -285,6 +298,8 @@ def relation(table: Table, snapshot: int | None, row_filter: Any = None) -> str:
                     f"{'.'.join(table.name())} holds delete files of another engine; compact it there first"
                 )
             paths.append(task.file.file_path.removeprefix("file://"))
+    if lost := [one for one in paths if not Path(one).exists()]:
+        raise LakeDamaged(f"{'.'.join(table.name())} lost {lost[0]}; restore it from a copy, or refine it again (--rebuild)")
     if not paths:
         return (
             "SELECT "

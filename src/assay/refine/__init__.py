@@ -1,7 +1,7 @@
 """Bronze to silver: one expression tree per contract, one verdict per batch, one append."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from ulid import ULID
 from assay import windows
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import LakeBusy, LakeDamaged
+from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake import bronze, evidence, silver
 from assay.lake.bronze import Manifest
 from assay.lake.evidence import Evidence, Verdict
@@ -92,6 +92,10 @@ def replay(
         todo = [m for m in todo if known[m.batch].contract_sha256 != contract.sha256]
         if not todo:
             return Refined(None)
+        if any(known[m.batch].refine_fingerprint != contract.refine_fingerprint for m in todo):
+            raise UsageError(
+                f"{contract.dataset} is read differently now, so all of it comes first: assay refine {contract.dataset} --rebuild"
+            )
         only = {m.batch: [seq for seq, _, _ in quarantined(files, known[m.batch].verdict)] for m in todo}
         try:
             done = _commit("replay", contract, todo, only, table, files, engine, run)
@@ -105,7 +109,7 @@ def replay(
 
 def rebuild(
     contract: Contract,
-    batches: Sequence[Manifest],
+    listed: Callable[[], Sequence[Manifest]],
     *,
     files: Files,
     catalog: Catalog,
@@ -113,13 +117,24 @@ def rebuild(
     engine: Engine,
     run: str,
 ) -> Refined:
-    """Refine every batch anew by this contract and put the result in place of the table's files, in one commit."""
-    table = silver.ensure(catalog, contract)
-    silver.adopt(files, table, ledger, contract.dataset)
-    done = _commit("rebuild", contract, list(batches), None, table, files, engine, run)
-    with effect("refine.ledger"):
-        silver.adopt(files, catalog.load_table(silver.name(contract.dataset)), ledger, contract.dataset)
-    return Refined(done)
+    """Refine every batch anew by this contract and put the result in place of the table's files, in one commit.
+
+    `listed` gives all batches; it is asked after the table was read, so that none that is in can be left out.
+    """
+    for _ in range(ATTEMPTS):
+        table = silver.ensure(catalog, contract)
+        known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
+        batches = listed()
+        if lost := known.keys() - {m.batch for m in batches}:
+            raise LakeDamaged(f"batch {min(lost)} of {contract.dataset} is in silver, but no manifest names it any more")
+        try:
+            done = _commit("rebuild", contract, batches, None, table, files, engine, run)
+        except LakeBusy:
+            continue
+        with effect("refine.ledger"):
+            silver.adopt(files, catalog.load_table(silver.name(contract.dataset)), ledger, contract.dataset)
+        return Refined(done)
+    raise LakeBusy(f"{contract.dataset}: {ATTEMPTS} times another refine committed first; run it again")
 
 
 def _commit(
@@ -139,15 +154,8 @@ def _commit(
     pin = evidence.pin(files, contract)
     with engine.stage(refinement(contract), inputs, table, evidence_id, only) as staged:
         counts, reasons = staged.counts(), staged.reasons()
-        why = {
-            m.batch: closed(
-                contract,
-                _captured(m, only),
-                _count(counts, m, "quarantined"),
-                *reasons.get(m.batch, ({}, {})),
-            )
-            for m in todo
-        }
+        # A replay takes in bad rows only, so their share says nothing; the batch passed its gate as a whole.
+        why = {m.batch: () if kind == "replay" else _why(contract, m, counts, reasons) for m in todo}
         passing = [m.batch for m in todo if not why[m.batch]]
         objects = _quarantine(contract, staged, passing, files, evidence_id)
         written, accepted = staged.written(passing)
@@ -160,6 +168,17 @@ def _commit(
         files.put_new(found.name, evidence.encode(found), "refine.evidence")
         silver.commit(table, written, found, replace=kind == "rebuild")
     return found
+
+
+def _why(
+    contract: Contract,
+    manifest: Manifest,
+    counts: Mapping[str, Mapping[str, int]],
+    reasons: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]],
+) -> tuple[str, ...]:
+    return closed(
+        contract, manifest.rows, _count(counts, manifest, "quarantined"), *reasons.get(manifest.batch, ({}, {}))
+    )
 
 
 def _captured(manifest: Manifest, only: Mapping[str, Sequence[int]] | None) -> int:
@@ -235,7 +254,7 @@ def quarantined(files: Files, verdict: Verdict) -> Iterator[tuple[int, list[str]
         return
     import base64
 
-    for line in igzip.decompress(files.read(verdict.quarantine)).splitlines():
+    for line in bronze.inflate(files, verdict.quarantine).splitlines():
         got = msgspec.json.decode(line)
         yield (
             got["_seq"],

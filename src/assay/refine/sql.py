@@ -12,7 +12,7 @@ _ZONED = r"(Z|[+-][0-9]{2}:[0-9]{2})\z"
 
 
 def refinement(contract: Contract) -> Refinement:
-    """The contract's trees, over tokens `t_<column>` and values `<column>` as `assay.ports.Refinement` says."""
+    """The contract's trees, over tokens `_t_<column>` and values `<column>` as `assay.ports.Refinement` says."""
     fields = tuple(Field(c.name, c.origin) for c in contract.columns)
     rules = [(r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "error"]
     warnings = [(r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "warning"]
@@ -31,7 +31,7 @@ def _tree(template: str, column: Column) -> exp.Expr:
     """A constant template with `v`, `t`, and the column's own constants put in as tree nodes, never as text."""
     parts = {
         "v": exp.column(column.name, quoted=True),
-        "t": exp.column(f"t_{column.name}", quoted=True),
+        "t": exp.column(f"_t_{column.name}", quoted=True),
         **{
             reason: exp.Literal.string(f"{column.name}:{reason}")
             for reason in ("required", "type", "range", "scale", "digits")
