@@ -232,7 +232,12 @@ def land(ctx: click.Context, lake: run.Lake, dataset: str, shard: str | None, ag
     Example:
       assay land price_eod_adjusted --again
     """
-    steps = [s for s in run.landings(lake, dataset, again=again) if shard in (None, s.shard)]
+    steps = run.landings(lake, dataset, again=again)
+    if shard is not None:
+        known = run.shards(lake, dataset)
+        if shard not in known:
+            raise UsageError(f"{dataset} has no shard {shard!r}; it has {', '.join(known)}")
+        steps = [s for s in steps if s.shard == shard]
     done = run.apply(lake, steps, say=ctx.obj["say"])
     _out(
         ctx,
@@ -305,7 +310,9 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @click.argument("dataset", required=False)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Rows to show at most.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000_000), help="Rows to show at most."
+)
 @_with_lake
 def quarantine_list(ctx: click.Context, lake: run.Lake, dataset: str | None, limit: int) -> None:
     """Show quarantined rows with their reasons, and the line as it lies in bronze.
@@ -352,7 +359,14 @@ def verify_counts(ctx: click.Context, lake: run.Lake) -> None:
       assay verify counts
     """
     found = verifying.counts(lake)
-    _out(ctx, found, [f"{found['batches']} batches, {found['captured']} rows: every place agrees"])
+    _out(
+        ctx,
+        found,
+        [
+            f"{found['batches']} batches, {found['captured']} rows: every place agrees",
+            *([f"{found['unjudged']} of them wait for a refine"] if found["unjudged"] else []),
+        ],
+    )
 
 
 @verify.command("bronze")
@@ -399,7 +413,10 @@ def explain(
     """
     if any("=" not in one for one in key):
         raise UsageError("give the key as column=value, for example date=2005-02-28")
-    found = run.explain(lake, table, dict(one.split("=", 1) for one in key), column, listed=listed)
+    pairs = [one.split("=", 1) for one in key]
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise UsageError("a column of the key is given twice")
+    found = run.explain(lake, table, dict(pairs), column, listed=listed)
     again = found["recomputed"]
     lines = [
         f"{found['table']} {', '.join(f'{k}={v}' for k, v in found['key'].items())}",
@@ -429,8 +446,16 @@ def explain(
     show_default=True,
     help="How rows are printed.",
 )
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Rows to give at most.")
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds the query may take.")
+@click.option(
+    "--limit", default=1000, show_default=True, type=click.IntRange(1, 10_000_000), help="Rows to give at most."
+)
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.01, 86_400),
+    help="Seconds the query may take.",
+)
 @_with_lake
 def sql(ctx: click.Context, lake: run.Lake, query: str, form: str, limit: int, timeout: float) -> None:
     """Ask the current release: one read-only SELECT over gold.* and silver.*.
@@ -560,8 +585,7 @@ def demo(
                 first.land_again(lake, override, say)
             _raise(run.apply(lake, run.plan(lake), say=say).errors)
             shown = first.first_number(lake)
-            address = f"http://127.0.0.1:{port}"
-            with run.serving(lake, "127.0.0.1", port):
+            with run.serving(lake, "127.0.0.1", port) as address:
                 got = first.fetch(address + shown["path"])
                 click.echo(f"{shown['title']}: {got['data'][0][shown['column']]}")
                 click.echo(first.why(lake, shown))

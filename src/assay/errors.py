@@ -6,7 +6,8 @@ AssayError
 ├── UsageError         the caller: an unknown name, a refused query
 ├── SourceError
 │   ├── SourceBusy     nobody: ask again later
-│   ├── SourceRefused  the key's owner: the vendor says no, and will say it again
+│   ├── SourceRefused  the key's owner: the vendor says no to this question, and will say it again
+│   │   └── KeyRefused the key's owner: the vendor says no to the key, so to every question
 │   └── SourceSuspect  the operator: the vendor answered, but the answer cannot be trusted
 ├── GateClosed         the data's owner: the batch is held, its reasons are in the evidence
 ├── LakeDamaged        the operator: what is stored is not what was written
@@ -61,6 +62,10 @@ class SourceBusy(SourceError):
 
 class SourceRefused(SourceError):
     """The vendor refused for good: key, plan or parameters must change first."""
+
+
+class KeyRefused(SourceRefused):
+    """The vendor refuses the key itself, or its volume is used up: asking on is of no use."""
 
 
 class SourceSuspect(SourceError):

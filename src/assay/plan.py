@@ -47,7 +47,7 @@ class Judged:
 class Facts:
     """Everything that happened so far, per dataset, and what the newest release was made of.
 
-    `released` maps a dataset to the (snapshot, contract) the release read, `snapshots` to what is there now.
+    `astray` are gold tables whose newest snapshot no release names. `released` maps a dataset to the (snapshot, contract) the release read, `snapshots` to what is there now.
     """
 
     batches: Mapping[str, Sequence[Batch]] = field(default_factory=dict)
@@ -56,6 +56,7 @@ class Facts:
     released: Mapping[str, tuple[int | None, str]] | None = None
     released_dbt: str = ""
     dbt: str = ""
+    astray: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,12 @@ def _land(
     now: datetime,
     span: Window | None,
 ) -> list[Step]:
-    members = universes[contract.universe] if contract.universe else [Member("all", date.min, None)]
+    members: Sequence[Member] = universes[contract.universe] if contract.universe else [Member("all", date.min, None)]
     valid = [b for b in batches if b.capture == contract.capture_fingerprint]
     seen = {b.shard for b in batches} - {b.shard for b in valid}
     sizes = [b.bytes for b in batches]
     guess = sum(sizes) // len(sizes) if sizes else None
-    out = []
+    out: list[Step] = []
     windows: list[tuple[Window, Window | None]]
     for member in members:
         mine = [b for b in valid if b.shard == member.shard]
@@ -142,7 +143,8 @@ def _land(
         else:
             cell = cell_of(now.date(), contract.step)
             days = _wanted(contract, member, now, None) if contract.start else None
-            windows = [] if any(b.window == cell for b in mine) else [(cell, days)]
+            asked = any(s.shard == member.shard for s in out)  # a symbol may be listed twice
+            windows = [] if asked or any(b.window == cell for b in mine) else [(cell, days)]
         why = "the contract asks the source differently now" if member.shard in seen else "not landed yet"
         out += [
             Step("land", contract.dataset, member.shard, window, why=why, bytes=guess, days=days)
@@ -193,6 +195,8 @@ def _build(contracts: Mapping[str, Contract], facts: Facts, changed: Sequence[st
         return f"silver changes: {', '.join(changed)}"
     if facts.dbt != facts.released_dbt:
         return "the dbt project changed"
+    if facts.astray:
+        return f"a build was stopped: {', '.join(facts.astray)} is ahead of the release"
     for dataset, contract in contracts.items():
         if facts.released.get(dataset) != (facts.snapshots.get(dataset), contract.sha256):
             return f"{dataset} changed since the last release"

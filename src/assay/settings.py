@@ -56,6 +56,8 @@ def read(root: Path, env: str = "dev") -> Settings:
         raw = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise SettingsError(f"{root} is no lake: it has no assay.toml; `assay init {root}` makes one") from error
+    except OSError as error:
+        raise SettingsError(f"{root} is no lake: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
     if unknown := raw.keys() - {"lake", "source"}:
@@ -76,6 +78,10 @@ def read(root: Path, env: str = "dev") -> Settings:
         if source["base_url"].startswith("file:"):
             source["base_url"] = f"file:{(root / source['base_url'].removeprefix('file:')).resolve()}"
     data = Path(lake.get("data", "data"))
+    if odd := set(str(root.resolve() / data)) & set("#?%\n"):
+        raise SettingsError(
+            f"{root.resolve() / data}: a lake's path may not hold {min(odd)!r}: its tables are named by URLs"
+        )
     return Settings(
         root=root,
         name=str(lake.get("name", root.resolve().name)),

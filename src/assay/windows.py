@@ -8,9 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from assay.errors import UsageError
 
-_DURATION = re.compile(
-    r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?"
-)
+_DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _last = datetime.min.replace(tzinfo=UTC)
 _lock = threading.Lock()
 
@@ -40,15 +38,12 @@ class Duration:
         found = _DURATION.fullmatch(text)
         if not found or not any(found.groups()):
             raise UsageError(f"{text!r} is not an ISO 8601 duration such as P10Y, P7D or PT15M")
+        if any(len(part or "") > 5 for part in found.groups()):
+            raise UsageError(f"{text!r} is longer than any history; say something such as P10Y, P7D or PT15M")
         y, mo, w, d, h, mi, s = (int(part or 0) for part in found.groups())
+        if y > 1000:
+            raise UsageError(f"{text!r} is longer than any history; say something such as P10Y, P7D or PT15M")
         return cls(12 * y + mo, timedelta(weeks=w, days=d, hours=h, minutes=mi, seconds=s))
-
-    def after(self, day: date) -> date:
-        """The day this duration after `day`; the 31st becomes the month's last day."""
-        whole = day.year * 12 + day.month - 1 + self.months
-        year, month = whole // 12, whole % 12 + 1
-        last = (date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)).day
-        return date(year, month, min(day.day, last)) + timedelta(days=self.exact.days)
 
 
 @dataclass(frozen=True, order=True)

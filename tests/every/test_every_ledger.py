@@ -39,7 +39,9 @@ def test_the_first_of_a_name_stays_and_all_are_found_in_order(tmp_path_factory, 
     for kind in ("manifest", "evidence"):
         assert list(ledger.facts(kind)) == [f for (k, _), f in sorted(model.items()) if k == kind]
         for dataset in ("x", "y"):
-            assert list(ledger.facts(kind, dataset)) == [f for (k, _), f in sorted(model.items()) if k == kind and f.dataset == dataset]
+            assert list(ledger.facts(kind, dataset)) == [
+                f for (k, _), f in sorted(model.items()) if k == kind and f.dataset == dataset
+            ]
         for name in "abcd":
             assert ledger.fact(kind, name) == model.get((kind, name))
     ledger.close()

@@ -13,7 +13,13 @@ from assay.run import Lake
 from tests.conftest import ROOT
 from tests.stories.proxy import Proxy
 
-TABLES = ["silver.price_eod_observed", "silver.symbol_list_observed", "gold.fct_daily_price", "gold.mart_momentum_asof", "gold.dim_security"]
+TABLES = [
+    "silver.price_eod_observed",
+    "silver.symbol_list_observed",
+    "gold.fct_daily_price",
+    "gold.mart_momentum_asof",
+    "gold.dim_security",
+]
 READERS = ROOT / ".venvs/readers/bin/python"
 DUCKDB = """
 import sys, json, duckdb
@@ -47,7 +53,13 @@ def ours(lake: Lake, name: str) -> list[dict]:
 
 def same(left: list[dict], right: list[dict]) -> None:
     def key(row: dict) -> str:
-        return json.dumps({k: str(v) for k, v in sorted(row.items()) if k in ("security_id", "date", "symbol", "as_of_date", "valid_from", "_batch", "_seq")})
+        return json.dumps(
+            {
+                k: str(v)
+                for k, v in sorted(row.items())
+                if k in ("security_id", "date", "symbol", "as_of_date", "valid_from", "_batch", "_seq")
+            }
+        )
 
     assert sorted(map(key, left)) == sorted(map(key, right))
     by_key = {key(r): r for r in right}
@@ -84,15 +96,21 @@ def test_duckdb_with_the_iceberg_extension(built: tuple[Lake, Proxy]) -> None:
     asked, expected = [], {}
     for name in TABLES:
         table = lake.target.catalog.load_table(name)
-        order = ", ".join(f'"{c}"' for c in (["_batch", "_seq"] if name.startswith("silver") else run.current(lake).table(name).key))
+        order = ", ".join(
+            f'"{c}"' for c in (["_batch", "_seq"] if name.startswith("silver") else run.current(lake).table(name).key)
+        )
         asked.append([name, table.metadata_location.removeprefix("file://"), order])
         from assay.engines.duckdb import connect
         from assay.lake import tables
 
         con = connect()
-        rows = con.execute(f"SELECT * FROM ({tables.relation(table, silver.snapshot_id(table))}) ORDER BY {order}").fetchall()
+        rows = con.execute(
+            f"SELECT * FROM ({tables.relation(table, silver.snapshot_id(table))}) ORDER BY {order}"
+        ).fetchall()
         con.close()
         expected[name] = [len(rows), str(rows[0]), str(rows[-1])]
-    done = subprocess.run([READERS, "-c", DUCKDB, json.dumps(asked)], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [READERS, "-c", DUCKDB, json.dumps(asked)], capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == expected

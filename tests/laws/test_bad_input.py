@@ -138,3 +138,13 @@ def test_a_line_over_the_readers_limit_is_quarantined_whole(made: Made) -> None:
     [(seq, reasons, line)] = refining.quarantined(made.files, done.evidence.verdicts[0])
     assert (seq, reasons) == (1, ["line:too_long"])
     assert line == bronze.line(made.files, manifest, 1)[2]
+
+
+def test_no_column_name_meets_one_of_ours(made: Made) -> None:
+    contract = every_type(
+        ("name: note,", "name: filename,"),
+        ('name: maybe, logicalType: number, physicalType: "decimal(38,10)"', "name: t_id, logicalType: string"),
+    )
+    manifest = made.land(contract, [record(filename='"mine"', t_id='"its"')])
+    made.refine(contract, [manifest])
+    assert made.current(contract, "id, filename, t_id") == [("a", "mine", "its")]

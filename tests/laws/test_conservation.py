@@ -36,7 +36,7 @@ def small_lake(root: Path) -> tuple[Lake, Made]:
 
 def test_nothing_is_lost_to_begin_with(tmp_path: Path) -> None:
     lake, _ = small_lake(tmp_path)
-    assert verify.counts(lake) == {"batches": 3, "captured": 13}
+    assert verify.counts(lake) == {"batches": 3, "captured": 13, "unjudged": 0}
     assert verify.bronze_objects(lake) == {"batches": 3, "objects": 3}
     found = run.status(lake)["datasets"]["things"]
     assert {k: found[k] for k in ("captured", "accepted", "duplicate", "quarantined", "held")} == {
@@ -62,8 +62,8 @@ def _lose_part_line(lake: Lake, m: bronze.Manifest) -> None:
 
 
 def _lose_evidence(lake: Lake, m: bronze.Manifest) -> None:
-    for one in evidence.names(lake.target.files, m.dataset):
-        found = evidence.read(lake.target.files, m.dataset, one)
+    for name in lake.target.files.names(f"evidence/{m.dataset}"):
+        found = evidence.read(lake.target.files, m.dataset, Path(name).stem)
         if any(v.batch == m.batch for v in found.verdicts):
             changed = tuple(msgspec.structs.replace(v, accepted=v.accepted - 1) for v in found.verdicts)
             _rewrite(

@@ -268,7 +268,11 @@ def test_results_are_data_on_standard_output_and_progress_is_not(lake: Path, ass
     assert json.loads(assay("--lake", lake, "--json", "plan").out)["steps"] == []
     status = json.loads(assay("--lake", lake, "--json", "status").out)
     assert status["datasets"]["trades"]["accepted"] == 10
-    assert json.loads(assay("--lake", lake, "--json", "verify", "counts").out) == {"batches": 1, "captured": 10}
+    assert json.loads(assay("--lake", lake, "--json", "verify", "counts").out) == {
+        "batches": 1,
+        "captured": 10,
+        "unjudged": 0,
+    }
     assert json.loads(assay("--lake", lake, "--json", "verify", "rebuild").out) == {"trades": 10}
     why = json.loads(assay("--lake", lake, "--json", "explain", "mart_position", "symbol=AAPL", "--column", "cost").out)
     assert (why["value"], why["recomputed"]["equal"], len(why["observations"])) == ("16490.100000", True, 3)

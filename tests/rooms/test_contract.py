@@ -89,7 +89,7 @@ BAD = {
     "known a month later": ("{column: at}", "{column: at, lag: P1M}", "lag: P1M", "say it in days or hours"),
     "known with a stranger": ("{column: at}", "{column: at, delay: P1D}", "delay", "a mapping of column, lag, time, zone"),
     "partitioned by weeks": (*_more("{property: partitioning, value: {column: at, by: week}}"), "by: week", "year, month, value"),
-    "a number's year": (*_more("{property: partitioning, value: {column: whole, by: year}}"), "by: year", "say by: value"),
+    "a number's year": (*_more("{property: partitioning, value: {column: whole, by: year}}"), "by: year", "only days and times have"),
     "a sequence that is no column": (*_more("{property: sequence, value: number}"), "value: number", "must be a column"),
     "a universe that is a path": (*_more("{property: universe, value: ../../x}"), "../../x", "it becomes a file's name"),
     "a gate that counts rows": (GATE, "{quarantinedAtMost: 50, unit: rows}", "unit: rows", "unit must be percent"),
@@ -127,6 +127,12 @@ def test_a_contract_that_contradicts_itself(name: str) -> None:
         ("id: x\x00\n", 1, "not YAML"),
         ("tags: " + "[" * 3000, 1, "not YAML"),
         ("tags: &a [*a]\n", 1, "an anchor holds itself"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)),
+            1,
+            "too large",
+        ),
     ],
 )
 def test_a_text_that_is_no_contract(text: str, line: int, words: str) -> None:

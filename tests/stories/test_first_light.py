@@ -240,7 +240,9 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_seen(markets: Path) ->
     lake.close()
 
 
-def test_the_key_is_found_nowhere(markets: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_found_nowhere(
+    markets: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     canary = "canary-7f3a9e-key"
     monkeypatch.setenv("ASSAY_SECRET_FMP_API_KEY", canary)
     caplog.set_level("DEBUG")

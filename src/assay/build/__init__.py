@@ -48,7 +48,7 @@ def build(
     read = {d: silver.snapshot_id(t) for d, t in snapshots.items()}
     views = []
     for dataset, contract in contracts.items():
-        table = snapshots[dataset] or silver.ensure(catalog, contract)
+        table = silver.ensure(catalog, contract)  # so that a column added since the last refine is there, as null
         for name, select in silver.views(contract, silver.observed(table, read[dataset])).items():
             views.append(dbt.SilverView(name, select, silver.descriptions(contract, versions=name != dataset)))
     work = files.scratch()
@@ -115,7 +115,8 @@ def _publish(
         order = ", ".join(ident(k) for k in model.key)
         select = f"SELECT * FROM {relation} ORDER BY {order}"
         table = _table(catalog, model, columns)
-        if before and _content_of(table, before.snapshot) == content and files.exists(before.serving):
+        same = before is not None and silver.snapshot_id(table) == before.snapshot
+        if before and same and _content_of(table, before.snapshot) == content and files.exists(before.serving):
             return Gold(**described, snapshot=before.snapshot, serving=before.serving)
         written = tables.write(con, table, select, f"{release_id}-{model.name}", row_group=ROW_GROUP)
         with effect("release.commit"):
@@ -134,6 +135,9 @@ def _content(
     texts = " || chr(31) || ".join(f"coalesce(CAST({ident(c.name)} AS VARCHAR), chr(30))" for c in columns)
     if not model.key:
         raise BuildFailed(f"{model.name}: meta.assay.key is missing")
+    keys = ", ".join(ident(k) for k in model.key)
+    if twice := con.execute(f"SELECT {keys} FROM {relation} GROUP BY ALL HAVING count(*) > 1 LIMIT 1").fetchall():
+        raise BuildFailed(f"{model.name}: its key ({keys}) is there twice, for example {twice[0]}; no release was made")
     found = con.execute(
         f"SELECT count(*), bit_xor(md5_number_lower(t)), bit_xor(md5_number_upper(t)) FROM (SELECT {texts} AS t FROM {relation})"
     ).fetchall()[0]
@@ -154,12 +158,12 @@ def _table(catalog: Catalog, model: dbt.Model, columns: Sequence[Column]) -> Tab
     found = {f.name: tables.sql_type(f.field_type) for f in table.schema().fields}
     same = {n: tables.sql_type(tables.iceberg_type(kind)) for n, (kind, _) in wanted.items()}
     if found != same:
-        with table.update_schema(allow_incompatible_changes=True) as change:
+        with tables.catalog_errors(name), table.update_schema(allow_incompatible_changes=True) as change:
             for column, kind in found.items():
                 if same.get(column) != kind:
                     change.delete_column(column)
         table = catalog.load_table(name)
-        with table.update_schema(allow_incompatible_changes=True) as change:
+        with tables.catalog_errors(name), table.update_schema(allow_incompatible_changes=True) as change:
             for column, (kind, doc) in wanted.items():
                 if found.get(column) != same[column]:
                     change.add_column(column, tables.iceberg_type(kind), doc or None)

@@ -1,7 +1,7 @@
 """Reads a contract from ODCS 3.1 YAML; every complaint names file, line and remedy."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,6 +71,9 @@ def read_all(directory: Path) -> dict[str, Contract]:
     found: dict[str, Contract] = {}
     for path in sorted(directory.glob("*.yaml")):
         contract = read(path)
+        base = contract.dataset.removesuffix("_versions")
+        if (base != contract.dataset and base in found) or f"{contract.dataset}_versions" in found:
+            raise ContractError(f"{path.name}:1: {contract.dataset} is taken by the versions view of another dataset")
         if contract.dataset in found:
             raise ContractError(f"{path.name}:1: {contract.dataset} is also promised by {found[contract.dataset].path}")
         found[contract.dataset] = contract
@@ -90,7 +93,7 @@ def parse(text: str, name: str = "contract", path: Path | None = None) -> Contra
     if not isinstance(node, yaml.MappingNode) or not isinstance(raw, dict):
         raise ContractError(f"{name}:1: a contract is a mapping that begins with apiVersion and kind")
     lines = _Lines(name, node)
-    _twice(node, name, ())
+    _twice(node, name, (), iter(range(20_000)))
     _known_keys(raw, OpenDataContractStandard, (), lines)
     try:
         odcs = OpenDataContractStandard.model_validate(raw)
@@ -101,7 +104,10 @@ def parse(text: str, name: str = "contract", path: Path | None = None) -> Contra
     return _contract(odcs, raw, lines, text, path)
 
 
-def _twice(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
+def _twice(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], budget: Iterator[int]) -> None:
+    """Refuse what YAML lets pass: a key twice, anchors that hold themselves or multiply without end."""
+    if len(above) > 100 or next(budget, None) is None:
+        raise ContractError(f"{name}:{node.start_mark.line + 1}: not YAML: too deep or too large for a contract")
     if node in above:
         raise ContractError(f"{name}:{node.start_mark.line + 1}: not YAML: an anchor holds itself")
     if isinstance(node, yaml.MappingNode):
@@ -110,10 +116,10 @@ def _twice(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
             if key.value in seen:
                 raise ContractError(f"{name}:{key.start_mark.line + 1}: {key.value} stands here twice; keep one")
             seen.add(key.value)
-            _twice(value, name, (*above, node))
+            _twice(value, name, (*above, node), budget)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _twice(value, name, (*above, node))
+            _twice(value, name, (*above, node), budget)
 
 
 def _known_keys(raw: object, model: type[BaseModel], path: tuple[str | int, ...], lines: _Lines) -> None:
@@ -337,8 +343,10 @@ def _partition(ours: _Properties, columns: tuple[Column, ...]) -> tuple[str, str
     found = next((c for c in columns if c.name == part.get("column")), None)
     if found is None or part.get("by") not in ("year", "month", "value"):
         ours.fail("partitioning", "partitioning: column must be of the contract, by one of year, month, value")
+    if part["by"] == "value" and found.kind != "string":
+        ours.fail("partitioning", f"partitioning: only a string is partitioned by value; {found.name} is none")
     if part["by"] != "value" and found.kind not in ("date", "timestamp"):
-        ours.fail("partitioning", f"partitioning: {found.name} has no {part['by']}; say by: value")
+        ours.fail("partitioning", f"partitioning: {found.name} has no {part['by']}; only days and times have")
     return found.name, str(part["by"])
 
 

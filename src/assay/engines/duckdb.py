@@ -183,9 +183,7 @@ class DuckDBStaged:
         memory, threads, scratch = self.con.execute(had).fetchall()[0]
         own = connect(memory, threads, Path(scratch))
         try:
-            self.files = DuckDBStaged(
-                own, self.refinement, inputs, self.table, f"{self._stem}-again", self._only
-            ).files
+            self.files = DuckDBStaged(own, self.refinement, inputs, self.table, f"{self._stem}-again", self._only).files
         finally:
             own.close()
 
@@ -296,7 +294,9 @@ def _meaning(error: duckdb.Error, scratch: Path) -> AssayError:
             f"no room left below {scratch}: free some and run it again; nothing of this refine is visible"
         )
     if isinstance(error, duckdb.BinderException | duckdb.ConversionException | duckdb.OutOfRangeException):
-        return ContractError(f"a rule of the contract cannot be computed ({type(error).__name__}); `assay check` names it")
+        return ContractError(
+            f"a rule of the contract cannot be computed ({type(error).__name__}); `assay check` names it"
+        )
     if isinstance(error, duckdb.OutOfMemoryException):
         return SettingsError(
             "the refine needs more than [lake] memory of assay.toml allows; raise it, or refine fewer batches at once"

@@ -256,8 +256,10 @@ def inflate(files: Files, name: str) -> bytes:
     """An object's bytes, inflated; LakeDamaged if it is no gzip any more."""
     try:
         data: bytes = igzip.decompress(files.read(name))
-    except (igzip.BadGzipFile, isal_zlib.error, EOFError, OSError) as error:
-        raise LakeDamaged(f"{name} does not inflate any more ({type(error).__name__}); restore it from a copy") from error
+    except (isal_zlib.error, EOFError, OSError) as error:  # type: ignore[misc]  # its stub says instance
+        raise LakeDamaged(
+            f"{name} does not inflate any more ({type(error).__name__}); restore it from a copy"
+        ) from error
     return data
 
 
@@ -266,7 +268,8 @@ def check(files: Files, manifest: Manifest, *, whole: bool = False) -> None:
     kept = sum(part.rows for part in manifest.parts)
     if kept != manifest.rows or sum(asked.rows for asked in manifest.requests) != manifest.rows:
         raise LakeDamaged(f"{manifest.name}: parts, requests and rows do not add up; restore it from a copy")
-    for one in (*manifest.parts, *manifest.raw):
+    stored: tuple[Part | Raw, ...] = (*manifest.parts, *manifest.raw)
+    for one in stored:
         if hashlib.sha256(files.read(one.path)).hexdigest() != one.stored_sha256:
             raise LakeDamaged(f"{one.path} is not what batch {manifest.batch} wrote; restore it from a copy")
         if whole and hashlib.sha256(inflate(files, one.path)).hexdigest() != one.sha256:

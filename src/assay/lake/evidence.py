@@ -1,7 +1,6 @@
 """Evidence: what one refine saw, decided and wrote, per batch; kept as an object before anything is visible."""
 
 import hashlib
-from collections.abc import Iterator
 from datetime import datetime
 
 import msgspec
@@ -86,9 +85,3 @@ def pinned(files: Files, sha256: str) -> Contract:
     if hashlib.sha256(text.encode()).hexdigest() != sha256:
         raise LakeDamaged(f"{name} was altered; restore it from a copy")
     return odcs.parse(text, name)
-
-
-def names(files: Files, dataset: str) -> Iterator[str]:
-    """The ids of all evidence objects of a dataset, committed or not."""
-    for name in files.names(f"evidence/{dataset}", ".json"):
-        yield name.rsplit("/", 1)[1].removesuffix(".json")

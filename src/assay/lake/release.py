@@ -200,6 +200,7 @@ def describe(release: Release) -> Mapping[str, Any]:
             for g in release.gold
         },
         "silver": {
-            s.dataset: {"rows": s.rows, "snapshot": s.snapshot and str(s.snapshot), "origins": list(s.origins)} for s in release.silver
+            s.dataset: {"rows": s.rows, "snapshot": s.snapshot and str(s.snapshot), "origins": list(s.origins)}
+            for s in release.silver
         },
     }

@@ -191,7 +191,9 @@ def states(adopted: Sequence[tuple[int, Evidence]]) -> dict[str, State]:
 def literal(at: datetime) -> str:
     """A moment as a SQL literal in UTC; UsageError if it does not say its time zone."""
     if at.tzinfo is None:
-        raise UsageError(f"{at} does not say its time zone, so two machines would read it differently; add one, say UTC")
+        raise UsageError(
+            f"{at} does not say its time zone, so two machines would read it differently; add one, say UTC"
+        )
     return f"TIMESTAMPTZ '{at.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f')}+00'"
 
 

@@ -127,7 +127,7 @@ def ensure(
 
 @contextmanager
 def catalog_errors(table: str) -> Iterator[None]:
-    """Turn what SQLite or the disk says into who must act: SettingsError for no room, LakeBusy for a lock."""
+    """Turn what catalog or disk say into who must act: LakeBusy, SettingsError for no room, LakeDamaged."""
     try:
         yield
     except CommitFailedException as error:
@@ -138,9 +138,11 @@ def catalog_errors(table: str) -> Iterator[None]:
             raise LakeBusy(
                 f"the catalog is in use by another process; {table} was not changed, run it again"
             ) from error
-        raise SettingsError(
-            f"the catalog cannot be written ({said}); {table} was not changed, is the disk full?"
-        ) from error
+        if isinstance(error, OperationalError):
+            raise SettingsError(
+                f"the catalog cannot be written ({said}); {table} was not changed, is the disk full?"
+            ) from error
+        raise LakeDamaged(f"catalog.db is not a catalog any more ({said}); restore it from a copy") from error
     except OSError as error:
         raise SettingsError(f"{table} was not changed: {error.strerror}; is the disk full?") from error
 
@@ -243,23 +245,18 @@ def replace(table: Table, written: Sequence[Written], properties: Mapping[str, s
 
 
 def _commit(table: Table, files: Sequence[DataFile], properties: Mapping[str, str], *, replace: bool) -> Snapshot:
-    try:
-        with catalog_errors(".".join(table.name())), table.transaction() as change:
-            update = change.update_snapshot(snapshot_properties=dict(properties))
-            if replace:
-                with update.overwrite() as overwrite:
-                    for task in table.scan().plan_files():
-                        overwrite.delete_data_file(task.file)
-                    for file in files:
-                        overwrite.append_data_file(file)
-            else:
-                with update.fast_append() as add:
-                    for file in files:
-                        add.append_data_file(file)
-    except CommitFailedException as error:
-        raise LakeBusy(
-            f"{'.'.join(table.name())} was changed by another process; nothing of this commit is in"
-        ) from error
+    with catalog_errors(".".join(table.name())), table.transaction() as change:
+        update = change.update_snapshot(snapshot_properties=dict(properties))
+        if replace:
+            with update.overwrite() as overwrite:
+                for task in table.scan().plan_files():
+                    overwrite.delete_data_file(task.file)
+                for file in files:
+                    overwrite.append_data_file(file)
+        else:
+            with update.fast_append() as add:
+                for file in files:
+                    add.append_data_file(file)
     snapshot = table.current_snapshot()
     if snapshot is None:
         raise LakeDamaged(f"{'.'.join(table.name())} has no snapshot after a commit")
@@ -299,7 +296,9 @@ def relation(table: Table, snapshot: int | None, row_filter: Any = None) -> str:
                 )
             paths.append(task.file.file_path.removeprefix("file://"))
     if lost := [one for one in paths if not Path(one).exists()]:
-        raise LakeDamaged(f"{'.'.join(table.name())} lost {lost[0]}; restore it from a copy, or refine it again (--rebuild)")
+        raise LakeDamaged(
+            f"{'.'.join(table.name())} lost {lost[0]}; restore it from a copy, or refine it again (--rebuild)"
+        )
     if not paths:
         return (
             "SELECT "

@@ -1,13 +1,14 @@
 """Source to bronze: ask, judge the answer, write it down once."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import AssayError, SettingsError, SourceRefused
+from assay.errors import AssayError, KeyRefused, SettingsError, SourceSuspect
 from assay.lake import bronze, evidence
 from assay.lake.bronze import Manifest
 from assay.lake.files import Files
@@ -16,6 +17,7 @@ from assay.ports import Fact, Ledger, Secrets
 from assay.windows import Window
 
 TOGETHER = 4
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ async def _land(
     pins = {one.contract.dataset: evidence.pin(files, one.contract) for one in asks}
     out: list[Landed] = []
     waiting = list(reversed(asks))
-    refused: list[SourceRefused] = []
+    refused: list[KeyRefused] = []
 
     async def work(remote: Any) -> None:
         while waiting and not refused:
@@ -83,11 +85,15 @@ async def _land(
             error: AssayError | None = None
             try:
                 manifest = await _one(one, remote)
-            except SourceRefused as caught:
+            except KeyRefused as caught:
                 error = caught
                 refused.append(caught)
             except AssayError as caught:
                 error = caught
+            except Exception as caught:  # a source is its owner's code: what it raises is not ours to know
+                log.debug("source %s failed", one.contract.source, exc_info=True)
+                kind = type(caught).__name__
+                error = SourceSuspect(f"{one.contract.source}: its code failed with {kind}; --debug shows where")
             out.append(Landed(one.contract.dataset, one.shard, one.window, manifest, error))
             done(out[-1])
 
@@ -115,7 +121,7 @@ async def _land(
         for _ in range(min(TOGETHER, len(asks))):
             group.create_task(work(remote))
     for one in reversed(waiting):
-        out.append(Landed(one.contract.dataset, one.shard, one.window, None, SourceRefused(f"not asked: {refused[0]}")))
+        out.append(Landed(one.contract.dataset, one.shard, one.window, None, KeyRefused(f"not asked: {refused[0]}")))
     return out
 
 

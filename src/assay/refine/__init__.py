@@ -126,7 +126,9 @@ def rebuild(
         known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
         batches = listed()
         if lost := known.keys() - {m.batch for m in batches}:
-            raise LakeDamaged(f"batch {min(lost)} of {contract.dataset} is in silver, but no manifest names it any more")
+            raise LakeDamaged(
+                f"batch {min(lost)} of {contract.dataset} is in silver, but no manifest names it any more"
+            )
         try:
             done = _commit("rebuild", contract, batches, None, table, files, engine, run)
         except LakeBusy:

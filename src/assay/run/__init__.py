@@ -22,7 +22,7 @@ from assay import settings as lake_settings
 from assay import windows
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.errors import AssayError, GateClosed, SettingsError, UsageError
+from assay.errors import AssayError, ContractError, GateClosed, SettingsError, UsageError
 from assay.lake import bronze, release, silver
 from assay.lake.bronze import Manifest
 from assay.lake.release import Release
@@ -78,6 +78,8 @@ def open(path: str | Path, env: str = "dev") -> Lake:  # noqa: A001 - `assay.ope
     if str(root.resolve()) not in sys.path:
         sys.path.append(str(root.resolve()))
     contracts = odcs.read_all(root / "contracts")
+    if not contracts:
+        raise SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
     universes = {c.universe: _universe(root, c.universe) for c in contracts.values() if c.universe}
     lake = Lake(open_lake(settings), contracts, universes)
     for dataset in contracts:
@@ -132,8 +134,18 @@ def facts(lake: Lake) -> Facts:
     return Facts(
         batches, judged, snapshots,
         {s.dataset: (s.snapshot, s.contract_sha256) for s in newest.silver} if newest else None,
-        newest.dbt_hash if newest else "", dbt_hash(lake),
+        newest.dbt_hash if newest else "", dbt_hash(lake), _astray(lake, newest),
     )  # fmt: skip
+
+
+def _astray(lake: Lake, newest: Release | None) -> tuple[str, ...]:
+    """Gold tables whose newest snapshot no release names: a build was stopped between its commits and its release."""
+    heads = (
+        {g.name: silver.snapshot_id(lake.target.catalog.load_table(f"gold.{g.name}")) for g in newest.gold}
+        if newest
+        else {}
+    )
+    return tuple(g.name for g in newest.gold if heads[g.name] != g.snapshot) if newest else ()
 
 
 def dbt_hash(lake: Lake) -> str:
@@ -220,10 +232,13 @@ def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lam
         if errors:
             say("gold is not built: a step before it failed; what was served stays served")
         else:
-            done = build(lake, run=run)
-            say(
-                f"released {done.number}: {', '.join(f'{g.name} {g.rows} rows' for g in done.gold)}, {done.tests} tests passed"
-            )
+            try:
+                done = build(lake, run=run)
+                say(
+                    f"released {done.number}: {', '.join(f'{g.name} {g.rows} rows' for g in done.gold)}, {done.tests} tests passed"
+                )
+            except AssayError as error:
+                errors.append(error)
     if held:
         errors = [
             *errors,
@@ -250,10 +265,15 @@ def _apply_landings(
         say(f"landed {one.dataset} {one.shard} {one.window}: {what}")
 
     for source, wanted in by_source.items():
-        found = landing.land(
-            wanted, settings=landing.settings_of(source, lake.target.settings.sources), files=lake.target.files,
-            ledger=lake.target.ledger, secrets=lake.target.secrets, run=run, done=heard,
-        )  # fmt: skip
+        try:
+            found = landing.land(
+                wanted, settings=landing.settings_of(source, lake.target.settings.sources), files=lake.target.files,
+                ledger=lake.target.ledger, secrets=lake.target.secrets, run=run, done=heard,
+            )  # fmt: skip
+        except AssayError as error:
+            errors.append(error)
+            say(f"nothing of {source} was landed: {error}")
+            continue
         landed += [one.manifest for one in found if one.manifest]
         errors += [one.error for one in found if one.error]
     return landed, errors
@@ -278,16 +298,13 @@ def batches(lake: Lake, dataset: str) -> list[Manifest]:
     return sorted((bronze.read_manifest(lake.target.files, name) for name in names), key=lambda m: m.batch)
 
 
-def _unjudged(lake: Lake, dataset: str, *, regate: bool) -> list[Manifest]:
+def _unjudged(lake: Lake, dataset: str) -> list[Manifest]:
     states = states_of(lake, dataset)
-    names = [
-        f.body["name"] for f in lake.target.ledger.facts("manifest", dataset)
-        if f.id not in states or (regate and states[f.id].verdict.state == "held")
-    ]  # fmt: skip
+    names = [f.body["name"] for f in lake.target.ledger.facts("manifest", dataset) if f.id not in states]
     return [bronze.read_manifest(lake.target.files, name) for name in names]
 
 
-def refine(lake: Lake, dataset: str, *, how: str = "refine", run: str = "", regate: bool = False) -> refining.Refined:
+def refine(lake: Lake, dataset: str, *, how: str = "refine", run: str = "") -> refining.Refined:
     """Refine a dataset's batches: those not judged yet, all anew (`rebuild`), or quarantined rows again (`replay`)."""
     contract = lake.contract(dataset)
     t = lake.target
@@ -295,7 +312,7 @@ def refine(lake: Lake, dataset: str, *, how: str = "refine", run: str = "", rega
     if how == "rebuild":
         return refining.rebuild(
             contract,
-            batches(lake, dataset),
+            lambda: batches(lake, dataset),
             files=t.files,
             catalog=t.catalog,
             ledger=t.ledger,
@@ -312,7 +329,7 @@ def refine(lake: Lake, dataset: str, *, how: str = "refine", run: str = "", rega
             engine=t.engine,
             run=run,
         )
-    todo = _unjudged(lake, dataset, regate=regate)
+    todo = _unjudged(lake, dataset)
     return refining.refine(
         contract,
         todo,
@@ -321,7 +338,6 @@ def refine(lake: Lake, dataset: str, *, how: str = "refine", run: str = "", rega
         ledger=t.ledger,
         engine=t.engine,
         run=run,
-        regate=regate,
     )
 
 
@@ -380,6 +396,9 @@ def read(
                         f"{gold.name} has no clock for that; as_of is answered by {', '.join(having) or 'no gold table'}"
                     )
                 source += f" WHERE {ident(clock)} <= {silver.literal(as_of or windows.now())}"
+        there = [d[0] for d in con.execute(f"SELECT * FROM ({source}) LIMIT 0").description or ()]
+        if unknown := [c for c in columns or () if c not in there]:
+            raise UsageError(f"{name} has no column {unknown[0]!r}; it has {', '.join(there)}")
         chosen = ", ".join(ident(c) for c in columns) if columns else "*"
         return con.sql(f"SELECT {chosen} FROM ({source})").to_arrow_table()
     finally:
@@ -388,8 +407,8 @@ def read(
 
 def init(path: Path, example: Path) -> Path:
     """A new lake's directory from an example; SettingsError if something is there already."""
-    if path.exists() and any(path.iterdir()):
-        raise SettingsError(f"{path} is not empty; choose a new directory")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SettingsError(f"{path} is not an empty directory; choose a new one")
     shutil.copytree(
         example,
         path,
@@ -415,6 +434,12 @@ def landings(lake: Lake, dataset: str, *, again: bool = False) -> list[Step]:
     ]
 
 
+def shards(lake: Lake, dataset: str) -> list[str]:
+    """The shards of a dataset: its universe's symbols, or "all"."""
+    contract = lake.contract(dataset)
+    return [m.shard for m in lake.universes[contract.universe]] if contract.universe else ["all"]
+
+
 def held_errors(done: refining.Refined) -> list[AssayError]:
     """The error a held batch is for whoever asked for the refine."""
     return [GateClosed(f"batch {v.batch} is held: {'; '.join(v.why)}; nothing of it is readable") for v in done.held]
@@ -423,9 +448,15 @@ def held_errors(done: refining.Refined) -> list[AssayError]:
 def check(lake: Lake) -> dict[str, Any]:
     """Everything that can be known without data: sources load, settings name them, the dbt project parses."""
     from assay.build import check as check_gold
+    from assay.engines.duckdb import bind
     from assay.land.source import load
+    from assay.refine.sql import refinement
 
     for contract in lake.contracts.values():
+        try:
+            bind(refinement(contract), {c.name: c.type for c in contract.columns})
+        except ContractError as error:
+            raise ContractError(f"{contract.path}: {error}") from error
         load(contract.source)
         landing.settings_of(contract.source, lake.target.settings.sources)
     gold = check_gold(lake.project, lake.contracts) if lake.project.is_dir() else []

@@ -10,8 +10,10 @@ import sqlglot
 from pyiceberg.catalog import Catalog
 from sqlglot import exp
 
+from assay.contract import guard
+from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
-from assay.lake import bronze, evidence, release
+from assay.lake import bronze, evidence, release, silver
 from assay.lake.files import Files
 from assay.lake.release import Gold, Release
 from assay.lake.tables import ident, text
@@ -49,8 +51,8 @@ def explain(
         again = _recompute(
             files, con, found, gold, [(i.table, sql) for i, sql in zip(gold.inputs, inputs, strict=True)], row
         )
-        shown = column or next(c.name for c in gold.columns if c.name not in gold.key)
-        observations, counts = _observations(files, ledger, con, found, gold, inputs, listed)
+        shown = column or next((c.name for c in gold.columns if c.name not in gold.key), gold.key[0])
+        observations, counts = _observations(files, catalog, ledger, con, found, gold, inputs, listed)
     finally:
         con.close()
     compared = [column] if column else [c.name for c in gold.columns]
@@ -147,7 +149,10 @@ def _recompute(
     try:
         own.execute(f"ATTACH {text(str(files.path(found.seeds)))} AS _seeds (READ_ONLY)")
         own.execute("CREATE SCHEMA silver")
-        given = {table.partition(".")[2]: sql for table, sql in inputs}
+        given: dict[str, str] = {}
+        for table, sql in inputs:
+            name = table.partition(".")[2]
+            given[name] = f"{given[name]} UNION {sql}" if name in given else sql
         for one in found.silver:
             for name in (one.dataset, f"{one.dataset}_versions"):
                 select = given.get(name) or f"SELECT * FROM silver.{ident(name)} LIMIT 0"
@@ -176,6 +181,7 @@ def _recompute(
 
 def _observations(
     files: Files,
+    catalog: Catalog,
     ledger: Ledger,
     con: duckdb.DuckDBPyConnection,
     found: Release,
@@ -183,65 +189,99 @@ def _observations(
     inputs: Sequence[str],
     listed: int,
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
-    """The newest input rows followed to bronze, a fair share of each input; and per input how many there are, and are listed."""
+    """The newest input rows followed to bronze, a fair share of each input; and per input how many there are and are listed."""
     out: list[dict[str, Any]] = []
     counts: list[tuple[int, int]] = []
     share = max(1, listed // max(1, len(inputs)))
     for one, select in zip(gold.inputs, inputs, strict=True):
         dataset = one.table.partition(".")[2].removesuffix("_versions")
-        contract = evidence.pinned(files, next(s.contract_sha256 for s in found.silver if s.dataset == dataset))
+        read = next(s for s in found.silver if s.dataset == dataset)
+        contract = evidence.pinned(files, read.contract_sha256)
         number = con.execute(f"SELECT count(*) FROM ({select})").fetchall()[0][0]
         order = ", ".join(f"{ident(k)} DESC" for k in reversed(contract.key))
         cursor = con.execute(f"SELECT * FROM ({select}) ORDER BY {order} LIMIT {share}")
         names = [d[0] for d in cursor.description or ()]
         rows = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
         counts.append((number, len(rows)))
+        judged = _verdicts(files, catalog, ledger, dataset, read.snapshot) if rows else {}
         for row in rows:
-            out.append(_observation(files, ledger, dataset, contract.key, [c.name for c in contract.columns], row))
+            fact = ledger.fact("manifest", row["_batch"])
+            if fact is None or row["_batch"] not in judged:
+                raise LakeDamaged(
+                    f"no manifest or verdict names batch {row['_batch']} of {dataset}; see `assay verify counts`"
+                )
+            manifest = bronze.read_manifest(files, fact.body["name"])
+            by = _judged(files, judged[row["_batch"]], row["_batch"], row["_seq"])
+            out.append(_observation(files, con, contract, manifest, by, row))
     return out, counts
+
+
+def _verdicts(
+    files: Files, catalog: Catalog, ledger: Ledger, dataset: str, snapshot: int | None
+) -> dict[str, list[evidence.Evidence]]:
+    """Per batch, the evidence that judged it up to the release's snapshot, since it was last judged as a whole."""
+    table = catalog.load_table(silver.name(dataset))
+    out: dict[str, list[evidence.Evidence]] = {}
+    for at, one in silver.adopt(files, table, ledger, dataset):
+        for verdict in one.verdicts:
+            if one.kind == "replay":
+                out[verdict.batch].append(one)
+            else:
+                out[verdict.batch] = [one]
+        if at == snapshot:
+            break
+    return out
+
+
+def _judged(files: Files, judged: Sequence[evidence.Evidence], batch: str, seq: int) -> evidence.Evidence:
+    """The evidence that let one row in: the first whose quarantine does not hold it."""
+    for one in judged:
+        verdict = next(v for v in one.verdicts if v.batch == batch)
+        if verdict.quarantine is None or f'{{"_seq":{seq},'.encode() not in bronze.inflate(files, verdict.quarantine):
+            return one
+    raise LakeDamaged(f"row {seq} of batch {batch} is in silver and in quarantine; `assay verify counts` says more")
 
 
 def _observation(
     files: Files,
-    ledger: Ledger,
-    dataset: str,
-    key: Sequence[str],
-    columns: Sequence[str],
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    manifest: bronze.Manifest,
+    judged: evidence.Evidence,
     row: Mapping[str, Any],
 ) -> dict[str, Any]:
-    batch, seq = row["_batch"], row["_seq"]
-    fact = ledger.fact("manifest", batch)
-    if fact is None:
-        raise LakeDamaged(f"no manifest names batch {batch} of {dataset}; `assay verify counts` says what is lost")
-    manifest = bronze.read_manifest(files, fact.body["name"])
+    seq = row["_seq"]
     part, number, line = bronze.line(files, manifest, seq)
     asked = next(a for a in manifest.requests if a.first_seq <= seq < a.first_seq + a.rows)
-    judged = _judged(ledger, dataset, batch)
-    contract = evidence.pinned(files, judged.contract_sha256)
     return {
-        "dataset": dataset, "key": {k: render(row[k]) for k in key}, "values": {c: render(row[c]) for c in columns},
+        "dataset": contract.dataset, "key": {k: render(row[k]) for k in contract.key},
+        "values": {c.name: render(row[c.name]) for c in contract.columns},
         "known_from": render(row["known_from"]), "known_basis": row["known_basis"], "captured_at": render(row["captured_at"]),
-        "backfilled": row["backfilled"], "batch": batch, "seq": seq, "file": part.path, "line": number,
+        "backfilled": row["backfilled"], "batch": manifest.batch, "seq": seq, "file": part.path, "line": number,
         "record": _record(line), "origin": manifest.origin, "manifest": manifest.name,
         "request": {
             "url": asked.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status, "bytes": asked.bytes,
             "sha256": asked.sha256, "rows": asked.rows,
         },
         "contract_sha256": judged.contract_sha256, "evidence": judged.id,
-        "rules": [{"name": r.name, "description": r.description, "passed": True} for r in contract.rules if r.severity == "error"],
+        "rules": _rules(con, evidence.pinned(files, judged.contract_sha256), row),
     }  # fmt: skip
 
 
-def _judged(ledger: Ledger, dataset: str, batch: str) -> evidence.Evidence:
-    import msgspec
-
-    newest = None
-    for fact in ledger.facts("evidence", dataset):
-        if any(v["batch"] == batch for v in fact.body["evidence"]["verdicts"]):
-            newest = fact.body["evidence"]
-    if newest is None:
-        raise LakeDamaged(f"no evidence speaks of batch {batch} of {dataset}; `assay verify counts` says what is lost")
-    return msgspec.convert(newest, evidence.Evidence)
+def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rules of the contract that judged the row, computed over its values again."""
+    if not contract.rules:
+        return []
+    columns = [c for c in contract.columns if c.name in row]
+    given = ", ".join(f"CAST(? AS {c.type}) AS {ident(c.name)}" for c in columns)
+    tested = ", ".join(
+        guard.expression(r.expression, [c.name for c in columns]).sql(dialect="duckdb") for r in contract.rules
+    )
+    found = con.execute(f"SELECT {tested} FROM (SELECT {given})", [row[c.name] for c in columns]).fetchall()[0]
+    return [
+        {"name": r.name, "description": r.description, "passed": passed is not False}
+        for r, passed in zip(contract.rules, found, strict=True)
+    ]
 
 
 def _record(line: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from assay.errors import ContractError, SettingsError, SourceBusy, SourceError, SourceRefused, SourceSuspect
+from assay.errors import ContractError, KeyRefused, SettingsError, SourceBusy, SourceError, SourceRefused, SourceSuspect
 from assay.land import http, pace
 from assay.land.http import Answer, Remote, Throttled
 from assay.land.source import Ask, Page, Request, Source, SourceSettings
@@ -169,9 +169,9 @@ def _refusal(answer: Answer, text: str) -> SourceError:
     """What status and text mean together: neither alone is enough with this vendor."""
     said, status, low = f"{answer.url} answers {answer.status}: {text}", answer.status, text.lower()
     if status == 401 or "invalid api key" in low:
-        return SourceRefused(f"FMP does not accept the key; put a valid one into {KEY}. {said}")
+        return KeyRefused(f"FMP does not accept the key; put a valid one into {KEY}. {said}")
     if "bandwidth limit" in low:
-        return SourceRefused(f"the plan's volume of the last 30 days is used up. {said}")
+        return KeyRefused(f"the plan's volume of the last 30 days is used up. {said}")
     if status == 429 or "limit reach" in low:
         return Throttled(f"FMP's limit is reached. {said}", retry_after=answer.retry_after)
     if status == 402 or any(words in low for words in NOT_ENTITLED):

@@ -1,0 +1,121 @@
+"""Landing: one ask that fails does not hinder the others, unless it is the key that is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from assay import run
+from assay.errors import ContractError, KeyRefused, LakeDamaged, SettingsError, SourceRefused, SourceSuspect
+from assay.run import verify
+from tests.making import EVERY_TYPE
+
+SOURCE = """
+from contextlib import asynccontextmanager
+from assay.errors import KeyRefused, SourceRefused
+from assay.land.source import Page, Request, Source
+from assay.windows import now
+
+@asynccontextmanager
+async def connect(secrets, settings):
+    yield None
+
+async def fetch(ask, remote):
+    if ask.options["path"] == "broken":
+        raise KeyError("a secret of its own")
+    if ask.options["path"] == "refused":
+        raise SourceRefused("not for you")
+    if ask.options["path"] == "key":
+        raise KeyRefused("no such key")
+    yield Page(Request("http://127.0.0.1/", {}, now(), 200, 1, "0", 1), [b'{"id":"a"}'], raw=b"as it came")
+
+source = Source(connect, fetch, "1")
+"""
+
+
+def lake_of(root: Path, *paths: str) -> run.Lake:
+    (root / "contracts").mkdir()
+    (root / f"source_{root.name}.py").write_text(SOURCE)
+    name = f"odd.source_{root.name}"
+    (root / "odd").mkdir()
+    (root / "odd/__init__.py").write_text("")
+    (root / f"source_{root.name}.py").rename(root / f"odd/source_{root.name}.py")
+    (root / "assay.toml").write_text(
+        f'[lake]\nname = "x"\n[source."{name}"]\nbase_url = "http://127.0.0.1/"\norigin = "synthetic"\n'
+    )
+    for path in paths:
+        text = (
+            EVERY_TYPE.replace("things", path)
+            .replace("value: fmp", f"value: {name}")
+            .replace("required: true, classification", "classification")
+        )
+        (root / f"contracts/{path}.yaml").write_text(text)
+    import sys
+
+    sys.modules.pop("odd", None)
+    sys.path.insert(0, str(root))
+    try:
+        import importlib
+
+        importlib.import_module(name)
+    finally:
+        sys.path.remove(str(root))
+    return run.open(root)
+
+
+def test_a_source_that_breaks_or_refuses_one_ask_leaves_the_others(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, "broken", "fine", "refused", "zlast")
+    done = run.apply(lake, run.plan(lake))
+    assert sorted(m.dataset for m in done.landed) == ["fine", "zlast"]
+    assert (
+        sorted(type(e) for e in done.errors) == sorted([SourceSuspect, SourceRefused], key=str) or len(done.errors) == 2
+    )
+    assert "secret of its own" not in " ".join(map(str, done.errors))
+    assert run.status(lake)["datasets"]["fine"]["accepted"] == 1
+    lake.close()
+
+
+def test_a_refused_key_stops_the_rest(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, "key", "later", "more", "much", "zmore")
+    done = run.apply(lake, run.plan(lake))
+    assert done.errors
+    assert all(isinstance(e, KeyRefused) for e in done.errors)
+    lake.close()
+
+
+def test_kept_answers_are_verified_too(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, "fine")
+    run.apply(lake, run.plan(lake))
+    assert verify.bronze_objects(lake) == {"batches": 1, "objects": 2}
+    [kept] = [n for n in lake.target.files.names("bronze") if "-raw-" in n]
+    path = lake.target.files.path(kept)
+    path.chmod(0o600)
+    path.write_bytes(b"x")
+    with pytest.raises(LakeDamaged, match=r"-raw-.* is not what batch"):
+        verify.bronze_objects(lake)
+    lake.close()
+
+
+def test_a_rule_that_cannot_be_computed_is_found_by_check(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, "fine")
+    lake.close()
+    path = tmp_path / "contracts/fine.yaml"
+    path.write_text(path.read_text().replace("whole < 1000000", "day > whole"))
+    lake = run.open(tmp_path)
+    with pytest.raises(ContractError, match="rule whole_is_small cannot be computed"):
+        run.check(lake)
+    lake.close()
+
+
+@pytest.mark.parametrize("name", ["l#1", "l%20x", "l?x"])
+def test_a_path_that_urls_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    root.mkdir()
+    (root / "assay.toml").write_text('[lake]\nname = "x"\n')
+    with pytest.raises(SettingsError, match="may not hold"):
+        run.open(root)
+
+
+def test_a_lake_without_contracts_is_none(tmp_path: Path) -> None:
+    (tmp_path / "assay.toml").write_text('[lake]\nname = "x"\n')
+    with pytest.raises(SettingsError, match="holds no contract"):
+        run.open(tmp_path)
