@@ -54,20 +54,11 @@ def refine(
     With `regate`, batches held so far are judged again by this contract. LakeDamaged if bronze is not what its
     manifest says or the counts do not add up; LakeBusy if other processes kept winning.
     """
-    for _ in range(ATTEMPTS):
-        table = silver.ensure(catalog, contract)
-        known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
-        todo = [m for m in batches if m.batch not in known or (regate and known[m.batch].verdict.state == "held")]
-        if not todo:
-            return Refined(None)
-        try:
-            done = _commit("refine", contract, todo, None, table, files, engine, run)
-        except LakeBusy:
-            continue
-        with effect("refine.ledger"):
-            silver.adopt(files, catalog.load_table(silver.name(contract.dataset)), ledger, contract.dataset)
-        return Refined(done)
-    raise LakeBusy(f"{contract.dataset}: {ATTEMPTS} times another refine committed first; run it again")
+
+    def todo(known: Mapping[str, State]) -> list[Manifest]:
+        return [m for m in batches if m.batch not in known or (regate and known[m.batch].verdict.state == "held")]
+
+    return _until_committed("refine", contract, todo, files, catalog, ledger, engine, run)
 
 
 def replay(
@@ -80,31 +71,20 @@ def replay(
     engine: Engine,
     run: str,
 ) -> Refined:
-    """Judge the quarantined rows of passed batches again, by this contract; those that are good now are appended."""
-    for _ in range(ATTEMPTS):
-        table = silver.ensure(catalog, contract)
-        known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
-        todo = [
-            m
-            for m in batches
-            if m.batch in known and known[m.batch].verdict.quarantined and known[m.batch].verdict.state == "passed"
-        ]
-        todo = [m for m in todo if known[m.batch].contract_sha256 != contract.sha256]
-        if not todo:
-            return Refined(None)
-        if any(known[m.batch].refine_fingerprint != contract.refine_fingerprint for m in todo):
-            raise UsageError(
-                f"{contract.dataset} is read differently now, so all of it comes first: assay refine {contract.dataset} --rebuild"
-            )
-        only = {m.batch: [seq for seq, _, _ in quarantined(files, known[m.batch].verdict)] for m in todo}
-        try:
-            done = _commit("replay", contract, todo, only, table, files, engine, run)
-        except LakeBusy:
-            continue
-        with effect("refine.ledger"):
-            silver.adopt(files, catalog.load_table(silver.name(contract.dataset)), ledger, contract.dataset)
-        return Refined(done)
-    raise LakeBusy(f"{contract.dataset}: {ATTEMPTS} times another refine committed first; run it again")
+    """Judge the quarantined rows of passed batches again, by this contract; those that are good now are appended.
+
+    UsageError if the contract reads records differently by now: then all rows must be read anew first.
+    """
+
+    def todo(known: Mapping[str, State]) -> list[Manifest]:
+        some = [m for m in batches if m.batch in known and known[m.batch].verdict.quarantined]
+        some = [m for m in some if known[m.batch].contract_sha256 != contract.sha256]
+        if any(known[m.batch].refine_fingerprint != contract.refine_fingerprint for m in some):
+            first = f"assay refine {contract.dataset} --rebuild"
+            raise UsageError(f"{contract.dataset} is read differently now, so all of it comes first: {first}")
+        return some
+
+    return _until_committed("replay", contract, todo, files, catalog, ledger, engine, run)
 
 
 def rebuild(
@@ -121,16 +101,40 @@ def rebuild(
 
     `listed` gives all batches; it is asked after the table was read, so that none that is in can be left out.
     """
-    for _ in range(ATTEMPTS):
-        table = silver.ensure(catalog, contract)
-        known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
-        batches = listed()
+
+    def todo(known: Mapping[str, State]) -> list[Manifest]:
+        batches = list(listed())
         if lost := known.keys() - {m.batch for m in batches}:
             raise LakeDamaged(
                 f"batch {min(lost)} of {contract.dataset} is in silver, but no manifest names it any more"
             )
+        return batches
+
+    return _until_committed("rebuild", contract, todo, files, catalog, ledger, engine, run)
+
+
+def _until_committed(
+    kind: str,
+    contract: Contract,
+    choose: Callable[[Mapping[str, State]], list[Manifest]],
+    files: Files,
+    catalog: Catalog,
+    ledger: Ledger,
+    engine: Engine,
+    run: str,
+) -> Refined:
+    """Look at the table, choose what is to do, commit it on what was seen; where somebody was faster, look again."""
+    for _ in range(ATTEMPTS):
+        table = silver.ensure(catalog, contract)
+        known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
+        todo = choose(known)
+        if not todo:
+            return Refined(None)
+        only = None
+        if kind == "replay":
+            only = {m.batch: [seq for seq, _, _ in quarantined(files, known[m.batch].verdict)] for m in todo}
         try:
-            done = _commit("rebuild", contract, batches, None, table, files, engine, run)
+            done = _commit(kind, contract, todo, only, table, files, engine, run)
         except LakeBusy:
             continue
         with effect("refine.ledger"):
