@@ -122,6 +122,28 @@ def _refused(lake: Path) -> list[object]:
     return ["apply"]
 
 
+def _key_refused(lake: Path) -> list[object]:
+    (lake / "keyed").mkdir()
+    (lake / "keyed/__init__.py").write_text("")
+    (lake / "keyed/api.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from assay.errors import KeyRefused\n"
+        "from assay.land.source import Source\n"
+        "@asynccontextmanager\n"
+        "async def connect(secrets, settings):\n"
+        "    yield None\n"
+        "async def fetch(ask, remote):\n"
+        "    raise KeyRefused('the vendor knows no such key')\n"
+        "    yield\n"
+        "source = Source(connect, fetch, '1')\n"
+    )
+    contract = lake / "contracts/trades.yaml"
+    contract.write_text(contract.read_text().replace("value: files", "value: keyed.api"))
+    settings = lake / "assay.toml"
+    settings.write_text(settings.read_text().replace("[source.files]", '[source."keyed.api"]'))
+    return ["apply"]
+
+
 def _suspect(lake: Path) -> list[object]:
     (lake / TRADES).unlink()
     return ["apply"]
@@ -158,6 +180,7 @@ REACHED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "UsageError": (lambda _: ["land", "prices"], "no dataset 'prices'; this lake has trades"),
     "SourceBusy": (_busy, "127.0.0.1 did not answer completely"),
     "SourceRefused": (_refused, r"trades\.csv is a link that leads out of"),
+    "KeyRefused": (_key_refused, "the vendor knows no such key"),
     "SourceSuspect": (_suspect, r"no file of .*files is called trades\.csv"),
     "GateClosed": (_held, "1 batches are held: `assay status` says why"),
     "LakeDamaged": (_damaged, "is not what batch .* wrote; restore it from a copy"),

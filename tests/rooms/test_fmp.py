@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
+from assay.errors import ContractError, KeyRefused, SettingsError, SourceBusy, SourceRefused, SourceSuspect
 from assay.land import source as sources
 from assay.land.http import Answer, Throttled
 from assay.land.source import Ask, SourceSettings
@@ -195,8 +195,8 @@ def test_what_is_no_day_neither_extends_nor_shortens_the_span(sandbox, fetch, da
 @pytest.mark.parametrize(
     ("key", "path", "shard", "error", "words"),
     [
-        ("nobody", "splits", "AAPL", SourceRefused, "FMP_API_KEY.*Invalid API KEY"),
-        ("expired", "splits", "AAPL", SourceRefused, "FMP_API_KEY"),
+        ("nobody", "splits", "AAPL", KeyRefused, "FMP_API_KEY.*Invalid API KEY"),
+        ("expired", "splits", "AAPL", KeyRefused, "FMP_API_KEY"),
         ("free", "splits", "AAPL", SourceRefused, "not entitled.*Restricted Endpoint"),
         ("free", "dividends", "IBM", SourceRefused, "not entitled.*'symbol'"),
         ("key", "no-such-path", "AAPL", SourceRefused, "answers 404"),
@@ -222,10 +222,10 @@ def test_the_free_quota_is_a_limit_though_it_answers_403(sandbox, fetch):
         (Fault("limit", params={"status": 403}), Throttled, 2),
         (Fault("limit", params={"status": 200}), Throttled, 2),
         (Fault("error"), Throttled, 2),
-        (Fault("error", params={"text": INVALID_KEY}), SourceRefused, 1),
+        (Fault("error", params={"text": INVALID_KEY}), KeyRefused, 1),
         (Fault("error", params={"text": LEGACY, "status": 403}), SourceRefused, 1),
-        (Fault("error", params={"text": "Account suspended", "status": 403}), SourceRefused, 1),
-        (Fault("error", params={"text": "Bandwidth Limit Reach . Please upgrade", "status": 429}), SourceRefused, 1),
+        (Fault("error", params={"text": "Account suspended", "status": 403}), KeyRefused, 1),
+        (Fault("error", params={"text": "Bandwidth Limit Reach . Please upgrade", "status": 429}), KeyRefused, 1),
         (Fault("error", params={"text": "Something else"}), SourceRefused, 1),
         (Fault("plain"), SourceRefused, 1),
         (Fault("plain", params={"text": "Exclusive Endpoint : not yours"}), SourceRefused, 1),

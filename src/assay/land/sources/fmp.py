@@ -170,6 +170,8 @@ def _refusal(answer: Answer, text: str) -> SourceError:
     said, status, low = f"{answer.url} answers {answer.status}: {text}", answer.status, text.lower()
     if status == 401 or "invalid api key" in low:
         return KeyRefused(f"FMP does not accept the key; put a valid one into {KEY}. {said}")
+    if "suspended" in low:
+        return KeyRefused(f"the account behind {KEY} is suspended. {said}")
     if "bandwidth limit" in low:
         return KeyRefused(f"the plan's volume of the last 30 days is used up. {said}")
     if status == 429 or "limit reach" in low:
