@@ -158,9 +158,8 @@ def check(ctx: click.Context) -> None:
     Example:
       assay --lake my-lake check
     """
-    with _lake(ctx) as lake:
-        found = run.check(lake)
-        _out(ctx, found, [f"{len(found['datasets'])} contracts and {len(found['gold'])} gold tables are in order"])
+    found = run.check(ctx.obj["path"], ctx.obj["env"])
+    _out(ctx, found, [f"{len(found['datasets'])} contracts and {len(found['gold'])} gold tables are in order"])
 
 
 @cli.command()

@@ -70,3 +70,10 @@ def test_before_the_first_release_there_is_nothing_to_read(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="`assay apply` makes the first release"):
         lake.read("gold.mart_position")
     lake.close()
+
+
+def test_checking_a_lake_makes_no_data(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    shutil.copytree(ROOT / "lakes/csv", root)
+    assert run.check(root) == {"datasets": ["trades"], "gold": ["mart_position"]}
+    assert not (root / "data").exists()

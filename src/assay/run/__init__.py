@@ -27,6 +27,7 @@ from assay.lake import bronze, release, silver
 from assay.lake.bronze import Manifest
 from assay.lake.release import Release
 from assay.plan import Batch, Facts, Judged, Member, Step
+from assay.settings import Settings
 from assay.targets.local import Local, open_lake
 from assay.windows import Window
 
@@ -72,7 +73,15 @@ class Lake:
 
 def open(path: str | Path, env: str = "dev") -> Lake:  # noqa: A001 - `assay.open` is the name people know from files
     """The lake in a directory, its contracts checked; what a crash left out of the ledger is put in."""
-    root = Path(path)
+    settings, contracts, universes = promises(Path(path), env)
+    lake = Lake(open_lake(settings), contracts, universes)
+    for dataset in contracts:
+        landing.adopt(lake.target.files, lake.target.ledger, dataset)
+    return lake
+
+
+def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract], dict[str, list[Member]]]:
+    """A lake's settings, contracts and universes, read and checked; nothing of its data is touched or made."""
     settings = lake_settings.read(root, env)
     # A lake's own sources are found by dotted path below its directory; they are its owner's trusted code.
     if str(root.resolve()) not in sys.path:
@@ -81,10 +90,7 @@ def open(path: str | Path, env: str = "dev") -> Lake:  # noqa: A001 - `assay.ope
     if not contracts:
         raise SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
     universes = {c.universe: _universe(root, c.universe) for c in contracts.values() if c.universe}
-    lake = Lake(open_lake(settings), contracts, universes)
-    for dataset in contracts:
-        landing.adopt(lake.target.files, lake.target.ledger, dataset)
-    return lake
+    return settings, contracts, universes
 
 
 def _universe(root: Path, name: str) -> list[Member]:
@@ -445,22 +451,23 @@ def held_errors(done: refining.Refined) -> list[AssayError]:
     return [GateClosed(f"batch {v.batch} is held: {'; '.join(v.why)}; nothing of it is readable") for v in done.held]
 
 
-def check(lake: Lake) -> dict[str, Any]:
+def check(root: Path, env: str = "dev") -> dict[str, Any]:
     """Everything that can be known without data: sources load, settings name them, the dbt project parses."""
     from assay.build import check as check_gold
     from assay.engines.duckdb import bind
     from assay.land.source import load
     from assay.refine.sql import refinement
 
-    for contract in lake.contracts.values():
+    settings, contracts, _ = promises(root, env)
+    for contract in contracts.values():
         try:
             bind(refinement(contract), {c.name: c.type for c in contract.columns})
         except ContractError as error:
             raise ContractError(f"{contract.path}: {error}") from error
         load(contract.source)
-        landing.settings_of(contract.source, lake.target.settings.sources)
-    gold = check_gold(lake.project, lake.contracts) if lake.project.is_dir() else []
-    return {"datasets": list(lake.contracts), "gold": gold}
+        landing.settings_of(contract.source, settings.sources)
+    gold = check_gold(root / "dbt", contracts) if (root / "dbt").is_dir() else []
+    return {"datasets": list(contracts), "gold": gold}
 
 
 def cost(lake: Lake, steps: Sequence[Step]) -> dict[str, Any]:
