@@ -115,3 +115,13 @@ def test_a_lake_without_contracts_is_none(tmp_path: Path) -> None:
     (tmp_path / "assay.toml").write_text('[lake]\nname = "x"\n')
     with pytest.raises(SettingsError, match="holds no contract"):
         run.open(tmp_path)
+
+
+def test_options_that_make_no_sense_are_the_owners(markets: Path) -> None:
+    path = markets / "assay.toml"
+    path.write_text(path.read_text() + '\n[source.fmp.options]\ntimeout = "abc"\n')
+    lake = run.open(markets)
+    done = run.apply(lake, run.plan(lake, ["splits"]))
+    assert [type(e) for e in done.errors] == [SettingsError]
+    assert "[source.fmp]" in str(done.errors[0])
+    lake.close()

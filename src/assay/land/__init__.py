@@ -65,7 +65,13 @@ def land(
     All contracts must name the same source. An ask that fails leaves nothing and does not hinder the others; `done`
     hears of each as it ends.
     """
-    return asyncio.run(_land(asks, settings, files, ledger, secrets, run, done))
+    try:
+        return asyncio.run(_land(asks, settings, files, ledger, secrets, run, done))
+    except (TypeError, ValueError) as error:  # what the asks raise is caught with them; this is `connect`
+        kind = type(error).__name__
+        raise SettingsError(
+            f"[source.{asks[0].contract.source}] of assay.toml cannot be used ({kind}): see its options"
+        ) from error
 
 
 async def _land(
