@@ -110,3 +110,18 @@ def test_parts_are_cut_by_size_and_keep_every_line(made: Made, monkeypatch: pyte
     done = made.refine(contract, [manifest])
     assert done.evidence
     assert done.evidence.verdicts[0].accepted == 60
+
+
+def test_processes_open_a_new_lake_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os; from pathlib import Path; from assay.lake.tables import open_catalog\n"
+        f"root = Path({str(tmp_path)!r})\n"
+        "(root / f'{os.getpid()}.ready').touch()\n"
+        "while not (root / 'go').exists(): pass\n"
+        "print(open_catalog(root / 'lake').list_namespaces())"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    while len(list(tmp_path.glob("*.ready"))) < 6:
+        assert all(p.poll() is None for p in processes)
+    (tmp_path / "go").touch()
+    assert [p.communicate(timeout=60)[0].strip() for p in processes] == ["[]"] * 6

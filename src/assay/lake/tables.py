@@ -70,9 +70,16 @@ def text(value: str) -> str:
 def open_catalog(root: Path) -> Catalog:
     """The lake's local catalog: SQLite beside the warehouse."""
     root.mkdir(parents=True, exist_ok=True)
-    where = URL.create("sqlite", database=str(root / "catalog.db"))
+    where = URL.create("sqlite", database=str(root / "catalog.db")).render_as_string()
     with catalog_errors("the catalog"):
-        return SqlCatalog("lake", uri=where.render_as_string(), warehouse=f"file://{root / 'warehouse'}")
+        for _ in range(10):
+            try:
+                return SqlCatalog("lake", uri=where, warehouse=f"file://{root / 'warehouse'}")
+            except OperationalError as error:
+                # Two processes open a new lake at once, and the other one made the tables first.
+                if "already exists" not in str(error.orig):
+                    raise
+        return SqlCatalog("lake", uri=where, warehouse=f"file://{root / 'warehouse'}")
 
 
 def iceberg_type(sql: str) -> IcebergType:
