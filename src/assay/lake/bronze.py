@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from itertools import chain, repeat
+from io import FileIO
+from itertools import chain, count, repeat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 from isal import igzip, isal_zlib
@@ -18,6 +19,7 @@ from assay.windows import Window
 
 PART_BYTES = 64 * 2**20
 LEVEL = 1
+GZIP = 31  # as zlib's wbits: a gzip member, without name and time, so the same lines give the same bytes
 ENVELOPE = 32  # at most, besides what a page's records have in common
 
 
@@ -87,18 +89,17 @@ class Manifest(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """Where the manifest lies: its name claims shard, window and generation."""
-        return f"{claims(self.dataset, self.shard, self.window)}/g{self.generation}.json"
+        return claim(self.dataset, self.shard, self.window, self.generation)
 
 
-def claims(dataset: str, shard: str, window: Window) -> str:
-    """The directory whose manifests claim one window of one shard."""
-    return f"bronze/{dataset}/_manifests/{safe(shard)}/{window.start}_{window.end}"
+def claim(dataset: str, shard: str, window: Window, generation: int) -> str:
+    """The name of the manifest that claims one window of one shard, in its first, second … generation."""
+    return f"bronze/{dataset}/_manifests/{window.start}_{window.end}/{safe(shard)}_g{generation}.json"
 
 
 def generation(files: Files, dataset: str, shard: str, window: Window) -> int:
     """The next free generation of a claim: 1 for what was never landed."""
-    names = files.names(claims(dataset, shard, window), ".json")
-    return max((int(name.rsplit("/g", 1)[1].removesuffix(".json")) for name in names), default=0) + 1
+    return next(n for n in count(1) if not files.exists(claim(dataset, shard, window, n)))
 
 
 def read_manifest(files: Files, name: str) -> Manifest:
@@ -121,26 +122,26 @@ class Writer:
     Args:
         files: the lake's files.
         run: the run's ULID; parts lie under it, so two attempts never meet.
-        claim: everything of the manifest that is known before the first answer.
+        claimed: everything of the manifest that is known before the first answer.
         expected: the generation this batch will be; found now, so that a slower twin loses at `commit`.
     """
 
     def __init__(
-        self, files: Files, run: str, dataset: str, shard: str, window: Window, claim: Mapping[str, Any]
+        self, files: Files, run: str, dataset: str, shard: str, window: Window, claimed: Mapping[str, Any]
     ) -> None:
         self.files, self.run, self.dataset, self.shard, self.window = files, run, dataset, shard, window
         self.batch = str(ULID())
-        self.claim = claim
+        self.claimed = claimed
         self.generation = generation(files, dataset, shard, window)
         self.parts: list[Part] = []
         self.requests: list[Asked] = []
         self.raw: list[Raw] = []
         self.seq = 0
         self.captured_at: datetime | None = None
-        self._open: igzip.IGzipFile | None = None
-        self._raw: IO[bytes]
+        self._open: FileIO | None = None
         self._path = Path()
-        self._hash = hashlib.sha256()
+        self._zip = isal_zlib.compressobj()
+        self._hash, self._stored = hashlib.sha256(), hashlib.sha256()
         self._bytes = self._first = 0
 
     def page(self, asked: Mapping[str, Any], records: Sequence[bytes]) -> None:
@@ -190,7 +191,7 @@ class Writer:
         manifest = Manifest(
             batch=self.batch, dataset=self.dataset, run=self.run, shard=self.shard, start=self.window.start, end=self.window.end,
             generation=self.generation, captured_at=self.captured_at, rows=self.seq, parts=tuple(self.parts),
-            requests=tuple(self.requests), raw=tuple(self.raw), **self.claim,
+            requests=tuple(self.requests), raw=tuple(self.raw), **self.claimed,
         )  # fmt: skip
         if not self.files.put_new(
             manifest.name, msgspec.json.format(msgspec.json.encode(manifest), indent=1), "land.manifest"
@@ -203,48 +204,49 @@ class Writer:
     def discard(self) -> None:
         """Forget an unfinished part."""
         if self._open:
-            self._raw.close()  # first: what is still buffered shall not be written
+            self._open.close()
             self._path.unlink()
             self._open = None
 
     def _write(self, head: bytes, records: Sequence[bytes]) -> None:
-        first, following = self.seq, self.seq + len(records)
-        opened = map(b'{"_seq":%d'.__mod__, range(first, following))
-        data = b"".join(chain.from_iterable(zip(opened, repeat(head), records, repeat(b"}\n"))))
-        if data.count(b"\n") != len(records) or b"\r" in data:
+        pure = b"".join(records)
+        if b"\n" in pure or b"\r" in pure:
             raise SourceSuspect(
                 f"{self.dataset} {self.shard}: a record holds a raw line break, which JSON does not allow"
             )
-        with clear_errors(self.files.root):
-            self._append(data, first)
-        self.seq = following
+        first, self.seq = self.seq, self.seq + len(records)
+        opened = map(b'{"_seq":%d'.__mod__, range(first, self.seq))
+        data = b"".join(chain.from_iterable(zip(opened, repeat(head), records, repeat(b"}\n"))))
+        into = self._open or self._start(first)
         self._hash.update(data)
         self._bytes += len(data)
-        self._last = following - 1
+        self._store(into, self._zip.compress(data))
 
-    def _append(self, data: bytes, first: int) -> None:
-        if self._open is None:
-            self._path, self._first = self.files.scratch(), first
-            self._raw = self._path.open("wb")
-            # mtime=0 and no name inside: the same lines give the same bytes.
-            self._open = igzip.GzipFile(filename="", fileobj=self._raw, mode="wb", compresslevel=LEVEL, mtime=0)
-            self._hash, self._bytes = hashlib.sha256(), 0
-        self._open.write(data)
+    def _start(self, first: int) -> FileIO:
+        self._path, self._first = self.files.scratch(), first
+        with clear_errors(self.files.root):
+            self._open = self._path.open("wb", buffering=0)
+        self._zip = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, GZIP)
+        self._hash, self._stored, self._bytes = hashlib.sha256(), hashlib.sha256(), 0
+        return self._open
+
+    def _store(self, into: FileIO, data: bytes) -> None:
+        self._stored.update(data)
+        rest = memoryview(data)
+        with clear_errors(self.files.root):
+            while rest:
+                rest = rest[into.write(rest) :]
 
     def _close(self) -> None:
         if self._open is None:
             return
-        with clear_errors(self.files.root):
-            self._open.close()
-            self._raw.close()
+        self._store(self._open, self._zip.flush())
+        self._open.close()
         self._open = None
-        digest = self._hash.hexdigest()
+        digest, stored = self._hash.hexdigest(), self._stored.hexdigest()
         name = f"{self._directory()}/{self.batch}-part-{len(self.parts):05}-{digest[:16]}.ndjson.gz"
-        stored = hashlib.sha256(self._path.read_bytes()).hexdigest()
         self.files.adopt(self._path, name, "land.part")
-        self.parts.append(
-            Part(name, self._last - self._first + 1, self._bytes, digest, stored, self._first, self._last)
-        )
+        self.parts.append(Part(name, self.seq - self._first, self._bytes, digest, stored, self._first, self.seq - 1))
         self._bytes = 0
 
 
