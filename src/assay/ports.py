@@ -49,6 +49,9 @@ class Ledger(Protocol):
         ...
 
 
+CONFLICT = "key:conflict"
+
+
 @dataclass(frozen=True)
 class Field:
     """A contract column `name` and the record's field `origin` it is read from."""
@@ -64,10 +67,12 @@ class Refinement:
     The engine gives each field as `_t_<name>`: its JSON token as text, null where it is missing or null; a number that
     is no integer is spelt with as few digits as tell its double apart. `values` are over the tokens; `reasons` over
     tokens and values, each a text or null; `rules` and `warnings` are (name, boolean) over the values, as are
-    `known_at` and `hash`.
+    `known_at` and `hash`. Good rows of one batch with equal `identity` and another `hash` contradict each other:
+    all of them are rejected as CONFLICT.
     """
 
     fields: tuple[Field, ...]
+    identity: tuple[str, ...]
     values: Mapping[str, exp.Expr]
     reasons: tuple[exp.Expr, ...]
     rules: tuple[tuple[str, exp.Expr], ...]

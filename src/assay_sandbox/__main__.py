@@ -1,6 +1,7 @@
 """`python -m assay_sandbox`: serve the sandbox until it is told to stop."""
 
 import argparse
+import os
 from datetime import date
 from pathlib import Path
 
@@ -37,7 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except (ValueError, KeyError) as error:
         parser.error(str(error))
-    sandbox.serve_forever(said.port)
+    try:
+        sandbox.serve_forever(said.port)
+    except OSError as error:
+        parser.error(
+            f"cannot listen on port {said.port} ({os.strerror(error.errno or 0)}); another --port, or 0 for a free one"
+        )
 
 
 if __name__ == "__main__":

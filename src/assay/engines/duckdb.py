@@ -14,7 +14,7 @@ from sqlglot import exp
 from assay.errors import AssayError, ContractError, LakeDamaged, SettingsError
 from assay.lake import tables
 from assay.lake.tables import Written, ident, text
-from assay.ports import Input, Refinement, Rejected
+from assay.ports import CONFLICT, Input, Refinement, Rejected
 
 GROUP_BYTES = 192 * 2**20
 _UNREADABLE = {
@@ -78,25 +78,36 @@ class DuckDBStaged:
         self.inputs, self._stem = inputs, stem
         self.batches = sorted({one.batch for one in inputs})
         self._lines: dict[str, list[bytes]] = {}
-        self._counts = {b: {"good": 0, "duplicate": 0, "quarantined": 0} for b in self.batches}
-        self._reasons: dict[str, tuple[dict[str, int], dict[str, int]]] = {b: ({}, {}) for b in self.batches}
         con.execute("CREATE TABLE rejected (_b USMALLINT, _seq BIGINT, _reasons VARCHAR, _raw VARCHAR)")
-        con.execute("CREATE TABLE seen (_b USMALLINT, _hash VARCHAR)")
+        con.execute("CREATE TABLE seen (_b USMALLINT, _key UHUGEINT, _hash VARCHAR)")
+        con.execute("CREATE TABLE contradicting (_b USMALLINT, _key UHUGEINT)")
         con.execute("CREATE TABLE wanted (_b USMALLINT, _seq BIGINT)")
         if only is not None:
             rows = [[self.batches.index(b), s] for b, seqs in only.items() if b in self.batches for s in seqs]
             if rows:
                 con.executemany("INSERT INTO wanted VALUES (?, ?)", rows)
-        self.files: list[Written] = []
-        groups = _groups(inputs)
-        for number, group in enumerate(groups):
-            later = {one.batch for rest in groups[number + 1 :] for one in rest}
-            self._take(group, f"{stem}-{number}", later)
+        if not self._take_all():
+            for file in self.files:
+                Path(file.path).unlink()
+            con.execute("DELETE FROM rejected; DELETE FROM seen")
+            self._take_all()
         self._unreadable = self._read_unreadable()
         for one in self._unreadable:
             self._counts[one.batch]["quarantined"] += 1
             counted = self._reasons[one.batch][0]
             counted[one.reasons[0]] = counted.get(one.reasons[0], 0) + 1
+
+    def _take_all(self) -> bool:
+        """Take every group; False if a row contradicts one of an earlier group, which is written by then."""
+        self._counts = {b: {"good": 0, "duplicate": 0, "quarantined": 0} for b in self.batches}
+        self._reasons: dict[str, tuple[dict[str, int], dict[str, int]]] = {b: ({}, {}) for b in self.batches}
+        self.files: list[Written] = []
+        self._late = 0
+        groups = _groups(self.inputs)
+        for number, group in enumerate(groups):
+            later = {one.batch for rest in groups[number + 1 :] for one in rest}
+            self._take(group, f"{self._stem}-{number}", later)
+        return not self._late
 
     def _take(self, group: Sequence[Input], stem: str, later: set[str]) -> None:
         """Stage one group of files, count it, keep its rejected lines, and write its good rows."""
@@ -130,19 +141,38 @@ class DuckDBStaged:
         )
         if going_on := [str(self.batches.index(b)) for b in {one.batch for one in group} & later]:
             con.execute(
-                f"INSERT INTO seen SELECT _b, _hash FROM staged WHERE _reasons = '' AND _b IN ({', '.join(going_on)})"
+                f"INSERT INTO seen SELECT _b, {self._key}, _hash FROM staged WHERE _reasons = '' AND _b IN ({', '.join(going_on)})"
             )
 
+    @property
+    def _key(self) -> str:
+        """What identifies a row, as one number."""
+        return f"md5_number(concat_ws(chr(31), {', '.join(map(ident, self.refinement.identity))}))"
+
     def _repeated(self) -> int:
-        """Find the group's rows that equal an earlier one of their batch; how many there are."""
-        # Equal short hashes first: they are cheap to group, and what they let through is compared exactly.
-        self.con.execute("""
+        """Reject rows of a batch that contradict each other, and find those that equal an earlier one; how many those are."""
+        con, key = self.con, ", ".join(map(ident, self.refinement.identity))
+        # Short hashes first: they are cheap to group, and what they let through is compared exactly.
+        con.execute(f"""
+            CREATE OR REPLACE TABLE again AS
+            SELECT _b, _seq, _hash, {self._key} AS _key FROM staged SEMI JOIN (
+              SELECT hash(_b, {key}) AS h FROM staged WHERE _reasons = '' GROUP BY h HAVING count(*) > 1) d
+            ON hash(_b, {key}) = d.h WHERE _reasons = ''""")
+        con.execute("""
+            INSERT INTO contradicting SELECT _b, _key FROM again GROUP BY ALL HAVING count(DISTINCT _hash) > 1""")
+        self._late += con.execute(f"""
+            INSERT INTO contradicting SELECT DISTINCT s._b, e._key FROM staged s
+            JOIN seen e ON s._b = e._b AND {self._key} = e._key AND s._hash <> e._hash WHERE s._reasons = ''""").fetchall()[
+            0
+        ][0]
+        con.execute(f"""
+            UPDATE staged SET _reasons = {text(CONFLICT)}
+            WHERE _reasons = '' AND (_b, {self._key}) IN (SELECT (_b, _key) FROM contradicting)""")
+        con.execute("DELETE FROM again WHERE (_b, _key) IN (SELECT (_b, _key) FROM contradicting)")
+        con.execute("""
             CREATE OR REPLACE TABLE repeated AS
             SELECT _b, _seq FROM (
-              SELECT s._b, s._seq, row_number() OVER (PARTITION BY s._b, s._hash ORDER BY s._seq) AS n
-              FROM staged s SEMI JOIN (
-                SELECT hash(_hash) AS h FROM staged WHERE _reasons = '' GROUP BY h HAVING count(*) > 1) d
-              ON hash(s._hash) = d.h WHERE s._reasons = '')
+              SELECT _b, _seq, row_number() OVER (PARTITION BY _b, _hash ORDER BY _seq) AS n FROM again)
             WHERE n > 1
             UNION
             SELECT _b, _seq FROM staged SEMI JOIN seen USING (_b, _hash) WHERE _reasons = ''""")
@@ -161,8 +191,10 @@ class DuckDBStaged:
         cursor.execute("SELECT _b, _seq, _reasons, _raw FROM rejected ORDER BY _b, _seq")
         while rows := cursor.fetchmany(10_000):
             for b, seq, reasons, raw in rows:
-                # The reader's delimiter may have cut a line that is no JSON; bronze has it whole.
-                line = self._line(self.batches[b], seq) if reasons.startswith("line:") else raw.encode()
+                # The reader's delimiter may have cut a line that is no JSON, and a row that contradicts was read
+                # as a good one; bronze has both whole.
+                whole = raw is None or reasons.startswith("line:")
+                line = self._line(self.batches[b], seq) if whole else raw.encode()
                 yield Rejected(self.batches[b], seq, tuple(reasons.split(";")), line)
 
     def written(self, batches: Sequence[str]) -> tuple[list[Written], dict[str, int]]:

@@ -18,6 +18,8 @@ def refinement(contract: Contract) -> Refinement:
     warnings = [(r.name, parse_one(r.expression, read="duckdb")) for r in contract.rules if r.severity == "warning"]
     return Refinement(
         fields=fields,
+        # With a sequence, a batch may tell several states of a key in order; without, it tells one.
+        identity=(*contract.key, *([contract.sequence] if contract.sequence else [])),
         values={c.name: _value(c) for c in contract.columns},
         reasons=tuple(_reason(c) for c in contract.columns),
         rules=tuple(rules),
