@@ -123,6 +123,11 @@ class Made:
             contract, batches, files=self.files, catalog=self.catalog, ledger=self.ledger, engine=self.engine, run="run"
         )
 
+    def close(self) -> None:
+        """Let go of its databases."""
+        self.ledger.close()
+        self.catalog.close()
+
     def rows(self, select: str) -> list[tuple]:
         """What a SELECT gives, in order of all columns."""
         from assay.engines.duckdb import connect

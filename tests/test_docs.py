@@ -101,11 +101,12 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, tuple[int, str]
     out = {}
     try:
         for page, one in running.items():
-            text, _ = one.communicate(timeout=240)
+            text, _ = one.communicate(timeout=900)
             out[page] = (one.returncode, text)
     finally:
         for one in running.values():
-            one.kill()
+            with one:
+                one.kill()
     return out
 
 

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from assay import run
-from assay.errors import AssayError, UsageError
+from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.run import demo as first
 from assay.run import verify as verifying
 from assay.windows import Window
@@ -37,6 +39,11 @@ Exit codes: 0 done · 1 failed · 2 settings, contract or arguments are wrong ·
 """
 
 
+_NOTHING = (
+    "nothing is missing: what was due is landed (`assay land DATASET --again` asks for it anew), judged and released"
+)
+
+
 class _Say:
     """Where progress goes: to standard error, so that standard output stays data."""
 
@@ -48,7 +55,11 @@ class _Say:
             click.echo(line, err=True)
 
 
-@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    epilog=_EXAMPLES,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.option(
     "--lake", "path", default=".", show_default=True, type=click.Path(path_type=Path), help="The lake's directory."
 )
@@ -64,23 +75,40 @@ def cli(ctx: click.Context, path: Path, env: str, as_json: bool, quiet: bool, de
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
 
+_received: list[int] = []
+
+
+def _terminated(number: int, _: object) -> None:
+    """SIGTERM ends a command as Ctrl-C does, an event loop's included."""
+    _received.append(number)
+    if not callable(signal.getsignal(signal.SIGINT)):  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; an error is one sentence and its own exit code, a traceback only with --debug."""
-    debug = "--debug" in (args or sys.argv)
+    said = list(args) if args is not None else sys.argv[1:]
+    debug = "--debug" in said
+    signal.signal(signal.SIGTERM, _terminated)
     try:
-        cli.main(args=list(args) if args is not None else None, standalone_mode=False)
+        cli.main(args=said, standalone_mode=False)
         sys.exit(0)
     except AssayError as error:
         if debug:
             raise
-        click.echo(f"{type(error).__name__}: {error}", err=True)
+        if "--json" in said:
+            told = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+            click.echo(json.dumps(told), err=True)
+        else:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; what was committed stays, the rest is planned again", err=True)
-        sys.exit(130)
+        sys.exit(128 + (_received or [signal.SIGINT])[0])
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
@@ -92,6 +120,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 @contextmanager
 def _lake(ctx: click.Context) -> Iterator[run.Lake]:
+    if ctx.info_name not in ("plan", "apply", "land"):
+        run.exists(ctx.obj["path"], ctx.obj["env"])
     lake = run.open(ctx.obj["path"], ctx.obj["env"])
     try:
         yield lake
@@ -159,7 +189,8 @@ def check(ctx: click.Context) -> None:
       assay --lake my-lake check
     """
     found = run.check(ctx.obj["path"], ctx.obj["env"])
-    _out(ctx, found, [f"{len(found['datasets'])} contracts and {len(found['gold'])} gold tables are in order"])
+    contracts, gold = run.some(len(found["datasets"]), "contract"), run.some(len(found["gold"]), "gold table")
+    _out(ctx, found, [f"in order: {contracts} and {gold}"])
 
 
 @cli.command()
@@ -186,10 +217,10 @@ def plan(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str 
             else "size unknown before the first landing"
         )
         lines += [
-            f"{len(steps)} steps: {cost['calls']} calls at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}"
+            f"{run.some(len(steps), 'step')}: {run.some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}"
         ]
     else:
-        lines = ["nothing is missing"]
+        lines = [_NOTHING]
     _out(ctx, {"steps": [{"step": str(s), "why": s.why} for s in steps], "cost": cost}, lines)
 
 
@@ -208,11 +239,13 @@ def apply(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str
     """
     steps = run.plan(lake, select, span=Window.parse(span) if span else None, regate=regate)
     done = run.apply(lake, steps, say=ctx.obj["say"])
+    rows = sum(m.rows for m in done.landed)
     data = {
-        "run": done.run, "steps": len(steps), "landed": len(done.landed), "rows": sum(m.rows for m in done.landed), "held": done.held,
+        "run": done.run, "steps": len(steps), "landed": len(done.landed), "rows": rows, "held": done.held,
         "release": done.release.number if done.release else None, "errors": [str(e) for e in done.errors],
     }  # fmt: skip
-    lines = [f"{len(steps)} steps, {data['landed']} batches of {data['rows']} rows" if steps else "nothing is missing"]
+    what = f"{run.some(len(steps), 'step')}, {run.some(len(done.landed), 'batch')} of {run.some(rows, 'row')}"
+    lines = [what if steps else _NOTHING]
     _out(ctx, data, lines)
     _raise(done.errors)
 
@@ -241,7 +274,7 @@ def land(ctx: click.Context, lake: run.Lake, dataset: str, shard: str | None, ag
     _out(
         ctx,
         {"landed": [m.name for m in done.landed]},
-        [f"{len(done.landed)} batches, {sum(m.rows for m in done.landed)} rows"],
+        [f"{run.some(len(done.landed), 'batch')}, {run.some(sum(m.rows for m in done.landed), 'row')}"],
     )
     _raise(done.errors)
 
@@ -292,9 +325,18 @@ def status(ctx: click.Context, lake: run.Lake) -> None:
             f"{name}: {one['batches']} batches, {one['captured']} captured = {one['accepted']} accepted + {one['duplicate']} duplicate + "
             f"{one['quarantined']} quarantined + {one['held']} held; newest {one['captured_at'] or 'never'} ({', '.join(one['origins'])})"
         )
-        lines += [f"  held {b}: {'; '.join(why)}" for b, why in one["held_batches"].items()]
+        for batch, held in one["held_batches"].items():
+            reasons = ", ".join(f"{reason} {n}" for reason, n in held["reasons"].items())
+            lines.append(f"  held {batch}: {'; '.join(held['why'])} ({reasons})")
+        if one["held_batches"]:
+            lines.append(
+                f"  see the rows: assay quarantine list {name} · mended at the source: assay land {name} --again, assay apply · "
+                f"contract changed: assay apply {name}+ --regate"
+            )
+        if one["superseded"]:
+            lines.append(f"  {one['superseded']} of the held rows were landed again since, and passed")
         if one["unjudged"]:
-            lines.append(f"  {one['unjudged']} batches are not judged yet: assay apply")
+            lines.append(f"  not judged yet: {run.some(one['unjudged'], 'batch')}; `assay apply` does")
     last = found["release"]
     lines.append(
         f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet"
@@ -314,7 +356,7 @@ def quarantine() -> None:
 )
 @_with_lake
 def quarantine_list(ctx: click.Context, lake: run.Lake, dataset: str | None, limit: int) -> None:
-    """Show quarantined rows with their reasons, and the line as it lies in bronze.
+    """Show quarantined rows with their reasons, and the line as it lies in bronze; of held batches the bad rows.
 
     \b
     Example:
@@ -324,7 +366,10 @@ def quarantine_list(ctx: click.Context, lake: run.Lake, dataset: str | None, lim
     _out(
         ctx,
         rows,
-        [f"{r['dataset']} {r['batch']} #{r['seq']} {', '.join(r['reasons'])}: {r['line'][:200]}" for r in rows]
+        [
+            f"{r['dataset']} {r['batch']}{' (held)' if r['held'] else ''} #{r['seq']} {', '.join(r['reasons'])}: {r['line'][:200]}"
+            for r in rows
+        ]
         or ["quarantine is empty"],
     )
 
@@ -433,6 +478,11 @@ def explain(
     if found["not_listed"]:
         lines.append(f"  … and {found['not_listed']} more input rows")
     _out(ctx, found, lines)
+    if not again["equal"]:
+        raise LakeDamaged(
+            f"{found['table']} is not what its input rows give: either meta.assay.inputs of its model does not name all of them "
+            "(mend it in the model's yml), or what is served was altered (`assay verify` finds out)"
+        )
 
 
 @cli.command()
@@ -446,7 +496,9 @@ def explain(
     help="How rows are printed.",
 )
 @click.option(
-    "--limit", default=1000, show_default=True, type=click.IntRange(1, 10_000_000), help="Rows to give at most."
+    "--limit",
+    type=click.IntRange(1, 10_000_000),
+    help="Rows to give at most; 1000 unless told for a table, all for CSV and JSON.",
 )
 @click.option(
     "--timeout",
@@ -456,27 +508,45 @@ def explain(
     help="Seconds the query may take.",
 )
 @_with_lake
-def sql(ctx: click.Context, lake: run.Lake, query: str, form: str, limit: int, timeout: float) -> None:
+def sql(ctx: click.Context, lake: run.Lake, query: str, form: str, limit: int | None, timeout: float) -> None:
     """Ask the current release: one read-only SELECT over gold.* and silver.*.
 
     \b
     Example:
       assay sql "select symbol, count(*) from silver.price_eod group by 1"
     """
-    columns, rows = run.sql(lake, query, limit=limit, timeout=timeout)
-    if form == "json" or ctx.obj["json"]:
-        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str))
+    form = "json" if ctx.obj["json"] else form
+    limit = limit or (1000 if form == "table" else 10_000_000)
+    found = run.sql(lake, query, limit=limit, timeout=timeout)
+    if form == "json":
+        twice = [c for c in found.columns if found.columns.count(c) > 1]
+        if twice:
+            raise UsageError(f"two columns are called {twice[0]}; name one with AS")
+        rows = ([_finite(v) for v in row] for row in found.rows)
+        click.echo(json.dumps([dict(zip(found.columns, row, strict=True)) for row in rows], default=str))
     elif form == "csv":
         import csv
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerow(found.columns)
+        writer.writerows(found.rows)
     else:
-        texts = [["" if v is None else str(v) for v in row] for row in rows]
-        widths = [max([len(c), *(len(t[i]) for t in texts)]) for i, c in enumerate(columns)]
-        for line in [list(columns), ["─" * w for w in widths], *texts]:
+        texts = [["" if v is None else _printable(str(v)) for v in row] for row in found.rows]
+        widths = [max([len(c), *(len(t[i]) for t in texts)]) for i, c in enumerate(found.columns)]
+        for line in [list(found.columns), ["─" * w for w in widths], *texts]:
             click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+    if found.truncated:
+        click.echo(f"these are the first {limit} rows, there are more; --limit gives them", err=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _printable(text: str) -> str:
+    """Data cannot steer the terminal: control characters are shown as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @cli.command()
@@ -568,16 +638,17 @@ def demo(
         if not (directory / "assay.toml").exists():
             run.init(directory, example_lake("markets"))
         path = directory / "assay.toml"
-        import re
-
-        path.write_text(
-            re.sub(
-                r'(base_url = ")http://127\.0\.0\.1:\d+',
-                rf"\g<1>http://127.0.0.1:{sandbox_port}",
-                path.read_text(),
-                count=1,
-            )
+        text, found = re.subn(
+            r'(base_url = ")http://127\.0\.0\.1:\d+',
+            rf"\g<1>http://127.0.0.1:{sandbox_port}",
+            path.read_text(),
+            count=1,
         )
+        if not found:
+            raise UsageError(
+                f"{path} asks no sandbox: it is a lake of your own; `assay --lake {directory} apply` works on it"
+            )
+        path.write_text(text)
         lake = run.open(directory, ctx.obj["env"])
         try:
             if override:

@@ -89,6 +89,7 @@ def opened(browser: Browser, url: str, *, scheme: str = "light", width: int = 12
     """The page, and all the browser complains of."""
     said: list[str] = []
     page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
+    page.set_default_timeout(120_000)  # milliseconds; a loaded machine needs more than the 30 s it would wait
     page.on(
         "console", lambda one: said.append(f"{one.type}: {one.text}") if "404 (Not Found)" not in one.text else None
     )
@@ -150,21 +151,24 @@ def test_the_skip_link_goes_to_the_content(browser, site):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    page.wait_for_function("document.activeElement.id === 'main'")
     page.context.close()
 
 
 def test_from_the_overview_to_the_record_by_clicks_alone(browser, site):
     """A visitor picks a table, a symbol, a number, and ends at the line of the file it came in."""
     page, said = opened(browser, site)
+    # each page is waited for whole: a click that leaves it earlier would break off what it still loads
     page.click("main a:text('fct_daily_price')")
+    page.wait_for_url("**/gold/fct_daily_price")
     page.select_option("#symbol", "AAPL")
     page.click("button")
-    assert "symbol=AAPL" in page.url
+    page.wait_for_url("**symbol=AAPL*")
     assert page.inner_text("#chart") == "Close of AAPL"
     cell = page.locator("table.cells tbody tr:nth-child(2) td:nth-child(7) a")
     figure = cell.inner_text()
     cell.click()
+    page.wait_for_url("**/explain/**")
     assert page.inner_text("output") == figure
     assert page.inner_text(".again .state") == "equal"
     page.click("svg a.bronze")

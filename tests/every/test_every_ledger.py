@@ -27,7 +27,9 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     found.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(batches=st.lists(st.lists(FACTS, max_size=4), max_size=5))
 def test_the_first_of_a_name_stays_and_all_are_found_in_order(tmp_path_factory, batches: list[list[Fact]]) -> None:
     ledger = SqliteLedger(tmp_path_factory.mktemp("ledger") / "l.db")
@@ -63,7 +65,7 @@ def test_processes_record_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
         "for i in range(25): ledger.record([Fact('k', f'{sys.argv[1]}-{i}', 'd', datetime.now(UTC), {})])\n"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(n)]) for n in range(4)]
-    assert [p.wait(120) for p in processes] == [0, 0, 0, 0]
+    assert [p.wait(300) for p in processes] == [0, 0, 0, 0]
     ledger = SqliteLedger(path)
     assert len(list(ledger.facts("k"))) == 100
     ledger.close()

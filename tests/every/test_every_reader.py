@@ -73,6 +73,7 @@ def test_pyiceberg(built: tuple[Lake, Proxy], name: str) -> None:
     root = lake.target.settings.data
     stranger = SqlCatalog("lake", uri=f"sqlite:///{root / 'catalog.db'}", warehouse=f"file://{root / 'warehouse'}")
     same(stranger.load_table(name).scan().to_arrow().to_pylist(), ours(lake, name))
+    stranger.close()
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -75,7 +75,7 @@ def served(api: Api) -> Iterator[Api]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield api
     finally:
         loops[0].call_soon_threadsafe(ended.set)
@@ -117,7 +117,7 @@ class Case:
         return asyncio.run(work())
 
 
-QUICK = {"attempts": 2, "backoff": 0, "timeout": 5}
+QUICK = {"attempts": 2, "backoff": 0, "timeout": 60}
 
 
 @contextmanager
@@ -221,6 +221,25 @@ def test_wrong_options_are_the_contracts_fault(case: Case, options: dict[str, An
         case.pages(replace(case.ask, options=options))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "`path`.*; it knows path, "),
+        ({"path": 7}, r"`\$\.path`; it knows path, "),
+        ({"path": "x", "pth": "y"}, r"no option 'pth' \(did you mean 'path'\?\); it knows path, "),
+        ({"path": "x", "colour": "y"}, "no option 'colour'; it knows path, "),
+        ({"path": "../up"}, r"'\.\./up'"),
+    ],
+)
+def test_wrong_options_are_found_before_anything_is_asked(case: Case, options: dict[str, Any], words: str) -> None:
+    found = sources.load(case.name)
+    assert found.check
+    found.check(case.ask.options)
+    with pytest.raises(ContractError, match=words) as caught:
+        found.check(options)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_address_it_cannot_mean_is_the_settings_fault(case: Case) -> None:
     with pytest.raises(SettingsError):
         case.pages(base_url="gopher://example.org")
@@ -252,6 +271,13 @@ def test_it_lands_as_one_batch_that_names_source_origin_and_requests(case: Case,
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
+def test_the_http_example_knows_an_api_that_ignores_pages(tmp_path: Path) -> None:
+    with _http(tmp_path) as case, served(Api(answer=lambda _: web.json_response(RATES))) as api:
+        with pytest.raises(SourceSuspect, match=r"^rates: page 2 is page 1 again: rates ignores `page`"):
+            case.pages(base_url=api.url)
+        assert [one["page"] for one in api.seen] == ["1", "2"]
+
+
 def test_the_http_example_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = run.init(tmp_path / "lake", ROOT / "lakes/http")
     monkeypatch.setenv("MY_API_KEY", SECRET)
@@ -268,13 +294,13 @@ def test_the_http_example_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.M
             assert not done.errors
             assert [one["page"] for one in api.seen] == ["1", "2", "3"]
             assert {one["base"] for one in api.seen} == {"USD"}
-            columns, rows = run.sql(lake, "select currency, date, usd, previous_usd from gold.mart_rate order by 1, 2")
-            assert [[str(cell) for cell in row] for row in rows] == [
+            told = run.sql(lake, "select currency, date, usd, previous_usd from gold.mart_rate order by 1, 2")
+            assert [[str(cell) for cell in row] for row in told.rows] == [
                 ["CHF", "2024-01-03", "1.17680000", "None"],
                 ["EUR", "2024-01-03", "1.09190000", "None"],
                 ["EUR", "2024-01-04", "1.09530000", "1.09190000"],
             ]
-            assert columns == ["currency", "date", "usd", "previous_usd"]
+            assert list(told.columns) == ["currency", "date", "usd", "previous_usd"]
             found = run.explain(lake, "mart_rate", {"currency": "EUR", "date": "2024-01-04"}, "previous_usd")
             assert found["recomputed"] == {"value": "1.09190000", "equal": True}
             assert run.plan(lake) == []

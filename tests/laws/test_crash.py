@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def a_lake(root: Path, url: str) -> Path:
 def assay(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", STEP, "--lake", str(root), *args],
-        env=os.environ | env, capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | env, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
 
@@ -130,10 +131,18 @@ def test_two_refines_paused_before_their_commit_leave_each_batch_in_once(tmp_pat
         )
         for _ in range(2)
     ]  # fmt: skip
-    while len(list(tmp_path.glob("go.*.waiting"))) < 2:
-        assert all(p.poll() is None for p in processes), [p.communicate() for p in processes if p.poll() is not None]
-    go.touch()
-    outputs = [p.communicate(timeout=120) for p in processes]
+    try:
+        while len(list(tmp_path.glob("go.*.waiting"))) < 2:
+            assert all(p.poll() is None for p in processes), [
+                p.communicate() for p in processes if p.poll() is not None
+            ]
+            time.sleep(0.01)  # the two need the machine more
+        go.touch()
+        outputs = [p.communicate(timeout=300) for p in processes]
+    finally:
+        for one in processes:
+            with one:  # its pipes too: left open, they would fail another test
+                one.kill()
     assert [p.returncode for p in processes] == [0, 0], outputs
     assert sorted(out.strip() for out, _ in outputs) == [
         "196 captured = 196 accepted + 0 duplicate + 0 quarantined + 0 held", "nothing new",

@@ -229,7 +229,9 @@ select * from fct_price; attach 'x'
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory):
-    return serving_lake.build(tmp_path_factory.mktemp("sql"))
+    made = serving_lake.build(tmp_path_factory.mktemp("sql"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -453,3 +455,10 @@ def test_the_list_of_functions_holds_none_that_touches_the_outside():
     assert there
     assert not kinds
     con.close()
+
+
+def test_columns_that_double_each_other_are_refused_before_the_engine_plans_them() -> None:
+    doubling = "select 1 as a0, " + ", ".join(f"a{n}+a{n} as a{n + 1}" for n in range(20))
+    with pytest.raises(UsageError, match="uses earlier columns so often"):
+        guard.query(doubling, {})
+    assert guard.query("select 1 as a, a + a as b, b + a as c", {})

@@ -25,7 +25,7 @@ def small(root: Path) -> Lake:
 
 
 def get(url: str):
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return json.load(answer)
 
 
@@ -149,7 +149,7 @@ def test_a_faulty_vendor_costs_time_and_loses_nothing(markets: Path, seed: int) 
     with assay_sandbox.Sandbox(faults=plan).running() as url:
         path = markets / "assay.toml"
         lines = [f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()]
-        path.write_text("\n".join(lines) + "\n[source.fmp.options]\nattempts = 4\nbackoff = 0.01\ntimeout = 5\n")
+        path.write_text("\n".join(lines) + "\n[source.fmp.options]\nattempts = 4\nbackoff = 0.01\ntimeout = 60\n")
         lake = run.open(markets)
         for _ in range(20):
             done = run.apply(lake, [s for s in run.plan(lake) if s.kind != "build"])
@@ -253,7 +253,7 @@ def test_the_key_is_found_nowhere(
     with assay_sandbox.Sandbox({canary: assay_sandbox.Plan()}, faults=plan).running() as url:
         path = markets / "assay.toml"
         lines = [f'base_url = "{url}"' if x.startswith("base_url") else x for x in path.read_text().splitlines()]
-        path.write_text("\n".join(lines) + "\n[source.fmp.options]\nattempts = 2\nbackoff = 0.01\ntimeout = 5\n")
+        path.write_text("\n".join(lines) + "\n[source.fmp.options]\nattempts = 2\nbackoff = 0.01\ntimeout = 60\n")
         lake = small(markets)
         for _ in range(6):
             done = run.apply(lake, [s for s in run.plan(lake) if s.kind != "build"], say=said.append)

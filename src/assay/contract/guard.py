@@ -108,6 +108,8 @@ def query(text: str, tables: Mapping[str, str]) -> str:
     for table in list(tree.find_all(exp.Table)):
         _table(table, known, names, text)
     _bounded(tree, ctes)
+    for select in tree.find_all(exp.Select):
+        _aliases(select)
     return tree.sql(dialect="duckdb", comments=False)
 
 
@@ -160,6 +162,20 @@ def _table(table: exp.Table, tables: Mapping[str, str], ctes: Collection[str], t
         if table.args.get(part):
             relation.set(part, table.args[part])
     table.replace(relation)
+
+
+def _aliases(select: exp.Select) -> None:
+    """A column that uses an earlier one twice doubles what is planned, and the engine cannot be stopped while it plans."""
+    sizes: dict[str, int] = {}
+    for column in select.expressions:
+        found = list(column.walk())
+        size = len(found) + sum(sizes.get(n.name.lower(), 0) for n in found if isinstance(n, exp.Column))
+        if column.alias:
+            sizes[column.alias.lower()] = size
+        if size > MAX_NODES:
+            raise UsageError(
+                f"{column.alias_or_name[:60]} uses earlier columns so often that it has over {MAX_NODES} parts"
+            )
 
 
 def _bounded(tree: exp.Expr, ctes: Sequence[exp.CTE]) -> None:

@@ -45,7 +45,8 @@ class Files:
         """A path for a file in the making, on the same disk; nothing reads it."""
         where = self.root / "_tmp"
         if not where.is_dir():
-            where.mkdir(parents=True, exist_ok=True)
+            with clear_errors(self.root):
+                where.mkdir(parents=True, exist_ok=True)
         return where / str(ULID())
 
     def adopt(self, temporary: Path, name: str, as_effect: str) -> bool:

@@ -71,13 +71,8 @@ def load(catalog: Catalog, dataset: str) -> Table | None:
         return None
 
 
-def ensure(catalog: Catalog, contract: Contract) -> Table:
-    """The observed table with the contract's columns, created or widened by new ones.
-
-    ContractError where a column changed its type or went away: that is another promise, for a dataset beside it.
-    """
-    with effect("refine.schema"):
-        table = tables.ensure(catalog, name(contract.dataset), columns(contract), contract.partition)
+def compatible(table: Table, contract: Contract) -> tuple[dict[str, str], dict[str, str]]:
+    """The contract's columns and the table's, by name to type; ContractError where readers of the table would break."""
     if tables.partition_of(table) != contract.partition:
         raise ContractError(
             f"{contract.dataset}: its table is partitioned otherwise; keep partitioning, or promise a new id beside it"
@@ -94,6 +89,17 @@ def ensure(catalog: Catalog, contract: Contract) -> Table:
         raise ContractError(
             f"{contract.dataset}.{column} went away: readers would break; keep it, or promise a new id beside this one"
         )
+    return wanted, found
+
+
+def ensure(catalog: Catalog, contract: Contract) -> Table:
+    """The observed table with the contract's columns, created or widened by new ones.
+
+    ContractError where a column changed its type or went away: that is another promise, for a dataset beside it.
+    """
+    with effect("refine.schema"):
+        table = tables.ensure(catalog, name(contract.dataset), columns(contract), contract.partition)
+    wanted, found = compatible(table, contract)
     if added := [column for column in wanted if column not in found]:
         with effect("refine.schema"), tables.catalog_errors(name(contract.dataset)), table.update_schema() as change:
             for column in added:

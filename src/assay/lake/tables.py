@@ -1,7 +1,7 @@
 """Iceberg tables: parquet written by DuckDB, committed by PyIceberg, read back as DuckDB relations."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,11 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 from sqlalchemy import URL
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from assay.errors import LakeBusy, LakeDamaged, SettingsError
 
+REMEDY = "Take away all of {} but bronze and contracts, then `assay apply` makes the rest from them"
 PROPERTIES = {
     # A blind retry would append files again without looking which batches are in by now.
     "commit.retry.num-retries": "0",
@@ -74,12 +75,20 @@ def open_catalog(root: Path) -> Catalog:
     with catalog_errors("the catalog"):
         for _ in range(10):
             try:
-                return SqlCatalog("lake", uri=where, warehouse=f"file://{root / 'warehouse'}")
+                found = SqlCatalog("lake", uri=where, warehouse=f"file://{root / 'warehouse'}")
+                break
             except OperationalError as error:
                 # Two processes open a new lake at once, and the other one made the tables first.
                 if "already exists" not in str(error.orig):
                     raise
-        return SqlCatalog("lake", uri=where, warehouse=f"file://{root / 'warehouse'}")
+        else:
+            found = SqlCatalog("lake", uri=where, warehouse=f"file://{root / 'warehouse'}")
+        with found.engine.connect() as con:
+            placed = con.exec_driver_sql("SELECT min(metadata_location) FROM iceberg_tables").scalar()
+    if placed and not placed.startswith(f"file://{root}/"):
+        found.close()
+        raise LakeDamaged(f"this lake was moved: its catalog names {placed}. {REMEDY.format(root)}")
+    return found
 
 
 def iceberg_type(sql: str) -> IcebergType:
@@ -126,7 +135,8 @@ def ensure(
         label = partition[0] if partition[1] == "value" else f"{partition[0]}_{partition[1]}"
         spec = PartitionSpec(PartitionField(source.field_id, 1000, _TRANSFORMS[partition[1]](), label))
     with catalog_errors(table=name):
-        catalog.create_namespace_if_not_exists(name.split(".", maxsplit=1)[0])
+        with suppress(IntegrityError):  # another process made it between the catalog's look and its own insert
+            catalog.create_namespace_if_not_exists(name.split(".", maxsplit=1)[0])
         return catalog.create_table_if_not_exists(
             name, schema, partition_spec=spec, properties={**PROPERTIES, **(properties or {})}
         )

@@ -37,6 +37,11 @@ class Refined:
         """The verdicts of batches whose gate is closed."""
         return tuple(v for v in self.evidence.verdicts if v.state == "held") if self.evidence else ()
 
+    @property
+    def bad(self) -> int:
+        """How many rows did not become silver: quarantined ones, and all of held batches."""
+        return sum(v.quarantined + v.held for v in self.evidence.verdicts) if self.evidence else 0
+
 
 def refine(
     contract: Contract,
@@ -153,9 +158,7 @@ def _commit(
     engine: Engine,
     run: str,
 ) -> Evidence:
-    for manifest in todo:
-        bronze.check(files, manifest)
-    inputs = [Input(m.batch, str(files.path(p.path)), p.first_seq, p.rows, p.bytes) for m in todo for p in m.parts]
+    inputs = _inputs(files, todo)
     evidence_id = str(ULID())
     pin = evidence.pin(files, contract)
     with engine.stage(refinement(contract), inputs, table, evidence_id, only) as staged:
@@ -174,6 +177,22 @@ def _commit(
         files.put_new(found.name, evidence.encode(found), "refine.evidence")
         silver.commit(table, written, found, replace=kind == "rebuild")
     return found
+
+
+def _inputs(files: Files, batches: Sequence[Manifest]) -> list[Input]:
+    for manifest in batches:
+        bronze.check(files, manifest)
+    return [Input(m.batch, str(files.path(p.path)), p.first_seq, p.rows, p.bytes) for m in batches for p in m.parts]
+
+
+def rejected(
+    contract: Contract, manifest: Manifest, *, files: Files, catalog: Catalog, engine: Engine
+) -> list[Rejected]:
+    """A batch's bad rows by this contract, read anew from bronze: those of a held batch lie in no quarantine."""
+    table = silver.ensure(catalog, contract)
+    with engine.stage(refinement(contract), _inputs(files, [manifest]), table, str(ULID())) as staged:
+        staged.written([])
+        return list(staged.rejected())
 
 
 def _why(
@@ -269,4 +288,4 @@ def quarantined(files: Files, verdict: Verdict) -> Iterator[tuple[int, list[str]
         )
 
 
-__all__ = ["Refined", "State", "quarantined", "rebuild", "refine", "replay"]
+__all__ = ["Refined", "State", "quarantined", "rebuild", "refine", "rejected", "replay"]

@@ -1,11 +1,12 @@
 """A lake opened, and a plain loop over the plan's list: what the command line, the demo and notebooks use."""
 
 import csv
+import errno
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyiceberg.exceptions import NoSuchTableError
 from ulid import ULID
 
 from assay import land as landing
@@ -22,11 +24,14 @@ from assay import settings as lake_settings
 from assay import windows
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.errors import AssayError, ContractError, GateClosed, SettingsError, UsageError
-from assay.lake import bronze, release, silver
+from assay.errors import AssayError, ContractError, GateClosed, LakeDamaged, SettingsError, UsageError
+from assay.lake import bronze, evidence, release, silver
 from assay.lake.bronze import Manifest
 from assay.lake.release import Release
+from assay.lake.tables import REMEDY
 from assay.plan import Batch, Facts, Judged, Member, Step
+from assay.ports import Fact
+from assay.serve.sql import Result
 from assay.settings import Settings
 from assay.targets.local import Local, open_lake
 from assay.windows import Window
@@ -52,8 +57,9 @@ class Lake:
         return self.contracts[dataset]
 
     def close(self) -> None:
-        """Let go of the ledger."""
+        """Let go of the ledger and the catalog."""
         self.target.ledger.close()
+        self.target.catalog.close()
 
     def read(
         self,
@@ -78,6 +84,16 @@ def open(path: str | Path, env: str = "dev") -> Lake:  # noqa: A001 - `assay.ope
     for dataset in contracts:
         landing.adopt(lake.target.files, lake.target.ledger, dataset)
     return lake
+
+
+def exists(root: Path, env: str) -> None:
+    """UsageError if this environment has no data while others have: a name typed wrong shall not make a new one."""
+    data = lake_settings.read(root, env).data
+    others = sorted(one.name for one in data.parent.glob("*") if (one / "catalog.db").is_file())
+    if others and env not in others:
+        raise UsageError(
+            f"there is no data of environment {env!r}; there is {', '.join(others)}, and `apply` makes a new one"
+        )
 
 
 def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract], dict[str, list[Member]]]:
@@ -146,12 +162,16 @@ def facts(lake: Lake) -> Facts:
 
 def _astray(lake: Lake, newest: Release | None) -> tuple[str, ...]:
     """Gold tables whose newest snapshot no release names: a build was stopped between its commits and its release."""
-    heads = (
-        {g.name: silver.snapshot_id(lake.target.catalog.load_table(f"gold.{g.name}")) for g in newest.gold}
-        if newest
-        else {}
-    )
-    return tuple(g.name for g in newest.gold if heads[g.name] != g.snapshot) if newest else ()
+    out = []
+    for gold in newest.gold if newest else ():
+        try:
+            head = silver.snapshot_id(lake.target.catalog.load_table(f"gold.{gold.name}"))
+        except NoSuchTableError as error:
+            data = lake.target.settings.data
+            raise LakeDamaged(f"the catalog lost gold.{gold.name}, which is released. {REMEDY.format(data)}") from error
+        if head != gold.snapshot:
+            out.append(gold.name)
+    return tuple(out)
 
 
 def dbt_hash(lake: Lake) -> str:
@@ -175,8 +195,14 @@ def plan(
     regate: bool = False,
     now: datetime | None = None,
 ) -> list[Step]:
-    """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's."""
+    """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's.
+
+    ContractError where a contract breaks what its table's readers were promised: applying would refuse it too.
+    """
     chosen, gold = _select(lake, select)
+    for dataset, contract in chosen.items():
+        if table := silver.load(lake.target.catalog, dataset):
+            silver.compatible(table, contract)
     return planning.plan(
         chosen,
         facts(lake),
@@ -229,6 +255,8 @@ def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lam
         try:
             refined.append(refine(lake, step.dataset, how=step.how, run=run))
             say(f"refined {step.dataset}: {account(refined[-1])}")
+            if refined[-1].bad:
+                say(f"  `assay quarantine list {step.dataset}` shows the rejected rows and why")
         except AssayError as error:
             errors.append(error)
             say(f"refining {step.dataset} failed: {error}")
@@ -245,10 +273,14 @@ def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lam
                 )
             except AssayError as error:
                 errors.append(error)
+    elif any(one.evidence for one in refined):
+        say("silver is newer than what is served now: `assay build` releases it")
     if held:
         errors = [
             *errors,
-            GateClosed(f"{held} batches are held: `assay status` says why, nothing of them is readable"),
+            GateClosed(
+                f"{some(held, 'batch')} {'is' if held == 1 else 'are'} held: `assay status` says why and what helps; nothing of that is readable"
+            ),
         ]
     return Applied(run, landed, refined, done, errors)
 
@@ -270,19 +302,27 @@ def _apply_landings(
         what = f"{one.manifest.rows} rows" if one.manifest else f"failed: {one.error}"
         say(f"landed {one.dataset} {one.shard} {one.window}: {what}")
 
-    for source, wanted in by_source.items():
-        try:
-            found = landing.land(
-                wanted, settings=landing.settings_of(source, lake.target.settings.sources), files=lake.target.files,
-                ledger=lake.target.ledger, secrets=lake.target.secrets, run=run, done=heard,
-            )  # fmt: skip
-        except AssayError as error:
-            errors.append(error)
-            say(f"nothing of {source} was landed: {error}")
-            continue
-        landed += [one.manifest for one in found if one.manifest]
-        errors += [one.error for one in found if one.error]
+    if not by_source:
+        return landed, errors
+    with lake.target.landing():
+        for source, wanted in by_source.items():
+            try:
+                found = landing.land(
+                    wanted, settings=landing.settings_of(source, lake.target.settings.sources), files=lake.target.files,
+                    ledger=lake.target.ledger, secrets=lake.target.secrets, run=run, done=heard,
+                )  # fmt: skip
+            except AssayError as error:
+                errors.append(error)
+                say(f"nothing of {source} was landed: {error}")
+                continue
+            landed += [one.manifest for one in found if one.manifest]
+            errors += [one.error for one in found if one.error]
     return landed, errors
+
+
+def some(number: int, one: str) -> str:
+    """A number with its noun: 1 step, 2 steps, 2 batches."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}{'es' if one.endswith('ch') else 's'}"
 
 
 def account(done: refining.Refined) -> str:
@@ -490,6 +530,8 @@ def status(lake: Lake) -> dict[str, Any]:
         found = list(lake.target.ledger.facts("manifest", dataset))
         states = states_of(lake, dataset)
         verdicts = [s.verdict for s in states.values()]
+        held = {v.batch: v for v in verdicts if v.state == "held"}
+        replaced = _replaced(found, held)
         datasets[dataset] = {
             "batches": len(found),
             "captured": sum(f.body["rows"] for f in found if f.id in states),
@@ -497,7 +539,10 @@ def status(lake: Lake) -> dict[str, Any]:
             "duplicate": sum(s.duplicate for s in states.values()),
             "quarantined": sum(v.quarantined for v in verdicts),
             "held": sum(v.held for v in verdicts),
-            "held_batches": {v.batch: list(v.why) for v in verdicts if v.state == "held"},
+            "held_batches": {
+                b: {"why": list(v.why), "reasons": v.reasons} for b, v in held.items() if b not in replaced
+            },
+            "superseded": sum(held[b].held for b in replaced),
             "unjudged": sum(f.id not in states for f in found),
             "captured_at": max((f.at.isoformat() for f in found), default=None),
             "origins": list(origin(lake, dataset)),
@@ -510,25 +555,44 @@ def status(lake: Lake) -> dict[str, Any]:
     }
 
 
+def _replaced(found: Sequence[Fact], held: Collection[str]) -> set[str]:
+    """The held batches whose shard and window were landed again and passed."""
+    windows_of = {f.id: (f.body["shard"], f.body["start"], f.body["end"]) for f in found}
+    passed: dict[tuple[str, ...], int] = {}
+    for f in found:
+        if f.id not in held:
+            window = windows_of[f.id]
+            passed[window] = max(passed.get(window, 0), f.body["generation"])
+    return {f.id for f in found if f.id in held and passed.get(windows_of[f.id], 0) > f.body["generation"]}
+
+
 def quarantined(lake: Lake, dataset: str | None, limit: int) -> list[dict[str, Any]]:
-    """Rejected rows with reasons and their bronze line, as text."""
+    """Rejected rows with reasons and their bronze line, as text; of held batches (`held`) those that hold them."""
     out: list[dict[str, Any]] = []
     for one in [dataset] if dataset else list(lake.contracts):
         lake.contract(one)
         for batch, state in states_of(lake, one).items():
-            for seq, reasons, line in refining.quarantined(lake.target.files, state.verdict):
+            held = state.verdict.state == "held"
+            for seq, reasons, line in (
+                _rejected(lake, state) if held else refining.quarantined(lake.target.files, state.verdict)
+            ):
                 if len(out) >= limit:
                     return out
                 out.append(
                     {
-                        "dataset": one,
-                        "batch": batch,
-                        "seq": seq,
-                        "reasons": reasons,
+                        "dataset": one, "batch": batch, "held": held, "seq": seq, "reasons": list(reasons),
                         "line": line.decode("utf-8", "backslashreplace"),
                     }
-                )
+                )  # fmt: skip
     return out
+
+
+def _rejected(lake: Lake, state: silver.State) -> Iterator[tuple[int, Sequence[str], bytes]]:
+    t = lake.target
+    manifest = bronze.read_manifest(t.files, state.verdict.manifest)
+    contract = evidence.pinned(t.files, state.contract_sha256)
+    found = refining.rejected(contract, manifest, files=t.files, catalog=t.catalog, engine=t.engine)
+    return ((one.seq, one.reasons, one.line) for one in found)
 
 
 def explain(
@@ -541,8 +605,8 @@ def explain(
     return explain_cell(t.files, t.catalog, t.ledger, current(lake), table, key, column, listed=listed)
 
 
-def sql(lake: Lake, query: str, *, limit: int = 1000, timeout: float = 30.0) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """One guarded read-only SELECT over the current release: column names and rows. UsageError if it is refused."""
+def sql(lake: Lake, query: str, *, limit: int = 1000, timeout: float = 30.0) -> Result:
+    """One guarded read-only SELECT over the current release: its first `limit` rows. UsageError if it is refused."""
     from assay.serve.sql import run as run_sql
 
     found = current(lake)
@@ -551,10 +615,9 @@ def sql(lake: Lake, query: str, *, limit: int = 1000, timeout: float = 30.0) -> 
     names += [f"silver.{n}" for s in found.silver for n in (s.dataset, f"{s.dataset}_versions")]
     con = release.connect(t.files, t.catalog, found, threads=t.settings.threads)
     try:
-        result = run_sql(con, query, names, limit=limit, timeout=timeout)
+        return run_sql(con, query, names, limit=limit, timeout=timeout)
     finally:
         con.close()
-    return list(result.columns), list(result.rows)
 
 
 def application(lake: Lake) -> Any:
@@ -577,7 +640,7 @@ def serve(lake: Lake, host: str, port: int, *, ready: Callable[[str], None] = la
     import uvicorn
 
     with _bound(host, port) as listening:
-        ready(f"http://{host}:{listening.getsockname()[1]}")
+        ready(_address(host, listening))
         uvicorn.Server(_config(lake)).run([listening])
 
 
@@ -588,8 +651,13 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listening.bind((host, port))
         except OSError as error:
-            raise SettingsError(f"port {port} is taken; --port chooses another") from error
+            why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise SettingsError(f"port {port} {why}; --port chooses another") from error
         yield listening
+
+
+def _address(host: str, listening: socket.socket) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
 
 def _config(lake: Lake) -> Any:
@@ -612,7 +680,7 @@ def serving(lake: Lake, host: str, port: int) -> Iterator[str]:
         try:
             while not server.started and thread.is_alive():
                 time.sleep(0.01)
-            yield f"http://{host}:{listening.getsockname()[1]}"
+            yield _address(host, listening)
         finally:
             server.should_exit = True
             thread.join(10)

@@ -1,5 +1,6 @@
 """One machine: SQLite ledger, secrets from the environment or a file only its owner reads, DuckDB, local files."""
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -12,7 +13,7 @@ from pathlib import Path
 from pyiceberg.catalog import Catalog
 
 from assay.engines.duckdb import DuckDBEngine
-from assay.errors import LakeDamaged, SettingsError
+from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
 from assay.lake.files import Files
 from assay.lake.tables import open_catalog
 from assay.ports import Engine, Fact, Ledger, Secrets
@@ -26,14 +27,18 @@ class SqliteLedger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._con = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-        with self._errors():
-            self._con.execute("PRAGMA journal_mode = WAL")
-            # An index: what a power cut takes from it, the next start puts in from the objects.
-            self._con.execute("PRAGMA synchronous = NORMAL")
-            self._con.execute(
-                "CREATE TABLE IF NOT EXISTS facts (kind TEXT, id TEXT, dataset TEXT, at TEXT, body TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID"
-            )
-            self._con.execute("CREATE INDEX IF NOT EXISTS by_dataset ON facts (kind, dataset, id)")
+        try:
+            with self._errors():
+                self._con.execute("PRAGMA journal_mode = WAL")
+                # An index: what a power cut takes from it, the next start puts in from the objects.
+                self._con.execute("PRAGMA synchronous = NORMAL")
+                self._con.execute(
+                    "CREATE TABLE IF NOT EXISTS facts (kind TEXT, id TEXT, dataset TEXT, at TEXT, body TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID"
+                )
+                self._con.execute("CREATE INDEX IF NOT EXISTS by_dataset ON facts (kind, dataset, id)")
+        except AssayError:
+            self._con.close()
+            raise
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -113,6 +118,18 @@ class Local:
     engine: Engine
     secrets: Secrets
 
+    @contextmanager
+    def landing(self) -> Iterator[None]:
+        """Nobody else lands in this environment meanwhile; LakeBusy if somebody does. A process that dies lets go."""
+        with (self.settings.data / "landing.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LakeBusy(
+                    "another process is landing: nothing was asked twice; run it again when that is done"
+                ) from None
+            yield
+
 
 def open_lake(settings: Settings) -> Local:
     """Open or create the lake's data below its directory, which only its owner may enter."""
@@ -121,11 +138,17 @@ def open_lake(settings: Settings) -> Local:
         settings.data.chmod(0o700)
     except OSError as error:
         raise SettingsError(f"{settings.data} cannot be made: {error.strerror}") from error
+    catalog = open_catalog(settings.data)
+    try:
+        ledger = SqliteLedger(settings.data / "ledger.db")
+    except AssayError:
+        catalog.close()
+        raise
     return Local(
         settings=settings,
         files=Files(settings.data),
-        catalog=open_catalog(settings.data),
-        ledger=SqliteLedger(settings.data / "ledger.db"),
+        catalog=catalog,
+        ledger=ledger,
         engine=DuckDBEngine(settings.data / "_tmp", settings.memory, settings.threads),
         secrets=LocalSecrets(settings.root),
     )
