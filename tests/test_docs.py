@@ -82,7 +82,7 @@ SEEN = {
         "'symbol': 'AAPL'",
         "land price_eod AAPL",
     ],
-    "CONTRIBUTING.md": ["amount = 124.50 USD", "(equal)", "1 batches of 1 rows"],
+    "CONTRIBUTING.md": ["amount = 124.50 USD", "(equal)", "1 batch of 1 row"],
 }
 
 

@@ -138,3 +138,7 @@ class Engine(Protocol):
         Nobody sees the files before a commit names them. `only` limits batches to some of their numbers.
         """
         ...
+
+    def rows(self, refinement: Refinement, lines: Sequence[bytes]) -> Sequence[Mapping[str, Any] | None]:
+        """The row of each bronze line by itself, its values and known_at; None where it is rejected. Nothing is written."""
+        ...

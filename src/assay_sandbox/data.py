@@ -55,7 +55,7 @@ class Records:
         )
 
     def override(self, symbol: str, day: str, name: str, token: str) -> None:
-        """Replace a token from now on; KeyError if no record of that symbol and day has the field."""
+        """Replace a token from now on; ValueError says what there is if no record of that symbol and day has the field."""
         found = False
         for path, table in self._tables.items():
             shard, key = ("", symbol) if path == LISTED else (symbol, day)
@@ -70,7 +70,7 @@ class Records:
                 self._texts.pop((path, shard), None)
                 found = True
         if not found:
-            raise KeyError(f"no record of {symbol} on {day or 'the stock list'} has a field {name}")
+            raise ValueError(self._lack(symbol, day, name))
 
     def split(self, symbol: str, day: str, numerator: int, denominator: int) -> None:
         """Announce a split: a new row of `splits`, and every adjusted price before it is rewritten."""
@@ -91,6 +91,23 @@ class Records:
             self._texts[path, symbol] = [(key, _text(rows[key])) for key in order]
         return self._texts[path, symbol]
 
+    def _lack(self, symbol: str, day: str, name: str) -> str:
+        """Why there is nothing to override, and what there is instead."""
+        where = f"no record of {symbol} on {day or 'the stock list'}"
+        dated = {path: table.get(symbol, {}) for path, table in self._tables.items() if path != LISTED}
+        days = sorted({one for found in dated.values() for one in found})
+        if day == "":
+            rows = {LISTED: self._tables[LISTED].get("", {}).get(symbol, {})}
+        elif not days:
+            return f"no record of {symbol}: there are {', '.join(sorted(self._tables[RAW]))}"
+        else:
+            rows = {path: found[day] for path, found in dated.items() if day in found}
+        if any(rows.values()):
+            plain = {stored: name for name, stored in ADJ.items()}
+            names = {plain.get(one, one) if path == RAW else one for path, row in rows.items() for one in row}
+            return f"{where} has a field {name}: there are {', '.join(sorted(names))}"
+        return f"{where}: days are {days[0]} to {days[-1]}{_nearest(day, days)}" if day else where
+
     def _put(self, path: str, symbol: str, day: str, fields: Row) -> None:
         row = {"symbol": json.dumps(symbol), "date": json.dumps(day), **fields}
         self._tables[path].setdefault(symbol, {})[day] = row
@@ -104,6 +121,14 @@ def document(rows: list[str]) -> bytes:
     """The answer's body: a pretty-printed JSON array."""
     text = "[\n" + ",\n".join(rows) + "\n]" if rows else "[]"
     return text.encode("utf-8", "surrogateescape")
+
+
+def _nearest(day: str, days: list[str]) -> str:
+    try:
+        asked = date.fromisoformat(day)
+    except ValueError:
+        return ", as YYYY-MM-DD"
+    return f"; the nearest is {min(days, key=lambda one: abs(date.fromisoformat(one) - asked))}"
 
 
 def _read(path: Path) -> list[Row]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -156,7 +157,7 @@ class Sandbox:
             thread.join()
 
     def serve_forever(self, port: int | None = None) -> None:
-        """Print the base URL, then serve until SIGTERM or SIGINT."""
+        """Print the base URL, a line for each key that is accepted, then serve until SIGTERM or SIGINT."""
 
         async def serve() -> None:
             stop = asyncio.Event()
@@ -164,7 +165,10 @@ class Sandbox:
                 asyncio.get_running_loop().add_signal_handler(name, stop.set)
             runner = self._runner()
             try:
-                print(await self._start(runner, self._port if port is None else port), flush=True)
+                print(await self._start(runner, self._port if port is None else port))
+                for key in self.keys:
+                    print(f"accepts the key {key} (export FMP_API_KEY={key})")
+                sys.stdout.flush()
                 await stop.wait()
             finally:
                 await runner.cleanup()

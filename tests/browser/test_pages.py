@@ -41,7 +41,24 @@ CONTRAST = """() => {
   }
   return bad;
 }"""
-FOCUSABLE = "a[href], button, select, summary, [tabindex='0']"
+# every stop of the Tab key, and where it is now: the stop's number, and what keeps its focus from being seen
+STOPS = """() => { window.stops = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+  .filter(e => e.tabIndex >= 0 && e.checkVisibility()); return window.stops.length; }"""
+STOP = """() => {
+  const e = document.activeElement, style = getComputedStyle(e), rect = e.querySelector(':scope > rect'), at = window.stops.indexOf(e);
+  if (e === document.body) return ['left the page', ''];
+  const {x, y, width, height} = e.getClientRects()[0], top = document.elementFromPoint(x + width / 2, y + height / 2);
+  if (e.tagName === 'A' && top !== e && !e.contains(top)) return [at, `covered by ${top && top.tagName}`];
+  if (rect) return [at, getComputedStyle(rect).strokeWidth === '2px' ? '' : 'no ring'];
+  if (style.outlineStyle === 'none') return [at, 'no ring'];
+  const out = parseFloat(style.outlineOffset) + parseFloat(style.outlineWidth), ring = e.getBoundingClientRect();
+  for (let n = e.parentElement; n !== document.documentElement; n = n.parentElement) {
+    const clip = n.getBoundingClientRect();
+    if (getComputedStyle(n).overflowX !== 'visible' && (ring.left - out < clip.left - .5 || ring.right + out > clip.right + .5
+      || ring.top - out < clip.top - .5 || ring.bottom + out > clip.bottom + .5)) return [at, `ring cut by ${n.tagName} ${n.className}`];
+  }
+  return [at, ''];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +89,13 @@ def paths(site) -> dict[str, str]:
         "silver": "/silver/price_eod",
         "list": "/silver/symbol_list",
         "explain": f"/explain/fct_daily_price?{key}&column=return_1d",
+        "explain-row": f"/explain/fct_daily_price?{key}",
         "explain-null": f"/explain/fct_daily_price?security_id={row['security_id']}&date=2000-03-01&column=return_1d",
         "wrong": "/gold/nope",
     }
 
 
-PAGES = ["overview", "gold", "gold-all", "dim", "silver", "list", "explain", "explain-null", "wrong"]
+PAGES = ["overview", "gold", "gold-all", "dim", "silver", "list", "explain", "explain-row", "explain-null", "wrong"]
 
 
 def fetch(url: str) -> dict:
@@ -121,28 +139,35 @@ def test_a_page_reads_well_in_both_themes_and_widths(browser, site, paths, tmp_p
     page.context.close()
 
 
-@pytest.mark.parametrize("name", ["overview", "dim", "silver", "explain", "wrong"])
-def test_the_keyboard_reaches_every_link_and_the_focus_is_seen(browser, site, paths, name):
+@pytest.mark.parametrize("name", ["overview", "gold", "dim", "silver", "explain", "explain-row", "wrong"])
+def test_the_tab_key_stops_at_everything_in_order_and_the_focus_is_seen(browser, site, paths, name):
     page, _ = opened(browser, site + paths[name])
-    wanted = page.evaluate(f"[...document.querySelectorAll(`{FOCUSABLE}`)].filter(e => e.checkVisibility()).length")
-    assert wanted > 10
-    page.evaluate("window.seen = new Set(); window.bare = []")
-    for _ in range(wanted + 5):
-        page.keyboard.press("Tab")
-        done = page.evaluate(
-            """() => { const e = document.activeElement; if (!e || e === document.body) return true;
-            const style = getComputedStyle(e);
-            const inner = e.querySelector('rect') ? getComputedStyle(e.querySelector('rect')).strokeWidth : '';
-            if (style.outlineStyle === 'none' && inner !== '2px') window.bare.push(e.outerHTML.slice(0, 80));
-            window.seen.add(e); return false; }"""
-        )
-        if done:
-            break
-    reached = page.evaluate(
-        f"[...document.querySelectorAll(`{FOCUSABLE}`)].filter(e => e.checkVisibility() && !window.seen.has(e)).map(e => e.outerHTML.slice(0, 80))"
-    )
-    assert reached == []
-    assert page.evaluate("window.bare") == []
+    wanted = page.evaluate(STOPS)
+    assert 10 < wanted < 100
+    reached = []
+    for key in [*["Tab"] * (wanted + 1), *["Shift+Tab"] * wanted]:
+        page.keyboard.press(key)
+        reached.append(page.evaluate(STOP))
+    assert [at for at, _ in reached] == [*range(wanted), "left the page", *reversed(range(wanted))]
+    assert [one for one in reached if one[1]] == []
+    page.context.close()
+
+
+def test_the_keyboard_alone_leads_to_every_figure_of_a_row(browser, site, paths):
+    page, said = opened(browser, site + paths["gold"])
+    figures = page.eval_on_selector_all("table.cells tbody tr:first-child a", "all => all.map(a => a.textContent)")
+    page.focus("table.cells tbody tr:first-child a:not([tabindex])")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/explain/**")
+    page.evaluate(STOPS)
+    texts = page.evaluate("window.stops.filter(e => e.closest('dl.row')).map(e => e.textContent)")
+    assert texts == figures
+    assert page.inner_text(".again .state") == "equal"
+    page.focus("dl.row div:nth-child(7) a")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**column=close")
+    assert page.inner_text("output") == figures[6]
+    assert said == []
     page.context.close()
 
 

@@ -5,6 +5,7 @@ import pytest
 from assay import refine as refining
 from assay.errors import SourceSuspect
 from assay.lake import bronze
+from assay.refine.sql import refinement
 from tests.laws import oracle
 from tests.making import Made, every_type, record
 
@@ -120,6 +121,10 @@ def _same_as_the_oracle(made: Made, contract, cases: dict[str, bytes]) -> None:
         else:
             assert name not in got_bad, (name, got_bad[name])
             assert dict(zip(columns, got_rows[row["id"]], strict=True)) == row, name
+    lines = [bronze.line(made.files, manifest, seq)[2] for seq in range(len(names))]
+    for name, alone in zip(names, made.engine.rows(refinement(contract), lines), strict=True):
+        assert (alone is None) == (name in got_bad), name
+        assert alone is None or tuple(alone[c] for c in columns) == got_rows[alone["id"]], name
 
 
 @pytest.mark.parametrize("broken", [b"\n", b"\r", b"\r\n"])

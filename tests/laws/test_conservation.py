@@ -38,6 +38,7 @@ def test_nothing_is_lost_to_begin_with(tmp_path: Path) -> None:
     lake, _ = small_lake(tmp_path)
     assert verify.counts(lake) == {"batches": 3, "captured": 13, "unjudged": 0}
     assert verify.bronze_objects(lake) == {"batches": 3, "objects": 3}
+    assert verify.serving(lake) == {"release": 0, "files": 0}
     found = run.status(lake)["datasets"]["things"]
     assert {k: found[k] for k in ("captured", "accepted", "duplicate", "quarantined", "held")} == {
         "captured": 13, "accepted": 4, "duplicate": 1, "quarantined": 2, "held": 6,

@@ -1,8 +1,14 @@
 """What the build makes of a dbt project that is wrong, and what dbt gets to see."""
 
+import contextlib
 import copy
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,7 +127,9 @@ def test_each_failure_is_named_with_dbts_words_and_its_log(tmp_path: Path) -> No
         **{
             "models/broken.sql": "{{ config(schema='stg') }} select no_such_column from {{ source('silver', 'price') }}",
             "models/after.sql": "{{ config(schema='stg') }} select * from {{ ref('broken') }}",
-            "tests/no_price_missing.sql": "select * from {{ ref('mart') }} where close is null",
+            "models/mart.yml": FILES["models/mart.yml"].replace("not_null: {config: {severity: warn}}", "not_null: {}"),
+            "tests/no_price_missing.sql": "select * from {{ ref('mart') }} where close is null -- none",
+            "tests/many.sql": "select i, 'two\nlines' as t, null as n from range(5) as t (i) order by i",
             "models/unit.yml": """
 version: 2
 unit_tests:
@@ -136,7 +144,13 @@ unit_tests:
     with pytest.raises(BuildFailed) as caught:
         compute(wrong, tmp_path / "work", VIEWS)
     said = str(caught.value)
+    assert said.startswith("gold was not built; nothing is released yet.\n")
     assert "test no_price_missing (tests/no_price_missing.sql): Got 1 result" in said
+    lines = {line.split(" ")[1]: line.partition(" | for example ")[2] for line in said.splitlines() if " " in line}
+    assert lines["no_price_missing"] == "symbol=B, close=NULL, secret=unseen"
+    assert lines["not_null_mart_close"] == "symbol=B, close=NULL", "the model's key says whose null it is"
+    assert lines["many"] == " | ".join(f"i={i}, t=two lines, n=NULL" for i in range(3))
+    assert lines["broken"] == ""
     assert "unit test seven_is_eight (models/unit.yml): " in said
     assert "model broken (models/broken.sql): " in said
     assert "no_such_column" in said
@@ -197,6 +211,10 @@ CLOSE = ("columns", "close", *META)
             "row.x is no column of the model",
         ),
         (
+            put(*META, "inputs", value=[{"table": "silver.price", "where": "symbol = ROW.x"}]),
+            "row.x is no column of the model",
+        ),
+        (
             put(*META, "inputs", value=[{"table": "silver.price", "where": "ticker = row.symbol"}]),
             "ticker is no column of the table",
         ),
@@ -219,3 +237,35 @@ def test_a_gold_model_that_says_too_little_is_refused_with_file_and_remedy(
     with pytest.raises(ContractError, match=r"^models/mart\.yml: mart: ") as caught:
         dbt._models(manifest, VIEWS)
     assert words in str(caught.value)
+
+
+def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    endless = f"""{{{{ config(schema='stg', pre_hook="copy (select 1) to '{begun}'") }}}}
+        select count(*) as n from range(10000000) as a (i), range(10000000) as b (j) where hash(a.i, b.j) = 0"""
+    slow, work = project(tmp_path, **{"models/endless.sql": endless}), tmp_path / "work"
+    code = (
+        "import sys; from pathlib import Path; from assay.build.dbt import SilverView, compute; "
+        "compute(*map(Path, sys.argv[1:]), [SilverView('price', \"SELECT 'A' AS symbol, 7 AS close\", {})])"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code, str(slow), str(work)], start_new_session=True)
+    try:
+        while not begun.exists():
+            assert started.poll() is None
+            time.sleep(0.05)
+        with pytest.raises(duckdb.IOException, match="lock"):
+            duckdb.connect(str(work / "lake.duckdb"))
+        started.send_signal(signal.SIGKILL)
+        started.wait()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                duckdb.connect(str(work / "lake.duckdb")).close()
+                break  # nobody holds its lock any more
+            except duckdb.IOException:
+                assert time.monotonic() < deadline, "dbt runs on, though nobody waits for it"
+                time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        started.wait()

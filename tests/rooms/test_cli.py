@@ -186,7 +186,7 @@ REACHED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "SourceSuspect": (_suspect, r"no file of .*files is called trades\.csv"),
     "GateClosed": (_held, "1 batch is held: `assay status` says why"),
     "LakeDamaged": (_damaged, "is not what batch .* wrote; restore it from a copy"),
-    "BuildFailed": (_not_built, "the last release stays"),
+    "BuildFailed": (_not_built, "gold was not built; nothing is released yet"),
 }
 
 

@@ -1,17 +1,28 @@
 """The console's pages: sound HTML without script, the API's figures, and the state of the lake in words."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import date, timedelta
+from decimal import Decimal
+from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from ulid import ULID
 
-from assay.serve.console import charts
+from assay import cli, run
+from assay.contract import odcs
+from assay.lake import release
+from assay.refine import refine
+from assay.serve.console import charts, facts
+from tests.conftest import ROOT
 from tests.rooms import serving_lake
 
 VOID = {"meta", "link", "img", "br", "input", "hr", "wbr"}
@@ -32,7 +43,8 @@ OBSERVATION = {
     "known_basis": "vendor", "captured_at": "2024-05-01T10:00:00Z", "backfilled": True, "batch": "01B", "seq": 0,
     "file": "bronze/price_eod/dt=2024-05-01/run=01R/01B-part-00000-0123456789abcdef.ndjson.gz", "line": 1,
     "record": '{"symbol":"AAA","note":"</td><script>alert(1)</script>"}', "origin": "sandbox", "manifest": "bronze/price_eod/_manifests/AAA/g1.json",
-    "contract_sha256": "c" * 64, "evidence": "01E", "rules": [{"name": "price_positive", "description": "above zero", "passed": True}],
+    "contract_sha256": "c" * 64, "evidence": "01E", "record_refines_to_row": True,
+    "rules": [{"name": "price_positive", "description": "above zero", "severity": "error", "passed": True}],
     "request": {"url": "http://127.0.0.1:9/stable/prices", "params": {"symbol": "AAA"}, "at": "2024-05-01T10:00:00Z", "status": 200, "bytes": 1234, "sha256": "a" * 64, "rows": 120},
 }  # fmt: skip
 EXPLAINED = {
@@ -90,7 +102,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    return serving_lake.build(tmp_path_factory.mktemp("console"))
+    made = serving_lake.build(tmp_path_factory.mktemp("console"))
+    yield made
+    made.close()
 
 
 def explained(table: str, key: dict[str, str], column: str | None) -> dict:
@@ -100,7 +114,7 @@ def explained(table: str, key: dict[str, str], column: str | None) -> dict:
 
 @pytest.fixture(scope="module")
 def http(lake) -> Iterator[httpx.Client]:
-    with serving_lake.serving(lake, explained) as url, httpx.Client(base_url=url) as client:
+    with serving_lake.serving(lake, explained) as url, serving_lake.client(url) as client:
         yield client
 
 
@@ -196,15 +210,27 @@ def test_figures_are_the_apis_to_the_last_digit(http, zone, table):
         assert {n: re.sub(r"\s+", " ", c) for n, c in one.items()} == wanted
 
 
-def test_each_gold_cell_leads_to_its_own_explanation(http):
+def test_each_gold_row_and_cell_leads_to_its_own_explanation(http):
+    """The first cell leads to the row, and is the one stop of the Tab key in it; the page it leads to has all figures."""
     page = Page(http.get("/gold/fct_price").text)
-    links = [urlsplit(one["href"]) for one in page.all("a") if one["href"].startswith("/explain/")]
+    links = [(urlsplit(one["href"]), one) for one in page.all("a") if one["href"].startswith("/explain/")]
     told = http.get("/v1/gold/fct_price?limit=50").json()["data"]
-    asked = [
-        (parse_qs(link.query)["symbol"][0], parse_qs(link.query)["date"][0], parse_qs(link.query)["column"][0])
-        for link in links
-    ]
-    assert asked == [(row["symbol"], row["date"], name) for row in told for name in row]
+    asked = [tuple(parse_qs(link.query).get(n, [None])[0] for n in ("symbol", "date", "column")) for link, _ in links]
+    assert asked == [(r["symbol"], r["date"], name if name != "symbol" else None) for r in told for name in r]
+    assert [one.get("tabindex") for _, one in links] == [None if column is None else "-1" for _, _, column in asked]
+    names = [one["aria-label"] for _, one in links if "tabindex" not in one]
+    assert names == [f"{r['symbol']}, {r['date']}: why this row" for r in told]
+    row = Page(http.get("/explain/fct_price?symbol=AAA&date=2024-01-02").text)
+    assert {
+        parse_qs(urlsplit(one["href"]).query)["column"][0] for one in row.all("a") if "column=" in one["href"]
+    } == set(EXPLAINED["row"])
+    assert [one.strip() for one in row.texts["h1"]] == ["Row"]
+
+
+def test_the_key_of_a_row_is_its_header(http):
+    for path, key in (("/gold/fct_price", 2), ("/silver/price_eod", 2), ("/gold/mart_known", 1)):
+        body = re.search(r'(?s)<table class="cells">.*?<tbody>(.*?)</tbody>', http.get(path).text)[1]
+        assert body.count('<th scope="row"') == key * 50
 
 
 def test_the_overview_counts_what_became_of_every_row(http):
@@ -221,9 +247,103 @@ def test_the_overview_counts_what_became_of_every_row(http):
     assert "3 tests passed" in text
     assert "120 of 120 rows are bad: more than 2 percent" in text
     assert "Nothing of it is readable" in text
-    reasons = next(t for t in page.tables if t[0][:2] == ["Dataset", "Reason"])
-    assert [one.strip() for one in reasons[1]] == ["price_eod", "price_positive", "121"]
+    reasons = next(t for t in page.tables if t[0][:2] == ["Dataset", "Reason or warning"])
+    assert [one.strip() for one in reasons[1]] == ["price_eod", "price_positive", "1", "120", "0"]
     assert {r[0].strip() for r in page.tables[1][1:]} == {"fct_price", "mart_known"}
+
+
+def test_warnings_are_counted(tmp_path):
+    lake = serving_lake.empty(tmp_path)
+    contract, t = lake.contracts["price_eod"], lake.local
+    window = serving_lake.Window(date(2024, 1, 1), date(2025, 1, 1))
+    records = [
+        serving_lake.price("AAA", day, 5.0, volume) for day, volume in ((date(2024, 1, 2), 0), (date(2024, 1, 3), 7))
+    ]
+    batch = serving_lake.land(t, contract, "AAA", window, records)
+    refine(contract, [batch], files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=str(ULID()))
+    with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
+        page = Page(http.get("/").text)
+        assert "No row was rejected" not in plain(http.get("/").text)
+        reasons = next(t for t in page.tables if t[0][:2] == ["Dataset", "Reason or warning"])
+        assert [one.strip() for one in reasons[1]] == ["price_eod", "volume_traded", "0", "0", "1"]
+    lake.close()
+
+
+def test_the_command_named_for_a_held_batch_helps_and_the_alarm_ends(tmp_path, capfd):
+    """What a reader of the page does: mend the file, run the commands it names, look again."""
+    root = run.init(tmp_path / "lake", ROOT / "lakes/csv")
+    trades = root / "files/trades.csv"
+    good = "".join(f"T-{n:04},2024-01-03,AAPL,1,10.5\n" for n in range(30))
+    trades.write_text("trade_id,date,symbol,quantity,price\n" + good.replace("10.5", "-1", 10))
+    assert assay(root, "apply trades") == 4
+    overview, _ = console(root)
+    assert "Every gate is open" not in overview
+    assert row_of(overview, "trades")[1].strip() == "1 held"
+    assert "price_positive" in overview
+    advice = re.search(r"If the source.*?</p>", overview)[0]
+    land, apply, _ = (unescape(one) for one in re.findall(r"<code>assay (.*?)</code>", advice))
+    trades.write_text("trade_id,date,symbol,quantity,price\n" + good)
+    assert [assay(root, land), assay(root, apply)] == [0, 0]
+    overview, silver = console(root)
+    assert row_of(overview, "trades")[1].strip() == "whole"
+    assert "Every gate is open" in overview
+    assert "superseded" in overview
+    assert [one.strip() for one in row_of(overview, "trades")[4:10]] == ["60", "30", "0", "0", "3030 superseded", "0"]
+    assert "No row was rejected" in overview
+    batches = next(t for t in Page(silver).tables if t[0][0] == "Shard")
+    assert [r[2].strip() for r in batches[1:]] == ["passed", "superseded"]
+    capfd.readouterr()
+
+
+def test_only_a_later_capture_of_all_its_days_stands_in_for_a_held_batch(tmp_path):
+    lake = serving_lake.build(tmp_path)
+    contract, t = lake.contracts["price_eod"], lake.local
+    good = [serving_lake.price("DDD", *one) for one in serving_lake.days(0)]
+    whole, part = (serving_lake.Window(date(year, 1, 1), date(2030, 1, 1)) for year in (2020, 2021))
+
+    def state(shard: str, window: serving_lake.Window) -> str:
+        batch = serving_lake.land(t, contract, shard, window, good)
+        refine(contract, [batch], files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=str(ULID()))
+        return facts.account(t.ledger, contract).state[0]
+
+    assert state("EEE", whole) == "1 held"
+    assert state("DDD", part) == "1 held"
+    assert state("DDD", whole) == "quarantine"
+    assert [(b.shard, b.generation) for b in facts.account(t.ledger, contract).superseded] == [("DDD", 1)]
+    lake.close()
+
+
+def assay(root, words: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--lake", str(root), "--quiet", *shlex.split(words)])
+    return int(ended.value.code or 0)
+
+
+def console(root) -> tuple[str, str]:
+    """The overview, and the page of the silver table."""
+    lake = run.open(root)
+    try:
+        with run.serving(lake, "127.0.0.1", 0) as url, serving_lake.client(url) as http:
+            return http.get("/").text, http.get("/silver/trades").text
+    finally:
+        lake.close()
+
+
+def row_of(text: str, dataset: str) -> list[str]:
+    return next(r for r in Page(text).tables[0] if r[0].startswith(dataset))
+
+
+def test_a_dataset_released_while_serving_is_on_the_overview_too(tmp_path):
+    lake = serving_lake.empty(tmp_path)
+    lake.release(1)
+    with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
+        assert "dividends" not in http.get("/").text
+        more = odcs.read(serving_lake.CONTRACTS / "dividends.yaml")
+        serving_lake.Lake(lake.local, {**lake.contracts, "dividends": more}).release(2)
+        links = [one["href"] for one in Page(http.get("/").text).all("a")]
+        assert links.count("/silver/dividends") == 2  # in the navigation and in the table
+    lake.close()
 
 
 def test_a_batch_that_waits_for_its_verdict_is_shown(tmp_path):
@@ -232,22 +352,24 @@ def test_a_batch_that_waits_for_its_verdict_is_shown(tmp_path):
     serving_lake.land(
         lake.local, lake.contracts["price_eod"], "EEE", window, [serving_lake.price("EEE", date(2030, 1, 2), 5.0, 7)]
     )
-    with serving_lake.serving(lake) as url:
-        text = plain(httpx.get(f"{url}/silver/price_eod").text)
+    with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
+        text = plain(http.get("/silver/price_eod").text)
         assert "waiting" in text
         assert "1 rows wait for their verdict" in text
+    lake.close()
 
 
 def test_before_the_first_release_the_overview_stands(tmp_path):
     lake = serving_lake.empty(tmp_path)
-    with serving_lake.serving(lake) as url:
-        answer = httpx.get(f"{url}/")
+    with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
+        answer = http.get("/")
         assert answer.status_code == 200
         assert Page(answer.text).faults == []
         assert "Nothing has been released yet" in plain(answer.text)
-        refused = httpx.get(f"{url}/gold/fct_price")
+        refused = http.get("/gold/fct_price")
         assert refused.status_code == 503
         assert "assay build" in plain(refused.text)
+    lake.close()
 
 
 def test_the_silver_page_shows_promise_quality_and_files(http):
@@ -319,8 +441,8 @@ def test_explain_shows_the_whole_way(http):
 
 def test_explain_says_when_the_number_came_out_differently(lake):
     odd = {**EXPLAINED, "recomputed": {"value": "98", "equal": False}}
-    with serving_lake.serving(lake, lambda *_: odd) as url:
-        assert "different Computed again just now" in plain(httpx.get(url + EXPLAIN).text)
+    with serving_lake.serving(lake, lambda *_: odd) as url, serving_lake.client(url) as http:
+        assert "different Computed again just now" in plain(http.get(EXPLAIN).text)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +459,105 @@ def test_a_refusal_is_a_page_that_says_what_to_do(http, path, status, said):
     assert said in plain(answer.text)
     assert "What to do" in answer.text
     assert "<script>" not in answer.text
+
+
+NOTES = {0: "''", 1: "NULL", 2: "'to ' || chr(8238) || 'kcab'", 3: "' '", 4: "'<b>' || chr(7)"}
+MANY = f"""
+SELECT 'S' || lpad((n // 2)::VARCHAR, 5, '0') AS symbol, DATE '2024-01-01' + (n % 2)::INTEGER AS date, n::DOUBLE AS close,
+  CASE n {" ".join(f"WHEN {n} THEN {note}" for n, note in NOTES.items())} ELSE 'x' END AS note
+FROM range(12154) t(n)"""
+FEW = "SELECT chr(8238) || n AS symbol, DATE '2024-01-01' AS date, 1.5::DOUBLE AS close FROM range(812) t(n)"
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> Iterator[httpx.Client]:
+    """The pages of a lake whose gold has many rows, many symbols and strange texts."""
+    lake = serving_lake.empty(tmp_path_factory.mktemp("odd"))
+    made = msgspec.structs.replace(lake.release(1), number=2, parent=1, gold=())
+    gold = tuple(
+        serving_lake._gold(lake.local, made, name, select, ("symbol", "date"), {})
+        for name, select in (("fct_many", MANY), ("fct_few", FEW))
+    )
+    release.publish(lake.local.files, msgspec.structs.replace(made, gold=gold))
+    with serving_lake.serving(lake, explained) as url, serving_lake.client(url) as http:
+        yield http
+    lake.close()
+
+
+def test_links_to_the_data_say_how_much_of_it_they_give(odd):
+    for path, rows, word in (
+        ("/gold/fct_many", 10_000, "the first 10,000 of 12,154 rows"),
+        ("/gold/fct_few", 812, "all 812 rows"),
+        ("/gold/fct_many?symbol=S00003", 2, "all 2 rows"),
+        ("/gold/fct_many?symbol=nobody", 0, "no rows"),
+    ):
+        text = odd.get(path).text
+        (json, csv) = re.findall(r'<a href="([^"]*)">(?:JSON|CSV), ' + word + "</a>", text)
+        assert len(odd.get(unescape(json)).json()["data"]) == rows
+        assert len(odd.get(unescape(csv)).text.splitlines()) == rows + 1
+
+
+def test_every_row_is_reached_by_going_on(odd):
+    for table, start in (("fct_few", ""), ("fct_many", "?symbol=S00001"), ("fct_many", "")):
+        told = odd.get(f"/v1/gold/{table}?limit=10000{start.replace('?', '&')}").json()["data"]
+        shown, path, pages = [], f"/gold/{table}{start}", 0
+        while path and pages < 20:
+            answer = odd.get(path)
+            assert Page(answer.text).faults == []
+            shown += [
+                tuple(re.sub(r"^\\u202e", "\u202e", one) for one in (r["symbol"], r["date"]))
+                for r in cells(Page(answer.text), list(told[0]))
+            ]
+            heading = re.search(r'<h2 id="rows">(.*?)</h2>', answer.text)[1]
+            following = [one["href"] for one in Page(answer.text).all("a") if one.get("rel") == "next"]
+            path, pages = (following or [""])[0], pages + 1
+            assert bool(path) == (
+                f"of {'12,154' if table == 'fct_many' else '812'} rows" in plain(heading) and len(shown) < len(told)
+            )
+        assert shown == [(r["symbol"], r["date"]) for r in told[: len(shown)]]
+        assert len(shown) == min(len(told), 1000)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"), [("after=S00001", "symbol, date"), ("after=S00001&after=x", "write 2024-01-05"), ("symbol=A&symbol=B", "means nothing")]
+)  # fmt: skip
+def test_where_to_go_on_is_a_whole_key(odd, query, said):
+    answer = odd.get(f"/gold/fct_many?{query}")
+    assert answer.status_code == 400
+    assert said in plain(answer.text)
+
+
+def test_where_there_are_too_many_symbols_to_list_one_can_be_typed(odd, http):
+    text = odd.get("/gold/fct_many?symbol=S06000").text
+    page = Page(text)
+    (field,) = page.all("input")
+    assert (field["name"], field["value"], field["list"]) == ("symbol", "S06000", "symbols")
+    assert [one["for"] for one in page.all("label")] == [field["id"]]
+    assert page.all("select") == []
+    assert len(page.all("option")) == 500
+    assert "Close of S06000" in plain(text)
+    assert "<svg" in text
+    assert Page(http.get("/gold/fct_price").text).all("input") == []
+
+
+def test_an_empty_text_is_no_null_and_no_character_turns_others_around(odd):
+    rows = cells(Page(odd.get("/gold/fct_many").text), ["symbol", "date", "close", "note"])
+    assert [one["note"] for one in rows[:6]] == ['""', "null", "to \\u202ekcab", '" "', "<b>\\u0007", "x"]
+    for path in (
+        "/gold/fct_many",
+        "/gold/fct_few",
+        "/gold/fct_few?symbol=%E2%80%AE1",
+        "/explain/fct_few?symbol=%E2%80%AE1&date=2024-01-01",
+    ):
+        text = odd.get(path).text
+        assert Page(text).faults == []
+        shown = re.sub(r'(value|href)="[^"]*"', "", text)
+        assert "\u202e" not in shown, shown[shown.index("\u202e") - 80 :][:160]
+    assert "<bdi>" in odd.get("/gold/fct_many").text
+    assert (
+        "<svg" in odd.get("/gold/fct_few", params={"symbol": "\u202e1"}).text
+        or "not two closes" in odd.get("/gold/fct_few", params={"symbol": "\u202e1"}).text
+    )
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=3000), st.integers(1, 400))
@@ -362,6 +583,37 @@ def test_a_chart_stays_inside_its_frame(values, gap):
     assert 2 <= len(drawn.upward) <= 8
     assert len({label for _, label in drawn.upward}) == len(drawn.upward)
     assert len(drawn.across) <= 12
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@example([5000000000.0, 5000000000.000001])
+@example([1e10, 1e10 + 2e-6])
+@example([1e17, 1e17])
+@example([1e17, 1e17 + 16])
+@example([-1.7e308, 1.7e308])
+@example([5e-324, 0.0])
+@example([1e-9, 3e-9])
+@example([0.0, 0.0])
+@example([-1.0, -1.0])
+@given(st.lists(FINITE, min_size=2, max_size=9))
+def test_a_chart_of_any_numbers_has_a_few_true_ticks_around_them(values):
+    drawn = charts.chart([(date(2000, 1, 1) + timedelta(days=i), v, repr(v)) for i, v in enumerate(values)])
+    ticks = [Decimal(label.replace(",", "")) for _, label in drawn.upward]
+    assert 2 <= len(ticks) <= 8
+    assert all(one.is_finite() for one in ticks)
+    assert all(low < high for low, high in pairwise(ticks))
+    assert ticks[0] <= Decimal(min(values))
+    assert ticks[-1] >= Decimal(max(values))
+    steps = {(high - low) for low, high in pairwise(ticks)}
+    assert len(steps) == 1, "a label is the tick itself, not rounded"
+    places = [y for y, _ in drawn.upward]
+    assert all(low > high for low, high in pairwise(places))
+    points = [tuple(map(float, one.split())) for one in drawn.line[1:].split("L")]
+    assert all(charts.TOP - 0.1 <= y <= charts.HEIGHT - charts.BOTTOM + 0.1 for _, y in points)
+    assert all(drawn.left - 0.1 <= x <= charts.WIDTH - charts.RIGHT + 0.1 for x, _ in points)
+    assert drawn.left >= 6 * max(len(label) for _, label in drawn.upward)
 
 
 def test_a_chart_needs_two_points():

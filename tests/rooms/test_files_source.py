@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import os
+import re
 from datetime import date
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused
 from assay.lake import bronze
 from assay.land import source as sources
 from assay.land.source import Ask, Page, SourceSettings
-from assay.land.sources import files
+from assay.land.sources import files, fmp
 from assay.windows import Window
 from tests.conftest import ROOT
 
@@ -36,9 +38,9 @@ def pages(directory: Path, shard: str = "all", window: Window | None = None, **o
     return asyncio.run(work())
 
 
-def rows(data: bytes, **options: object) -> list[object]:
-    """The records of one file's bytes."""
-    return [json.loads(one) for one in files._records(data, files.Options("x.csv", **options), "x.csv")]  # type: ignore[arg-type]
+def rows(data: bytes, *fields: str, **options: object) -> list[object]:
+    """The records of one file's bytes, for a contract that reads some fields."""
+    return [json.loads(one) for one in files._records(data, files.Options("x.csv", **options), "x.csv", fields)]  # type: ignore[arg-type]
 
 
 def test_a_row_is_an_object_of_texts_under_the_headers_names(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_the_ways_programs_write_csv(body: bytes, options: dict[str, str]) -> No
     [
         (b"", r"x\.csv:1: the file is empty"),
         (b"\n\n", r"x\.csv:1: the file is empty"),
-        (b"id,name\n1,a\n2,b,c\n", r"x\.csv:3: 3 cells, but the first line names 2 columns"),
+        (b"id,name\n1,a\n2,b,c\n", r"x\.csv:3: 3 cells, but the header names 2 columns"),
         (b'id,name\n1,"two\nlines"\n2,b,c\n', r"x\.csv:4: 3 cells"),
         (b'id,name\n1,a\n2,"b\n3,c\n', r"x\.csv:3: a quote is opened and never closed"),
         (b'id,name\n1,"a"b\n', r"x\.csv:2: .*expected after"),
@@ -119,6 +121,89 @@ def test_what_is_no_plain_csv_is_suspect_with_file_and_line(body: bytes, words: 
         rows(body)
 
 
+EXPORT = (
+    b'Kontoauszug;"Depot 1234\n;;;\nErstellt am;01.02.2024\n\n'
+    b"Datum;Symbol;Betrag\n2024-01-03;AAPL;1.50\n2024-01-04;IBM;zwei;drei\n"
+)
+
+
+def test_lines_before_the_header_are_left_out_if_the_contract_says_how_many() -> None:
+    said = {"delimiter": ";", "skip_lines": 4}
+    good = EXPORT.rpartition(b"2024")[0]
+    assert rows(good, "Symbol", **said) == [{"Datum": "2024-01-03", "Symbol": "AAPL", "Betrag": "1.50"}]
+    assert rows(b"\xef\xbb\xbftitle\r\nid\r\n1\r\n", skip_lines=1) == [{"id": "1"}]
+    with pytest.raises(SourceSuspect, match=r"x\.csv:7: 4 cells, but the header names 3 columns"):
+        rows(EXPORT, **said)
+    with pytest.raises(SourceSuspect, match=r"x\.csv:6: nothing follows the 5 lines of `skip_lines`"):
+        rows(b"id\n1\n", skip_lines=5)
+
+
+def test_a_header_that_comes_later_is_found_and_told() -> None:
+    said = {"delimiter": ";", "may_lack": ["Kosten"]}
+    for export in (EXPORT.replace(b'"', b""), EXPORT.replace(b'"', b"").replace(b"Kontoauszug;", b"Datum;;")):
+        with pytest.raises(SourceSuspect, match=r"x\.csv:1: .*line 5 .*: say `skip_lines: 4`$"):
+            rows(export, "Datum", "Symbol", "Kosten", **said)
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("price", r"x\.csv:1: the header has no 'price' \(did you mean 'Price'\?\), which the contract reads"),
+        (" Symbol ", r"the header has no ' Symbol ' \(did you mean 'Symbol'\?\)"),
+        ("fee", r"no 'fee', which the contract reads; it names Symbol, Price\. .*`may_lack: \[fee\]`"),
+    ],
+)
+def test_a_column_the_contract_reads_and_the_header_lacks_is_suspect(field: str, words: str) -> None:
+    body = b" Symbol ,Price\nIBM,1\n"
+    with pytest.raises(SourceSuspect, match=words):
+        rows(body, "Symbol", field)
+    assert rows(body, "Symbol", field, may_lack=(field,)) == rows(body, "Symbol") == [{"Symbol": "IBM", "Price": "1"}]
+
+
+def test_a_delimiter_at_the_end_of_every_line_is_no_column() -> None:
+    assert rows(b"id;name;\n1;a;\n2;b\n", delimiter=";") == [{"id": "1", "name": "a"}, {"id": "2", "name": "b"}]
+    with pytest.raises(SourceSuspect, match=r"x\.csv:2: 3 cells, but the header names 2 columns"):
+        rows(b"id;name;\n1;a;lost\n", delimiter=";")
+    with pytest.raises(SourceSuspect, match=r"x\.csv:2: 3 cells, but the header names 2 columns"):
+        rows(b"id;name\n1;a;\n", delimiter=";")
+    with pytest.raises(SourceSuspect, match=r"x\.csv:1: .*column 1 has no name"):
+        rows(b";;\n1;a;\n", delimiter=";")
+
+
+def test_all_that_a_header_lacks_is_told_at_once() -> None:
+    words = r"no 'symbol' \(did you mean 'Symbol'\?\), 'fee', which the contract reads; .*`may_lack: \[symbol, fee\]`$"
+    with pytest.raises(SourceSuspect, match=words):
+        rows(b"Symbol,Price\nIBM,1\n", "symbol", "Price", "fee")
+
+
+def test_a_glob_may_hold_older_files_without_a_column_if_the_contract_says_so(tmp_path: Path) -> None:
+    root = run.init(tmp_path / "lake", ROOT / "lakes/csv")
+    contract = root / "contracts/trades.yaml"
+    text = contract.read_text().replace("trades.csv", '"*.csv"')
+    fee = "      - {name: fee, logicalType: number, physicalType: 'decimal(18,6)', classification: internal, customProperties: [{property: from, value: Fee}]}\n"
+    contract.write_text(text.replace("    quality:\n", f"{fee}    quality:\n", 1))
+    (root / "files/u.csv").write_text("trade_id,date,symbol,quantity,price,Fee\nU,2024-05-01,IBM,1,2,3\n")
+
+    def applied() -> run.Applied:
+        lake = run.open(root)
+        try:
+            return run.apply(lake, run.plan(lake, ["trades"]))
+        finally:
+            lake.close()
+
+    [error] = applied().errors
+    assert isinstance(error, SourceSuspect)
+    assert str(error).startswith("trades.csv:1: the header has no 'Fee', which the contract reads")
+    contract.write_text(contract.read_text().replace('{path: "*.csv"}', '{path: "*.csv", may_lack: [Fee]}'))
+    done = applied()
+    assert not done.errors
+    lake = run.open(root)
+    try:
+        assert run.status(lake)["datasets"]["trades"]["accepted"] == 11
+    finally:
+        lake.close()
+
+
 def test_half_a_character_is_suspect() -> None:
     with pytest.raises(SourceSuspect, match=r"x\.csv:2: half a character"):
         rows(b"id\n+2D0-\n", encoding="utf-7")
@@ -128,7 +213,7 @@ def test_half_a_character_is_suspect() -> None:
 def test_a_path_out_of_the_directory_is_the_contracts_error(tmp_path: Path, path: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "secret.csv").write_text("id\n1\n")
-    with pytest.raises(ContractError, match="trades: path"):
+    with pytest.raises(ContractError, match=r"^path"):
         pages(tmp_path / "in", path=path)
 
 
@@ -139,7 +224,11 @@ def test_a_path_out_of_the_directory_is_the_contracts_error(tmp_path: Path, path
         ({"delimiter": '"'}, "delimiter must be one character"),
         ({"encoding": "latin-99"}, "encoding 'latin-99'"),
         ({"encoding": "hex"}, "encoding 'hex'"),
-        ({"glob": "*"}, "source options.*glob"),
+        ({"encoding": "klingon"}, "encoding 'klingon' is none that Python knows, such as utf-8, cp1252 or utf-16"),
+        ({"decimal": ","}, "no option 'decimal'; it knows path, delimiter, encoding, skip_lines, may_lack"),
+        ({"skip_line": 3}, r"no option 'skip_line' \(did you mean 'skip_lines'\?\)"),
+        ({"skip_lines": -1}, r"skip_lines"),
+        ({"may_lack": "fee"}, r"may_lack"),
         ({"path": 7}, "source options.*path"),
         ({"shard": "AAPL"}, "no universe"),
         ({"window": Window(date(2024, 1, 1), date(2024, 2, 1))}, "no universe, window or start"),
@@ -149,6 +238,13 @@ def test_options_that_mean_nothing_here_are_refused(tmp_path: Path, options: dic
     (tmp_path / "a.csv").write_text("id\n")
     with pytest.raises(ContractError, match=words):
         pages(tmp_path, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [files, fmp])
+def test_every_option_has_a_row_in_the_docs(source: ModuleType) -> None:
+    name = source.__name__.rpartition(".")[2]
+    section = (ROOT / "docs/contract.md").read_text().split(f"\n## The {name} source\n", 1)[1].split("\n## ", 1)[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(source.Options.__struct_fields__)
 
 
 @pytest.mark.parametrize("link", ["file", "directory", "loop"])

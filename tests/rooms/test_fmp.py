@@ -74,7 +74,7 @@ def pages(url, asks, key="key", attempts=2):
         allow_private=True,
         requests=10**6,
         per=0.01,
-        options={"attempts": attempts, "backoff": 0, "timeout": 5},
+        options={"attempts": attempts, "backoff": 0, "timeout": 60},
     )
     source = sources.load("fmp")
 

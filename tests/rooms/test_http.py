@@ -177,20 +177,47 @@ def test_slow_is_not_broken(sandbox, served):
 def test_nobody_there_is_busy():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pace = Turnstile()
-    with pytest.raises(SourceBusy, match=r"127\.0\.0\.1 did not answer"):
-        ask(f"http://127.0.0.1:{port}", pace=pace, attempts=2)
+        pace = Turnstile()
+        with pytest.raises(SourceBusy, match=r"127\.0\.0\.1 did not answer"):  # bound, so nobody else takes it
+            ask(f"http://127.0.0.1:{free.getsockname()[1]}", pace=pace, attempts=2)
     assert pace.passed == 2
 
 
 @pytest.fixture
 def waits():
     """The wait before each further attempt, as planned."""
-    planned = []
+    planned, ours = [], stamina.instrumentation.get_on_retry_hooks()
     stamina.instrumentation.set_on_retry_hooks([lambda details: planned.append(details.wait_for)])
     yield planned
-    stamina.instrumentation.set_on_retry_hooks(None)
+    stamina.instrumentation.set_on_retry_hooks(ours)
+
+
+def test_every_further_attempt_is_one_line_that_says_whom_why_and_when(sandbox, served, caplog):
+    sandbox.faults.add(Fault("html"))
+    sandbox.faults.add(Fault("limit", nth=2, params={"retry_after": 0.125}))
+    sandbox.faults.add(Fault("cut", nth=3))
+    host = served[1].removeprefix("http://")
+    ask(served[1], "splits", {"symbol": "AAPL", "key": CANARY})
+    told = [(one.name, one.levelname, one.getMessage()) for one in caplog.records]
+    assert [one[:2] for one in told] == [("assay.land.http", "WARNING")] * 3
+    assert told[0][2] == f"http://{host}/splits answers 502; asked again in 0 s, attempt 2 of 5"
+    assert told[1][2].startswith(f"http://{host}/splits answers 429: ")
+    assert told[1][2].endswith(" (asks us to wait 0.1 s); asked again in 0.1 s, attempt 3 of 5")
+    assert told[2][2].startswith(f"{host}/splits: 127.0.0.1 did not answer completely: ")
+    assert told[2][2].endswith("; asked again in 0 s, attempt 4 of 5")
+    assert "AAPL" not in caplog.text
+    assert CANARY not in caplog.text
+
+
+def test_a_retry_of_somebody_else_is_told_by_its_kind_alone(caplog):
+    @stamina.retry(on=ValueError, attempts=2, wait_initial=0, wait_jitter=0)
+    def theirs():
+        raise ValueError(f"http://example.org/?key={CANARY}")
+
+    with pytest.raises(ValueError, match=CANARY):
+        theirs()
+    assert "theirs: ValueError; asked again in 0 s, attempt 2" in caplog.text
+    assert CANARY not in caplog.text
 
 
 def test_the_vendors_wish_is_the_wait(sandbox, served, waits):
@@ -208,6 +235,7 @@ def test_a_wish_beyond_patience_is_the_callers_and_does_not_stop_the_others_for_
     with pytest.raises(Throttled) as caught:
         ask(served[1], *SPLITS, pace=pace)
     assert caught.value.retry_after == 86400
+    assert str(caught.value).endswith(" (asks us to wait 24 h)")
     assert (pace.passed, pace.refused) == (1, [http.PATIENCE])
 
 
@@ -248,6 +276,24 @@ def test_a_refusal_is_final(sandbox, served):
 def test_a_wish_is_read_in_both_spellings(wish, seconds):
     at = datetime(2026, 3, 3, 12, tzinfo=UTC)
     assert Answer(429, {"Retry-After": wish}, b"", at, "", {}).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.125, "0.1 s"),
+        (7, "7 s"),
+        (90, "90 s"),
+        (120, "2 min"),
+        (5400, "90 min"),
+        (7200, "2 h"),
+        (86400, "24 h"),
+        (86400 * 2, "2 days"),
+        (999999999, "11574.1 days"),
+    ],
+)
+def test_a_wait_is_told_in_words(seconds, words):
+    assert http.spoken(seconds) == words
 
 
 def test_an_excerpt_cannot_forge_a_line():

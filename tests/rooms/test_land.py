@@ -4,16 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from assay import run
+from assay import land, run
 from assay.errors import ContractError, KeyRefused, LakeDamaged, SettingsError, SourceRefused, SourceSuspect
+from assay.land.source import SourceSettings
 from assay.run import verify
+from assay.windows import Window
 from tests.making import EVERY_TYPE
 
 SOURCE = """
 from contextlib import asynccontextmanager
+import msgspec
 from assay.errors import KeyRefused, SourceRefused
-from assay.land.source import Page, Request, Source
+from assay.land.source import Page, Request, Source, options_of
 from assay.windows import now
+
+class Options(msgspec.Struct):
+    path: str
 
 @asynccontextmanager
 async def connect(secrets, settings):
@@ -26,9 +32,11 @@ async def fetch(ask, remote):
         raise SourceRefused("not for you")
     if ask.options["path"] == "key":
         raise KeyRefused("no such key")
+    if ask.options["path"] == "fields":
+        raise SourceRefused(", ".join(ask.fields))
     yield Page(Request("http://127.0.0.1/", {}, now(), 200, 1, "0", 1), [b'{"id":"a"}'], raw=b"as it came")
 
-source = Source(connect, fetch, "1")
+source = Source(connect, fetch, "1", lambda options: options_of(Options, options))
 """
 
 
@@ -77,6 +85,48 @@ def test_a_refused_key_stops_the_rest(tmp_path: Path) -> None:
     done = run.apply(lake, run.plan(lake))
     assert done.errors
     assert all(isinstance(e, KeyRefused) for e in done.errors)
+    lake.close()
+
+
+def test_what_is_not_asked_any_more_says_so_in_few_words(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, "key", "later", "more")
+    wanted = [land.Wanted(c, "all", Window.parse("2024-01-01..2024-01-02"), None) for c in lake.contracts.values()]
+    [first, *rest] = land.land(
+        wanted, settings=SourceSettings("http://127.0.0.1/", "synthetic"), files=lake.target.files,
+        ledger=lake.target.ledger, secrets=lake.target.secrets, run="run",
+    )  # fmt: skip
+    assert (first.asked, str(first.error)) == (True, "no such key")
+    assert [(one.dataset, one.asked, str(one.error)) for one in rest] == [
+        ("later", False, "not asked: the key was refused"),
+        ("more", False, "not asked: the key was refused"),
+    ]
+    assert {type(one.error) for one in rest} == {KeyRefused}
+    lake.close()
+
+
+def test_a_source_is_told_which_fields_the_contract_reads(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, "fields")
+    done = run.apply(lake, [s for s in run.plan(lake) if s.kind == "land"])
+    assert [str(e) for e in done.errors] == ["id, whole, amount, flag, day, at, note, maybe"]
+    lake.close()
+
+
+def test_options_the_source_does_not_know_are_refused_with_the_contracts_file_and_nothing_is_asked(
+    tmp_path: Path,
+) -> None:
+    lake = lake_of(tmp_path, "fine", "zodd")
+    path = tmp_path / "contracts/zodd.yaml"
+    path.write_text(path.read_text().replace("{path: zodd}", "{pth: key}"))
+    lake.close()
+    lake = run.open(tmp_path)
+    done = run.apply(lake, [s for s in run.plan(lake) if s.kind == "land"])
+    assert [m.dataset for m in done.landed] == ["fine"]
+    [error] = done.errors
+    assert isinstance(error, ContractError)
+    assert str(error) == f"{path}: this source has no option 'pth' (did you mean 'path'?); it knows path"
+    with pytest.raises(ContractError, match=r"zodd\.yaml: this source has no option 'pth'"):
+        land.check(lake.contracts["zodd"])
+    land.check(lake.contracts["fine"])
     lake.close()
 
 

@@ -16,7 +16,10 @@ from decimal import Decimal
 
 import pytest
 
+from assay.errors import UsageError
+from assay.run import demo
 from assay_sandbox import Fault, FaultPlan, Plan, Sandbox, derive
+from assay_sandbox.__main__ import overridden
 from assay_sandbox.data import ADJUSTED, RAW, RECORDS
 from assay_sandbox.faults import KINDS, LIMIT
 from assay_sandbox.server import INVALID_KEY, LEGACY, PREMIUM, RESTRICTED
@@ -53,7 +56,7 @@ def ask(served):
 
 def get(url, path, headers, method="GET", body=None):
     base = url.removeprefix("http://").removesuffix("/stable")
-    connection = http.client.HTTPConnection(base, timeout=10)
+    connection = http.client.HTTPConnection(base, timeout=60)
     try:
         connection.request(method, path if path.startswith("/") else f"/stable/{path}", body, headers)
         answer = connection.getresponse()
@@ -363,7 +366,7 @@ def test_an_override_replaces_one_token_and_nothing_else():
 )
 def test_an_override_of_nothing_is_refused(where):
     symbol, day, name = where
-    with pytest.raises(KeyError, match="no record"):
+    with pytest.raises(ValueError, match="no record"):
         Sandbox(overrides={(symbol, day): {name: "1"}})
 
 
@@ -425,25 +428,109 @@ def test_the_command_prints_its_address_serves_and_ends_cleanly(ends):
     try:
         url = started.stdout.readline().strip()
         asked = urllib.request.Request(f"{url}/splits?symbol=AAPL", headers={"apikey": "sandbox-key"})
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             assert json.load(answer)[0]["numerator"] == 7
+        assert started.stdout.readline() == "accepts the key sandbox-key (export FMP_API_KEY=sandbox-key)\n"
     finally:
         started.send_signal(ends)
-        out, err = started.communicate(timeout=20)
+        out, err = started.communicate(timeout=60)
     assert (started.returncode, out, err) == (0, "", "")
 
 
-def test_the_command_refuses_what_it_does_not_understand():
-    for wrong in (["--override", "AAPL=1"], ["--override", "AAPL:1990-01-01:close=1"], ["--limit", "many"]):
-        done = subprocess.run(command(*wrong), check=False, capture_output=True, text=True, timeout=20)
-        assert (done.returncode, done.stdout) == (2, "")
+def test_the_command_tells_each_key_it_accepts():
+    started = subprocess.Popen(command("--key", "one", "--key", "two"), stdout=subprocess.PIPE, text=True)
+    with started:
+        said = [started.stdout.readline() for _ in range(3)]
+        started.send_signal(signal.SIGTERM)
+    assert said[1:] == [f"accepts the key {key} (export FMP_API_KEY={key})\n" for key in ("one", "two")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("AAPL=1", r"'AAPL=1' is not SYMBOL:DATE:FIELD=TOKEN, such as AAPL:2005-02-28:close=50$"),
+        ("AAPL:2005-02-28:close", r"is not SYMBOL:DATE:FIELD=TOKEN"),
+        ("AAPL:2005:02:close=1", r"is not SYMBOL:DATE:FIELD=TOKEN"),
+        ("APPL:2005-02-28:close=1", r"no record of APPL: there are AAPL, FB, GOOG, IBM, MSFT$"),
+        (
+            "AAPL:28.2.2005:close=1",
+            r"no record of AAPL on 28\.2\.2005: days are 2000-03-01 to 2013-03-01, as YYYY-MM-DD",
+        ),
+        ("AAPL:2005-02-27:close=1", r"no record of AAPL on 2005-02-27: .* the nearest is 2005-02-28$"),
+        ("AAPL:1990-01-01:close=1", r"no record of AAPL on 1990-01-01: .* the nearest is 2000-03-01$"),
+        (
+            "AAPL:2005-02-28:colour=1",
+            r"no record of AAPL on 2005-02-28 has a field colour: there are .*\bclose, .*numerator",
+        ),
+        ("AAPL::close=1", r"no record of AAPL on the stock list has a field close: there are companyName, symbol$"),
+        ("NOSUCH::symbol=1", r"no record of NOSUCH on the stock list$"),
+    ],
+)
+def test_an_override_of_nothing_says_what_is_wrong_and_what_there_is(served, wrong, words):
+    def override():
+        for (symbol, day), fields in overridden([wrong]).items():
+            served[0].records.override(symbol, day, *next(iter(fields.items())))
+
+    with pytest.raises(ValueError, match=words):
+        override()
+
+
+def test_overrides_are_read_token_for_token():
+    read = overridden(["AAPL:2013-02-28:close=1=2", "AAPL:2013-02-28:volume=", "IBM::companyName=a:b"])
+    assert read == {
+        ("AAPL", "2013-02-28"): {"close": "1=2", "volume": ""},
+        ("IBM", ""): {"companyName": "a:b"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--override", "AAPL=1"], "'AAPL=1' is not SYMBOL:DATE:FIELD=TOKEN"),
+        (["--override", "AAPL:1990-01-01:close=1"], "no record of AAPL on 1990-01-01"),
+        (["--limit", "many"], "--limit 'many' is not REQUESTS/SECONDS, such as 750/60"),
+        (["--today", "now"], "--today"),
+    ],
+)
+def test_the_command_refuses_what_it_does_not_understand_in_one_line(wrong, words):
+    done = subprocess.run(command(*wrong), check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+
+
+def test_help_names_the_key_and_the_form_of_an_override():
+    done = subprocess.run(command("--help"), check=True, capture_output=True, text=True, timeout=60)
+    assert "sandbox-key" in done.stdout
+    assert "SYMBOL:DATE:FIELD=TOKEN" in done.stdout
 
 
 def test_a_port_in_use_is_an_error_of_the_caller():
     with Sandbox().running() as url:
-        second = Sandbox(port=int(url.split(":")[2].split("/")[0]))
-        with pytest.raises(OSError, match="address"), second.running():
+        port = url.split(":")[2].split("/")[0]
+        with pytest.raises(OSError, match="address"), Sandbox(port=int(port)).running():
             pytest.fail("two servers on one port")
+        done = subprocess.run(command("--port", port), check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cannot listen on port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_who_starts_it_gets_its_address_or_hears_why_not():
+    with demo.vendor(command()) as hello:
+        asked = urllib.request.Request(f"{hello}/splits?symbol=AAPL", headers={"apikey": "sandbox-key"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            assert answer.status == 200
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(asked, timeout=60)
+    with pytest.raises(UsageError, match=r"^the sandbox did not start: 'AAPL=1' is not SYMBOL:DATE:FIELD=TOKEN"):
+        demo.vendor(command("--override", "AAPL=1")).__enter__()
+    with (
+        Sandbox().running() as url,
+        pytest.raises(UsageError, match=r"cannot listen on port \d+ \(Address .* in use\)"),
+    ):
+        demo.vendor(command("--port", url.split(":")[2].split("/")[0])).__enter__()
+    with pytest.raises(UsageError, match=r"^the sandbox did not start: it ended with code 7$"):
+        demo.vendor([sys.executable, "-c", "raise SystemExit(7)"]).__enter__()
 
 
 def test_numbers_no_float_could_hold_are_served_as_the_file_spells_them(tmp_path):

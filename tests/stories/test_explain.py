@@ -56,6 +56,7 @@ def test_an_explanation_leads_to_the_request_and_the_rules(built: tuple[Lake, Pr
     assert "apikey" not in str(found)
     assert {r["name"] for r in price["rules"]} >= {"price_positive", "high_is_highest"}
     assert price["backfilled"] is True
+    assert {one["record_refines_to_row"] for one in found["observations"]} == {True}
     assert price["origin"] == "sandbox"
     split = next(o for o in found["observations"] if o["dataset"] == "splits")
     assert split["values"]["numerator"] == "2.000000"
@@ -63,12 +64,12 @@ def test_an_explanation_leads_to_the_request_and_the_rules(built: tuple[Lake, Pr
 
 def test_a_price_before_the_renaming_belongs_to_the_company_of_today(built: tuple[Lake, Proxy]) -> None:
     lake, _ = built
-    _, rows = run.sql(
+    rows = run.sql(
         lake,
         "select distinct d.company_name, f.symbol from gold.fct_daily_price f join gold.dim_security d "
         "on f.security_id = d.security_id and f.date >= d.valid_from and (d.valid_to is null or f.date < d.valid_to) "
         "where f.symbol = 'FB'",
-    )
+    ).rows
     assert len(rows) == 1
     assert rows[0][0].startswith("Meta Platforms")
 

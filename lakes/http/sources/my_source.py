@@ -1,19 +1,20 @@
 """An HTTP API that answers with pages of JSON: a source is this one file, change what differs at yours."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 
-from assay.errors import ContractError, SourceSuspect
+from assay.errors import SourceSuspect
 from assay.land import http, pace
 from assay.land.http import Answer, Remote
-from assay.land.source import Ask, Page, Request, Source, SourceSettings
+from assay.land.source import Ask, Page, Request, Source, SourceSettings, options_of
 from assay.ports import Secrets
 
 KEY = "MY_API_KEY"
-MOST = 1000  # pages of one ask: an API that ignores `page` would answer for ever
+MOST = 1000  # pages of one ask, for an API that never ends
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,6 +22,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     path: str
     params: dict[str, str | int] = {}
+
+
+def check(options: Mapping[str, Any]) -> Options:
+    """The contract's options; what is wrong with them is found by `assay check`, before anything is asked."""
+    said = options_of(Options, options)
+    http.check_path(said.path)
+    return said
 
 
 @asynccontextmanager
@@ -35,25 +43,28 @@ async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[R
 
 async def fetch(ask: Ask, remote: Remote) -> AsyncIterator[Page]:
     """Page after page until one is empty; none at all is suspect, for silence is not the same as no data."""
-    try:
-        options = msgspec.convert(dict(ask.options), Options)
-    except msgspec.ValidationError as error:
-        raise ContractError(f"{ask.dataset}: source options: {error}") from None
+    options = check(ask.options)
     params = {name: str(value) for name, value in options.params.items()}
     if ask.shard != "all":
         params["symbol"] = ask.shard  # the contract names a universe
     if ask.window:
         params |= {"from": str(ask.window.start), "until": str(ask.window.end)}  # the end is not part of it
+    before: list[bytes] = []
     for number in range(1, MOST + 1):
         answer, records = await remote.get(options.path, params | {"page": str(number)}, judge)
         if not records and number == 1:
             raise SourceSuspect(f"{ask.dataset} {ask.shard!r}: {answer.url} gave no records")
+        if records and records == before:  # it would answer the same for ever; has it pages at all?
+            raise SourceSuspect(
+                f"{ask.dataset}: page {number} is page {number - 1} again: {options.path} ignores `page`"
+            )
+        before = records
         digest = hashlib.sha256(answer.body).hexdigest()
         size = len(answer.body)
         yield Page(Request(answer.url, answer.params, answer.at, answer.status, size, digest, len(records)), records)
         if not records:
             return
-    raise SourceSuspect(f"{ask.dataset}: more than {MOST} pages, so {options.path} may ignore `page`")
+    raise SourceSuspect(f"{ask.dataset}: more than {MOST} pages; if {options.path} has so many, raise MOST")
 
 
 def judge(answer: Answer) -> list[bytes]:
@@ -65,4 +76,4 @@ def judge(answer: Answer) -> list[bytes]:
         raise SourceSuspect(f"{answer.url} answers with what is no list of records: {error}") from None
 
 
-source = Source(connect, fetch, version="1")
+source = Source(connect, fetch, version="1", check=check)

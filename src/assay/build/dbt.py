@@ -26,6 +26,16 @@ _META = {"key", "clocks", "inputs"}
 _COLUMN_META = {"unit", "classification"}
 _CLOCKS = {"known_from", "captured_at"}
 _PASSED = {"success", "pass", "warn", "no-op"}
+# Its standard input is a pipe that this process holds and never writes to: it ends when this process does, however that
+# died, and dbt ends with it. dbt itself reads an empty one.
+_PROGRAM = """
+import os, threading
+held = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+threading.Thread(target=lambda: os.read(held, 1) or os._exit(1), daemon=True).start()
+from dbt.cli.main import cli
+cli()
+"""
 
 
 @dataclass(frozen=True)
@@ -107,10 +117,19 @@ class Built:
     warnings: tuple[str, ...]
 
 
-def compute(project: Path, work: Path, views: Sequence[SilverView], *, threads: int = 2, memory: str = "1GB") -> Built:
+def compute(
+    project: Path,
+    work: Path,
+    views: Sequence[SilverView],
+    *,
+    threads: int = 2,
+    memory: str = "1GB",
+    served: int | None = None,
+) -> Built:
     """Build and test the project in `work`, which is emptied first; the project itself is not written to.
 
-    BuildFailed names each model or test that failed; ContractError, what a gold model's yml lacks.
+    BuildFailed names each model or test that failed, with rows that a test found, and says that release `served` stays;
+    ContractError, what a gold model's yml lacks.
     """
     begun = time.monotonic()
     _prepare(project, work, views, threads, memory)
@@ -124,7 +143,7 @@ def compute(project: Path, work: Path, views: Sequence[SilverView], *, threads: 
     results = _json(work / "target" / "run_results.json").get("results", [])
     manifest = _json(work / "target" / "manifest.json")
     if failed is not None or any(one["status"] not in _PASSED for one in results):
-        raise BuildFailed(_complaint(results, manifest, failed or "", work))
+        raise BuildFailed(_complaint(results, manifest, failed or "", work, served))
     return Built(
         database,
         _models(manifest, views),
@@ -222,19 +241,24 @@ def _dbt(work: Path, command: str, *options: str) -> str | None:
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
     # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
-    program = [sys.executable, "-P", "-c", "from dbt.cli.main import cli; cli()"]
+    program = [sys.executable, "-P", "-c", _PROGRAM]
     flags = ["--quiet", "--no-use-colors", "--no-partial-parse", "--no-version-check"]
     places = ["--profiles-dir", ".", "--project-dir", "."]
-    done = subprocess.run(
-        [*program, *flags, command, *places, *options],
-        cwd=work,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    child, held = os.pipe()
+    try:
+        done = subprocess.run(
+            [*program, *flags, command, *places, *options],
+            cwd=work,
+            env=environment,
+            stdin=child,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(child)
+        os.close(held)
     return done.stdout.strip() if done.returncode else None
 
 
@@ -250,11 +274,44 @@ def _named(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"{kind} {node.get('name', unique_id)} ({node.get('original_file_path', 'unknown file')})"
 
 
-def _complaint(results: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], printed: str, work: Path) -> str:
+def _complaint(
+    results: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], printed: str, work: Path, served: int | None
+) -> str:
     bad = [one for one in results if one["status"] not in {*_PASSED, "skipped"}]
-    lines = [f"{_named(one, manifest)}: {(one['message'] or one['status']).strip()}" for one in bad]
+    lines = [
+        f"{_named(one, manifest)}: {(one['message'] or one['status']).strip()}{_rows(one, manifest, work)}"
+        for one in bad
+    ]
     said = "\n".join(lines) or printed or "dbt ended without a word"
-    return f"gold was not built; the last release stays.\n{said}\ndbt's log: {work / 'logs' / 'dbt.log'}"
+    stays = f"the last release stays: {served}" if served else "nothing is released yet"
+    return f"gold was not built; {stays}.\n{said}\ndbt's log: {work / 'logs' / 'dbt.log'}"
+
+
+def _rows(result: Mapping[str, Any], manifest: Mapping[str, Any], work: Path) -> str:
+    """The first rows that a failed test found, in a line; nothing if it was no such test, or they cannot be read."""
+    node = manifest["nodes"].get(result["unique_id"]) or {}
+    sql = result.get("compiled_code") or node.get("compiled_code")
+    if node.get("resource_type") != "test" or result["status"] != "fail" or not sql:
+        return ""
+    if (node.get("test_metadata") or {}).get("name") == "not_null" and node.get("column_name"):
+        # Its own rows are the nulls alone; whose they are, the model's key says.
+        model = manifest["nodes"].get(node.get("attached_node")) or {}
+        chosen = ", ".join(map(_quoted, [*(_meta(model).get("key") or ()), node["column_name"]])) if model else "*"
+        sql = re.sub(r"^\s*select\s+\S+\s+from\b", lambda _: f"select {chosen} from", sql, count=1, flags=re.IGNORECASE)
+    try:
+        with duckdb.connect(
+            str(work / "lake.duckdb"), read_only=True, config={"autoinstall_known_extensions": False}
+        ) as db:
+            db.execute("SET TimeZone = 'UTC'")
+            found = db.execute(f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM (\n{sql.strip().rstrip(';')}\n) LIMIT 3")
+            names = [one[0] for one in found.description or ()]
+            rows = found.fetchall()
+    except duckdb.Error:
+        return ""
+    shown = (
+        ", ".join(f"{k}={'NULL' if v is None else v}" for k, v in zip(names, row, strict=True))[:300] for row in rows
+    )
+    return f" | for example {' | '.join(' '.join(one.split()) for one in shown)}" if rows else ""
 
 
 def _models(manifest: Mapping[str, Any], views: Sequence[SilverView]) -> tuple[Model, ...]:
@@ -349,7 +406,7 @@ def _strangers(one: Input, row: set[str], table: set[str]) -> Iterator[str]:
         yield f"{one.where!r} is no predicate: {str(error).splitlines()[0]}"
         return
     for column in tree.find_all(exp.Column):
-        if column.table == "row" and column.name not in row:
+        if column.table.lower() == "row" and column.name not in row:
             yield f"row.{column.name} is no column of the model"
         elif not column.table and not column.find_ancestor(exp.Select) and column.name not in table:
             yield f"{column.name} is no column of the table"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from isal import igzip
@@ -60,6 +61,38 @@ class DuckDBEngine:
             raise _meaning(error, self.scratch) from error
         finally:
             con.close()
+
+    def rows(self, refinement: Refinement, lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
+        """Each line by itself; see `assay.ports.Engine`."""
+        out: list[dict[str, Any] | None] = [None] * len(lines)
+        texts = [(str(n), one.decode()) for n, one in enumerate(lines) if _is_text(one)]
+        if not texts:
+            return out
+        alone = [Input(n, n, 0, 1, 0) for n, _ in texts]
+        names = [*refinement.values, "known_at"]
+        con = connect(self.memory, self.threads, self.scratch)
+        try:
+            con.execute("CREATE TABLE lines (_file VARCHAR, _raw VARCHAR)")
+            con.executemany("INSERT INTO lines VALUES (?, ?)", texts)
+            staged = _stage_sql(refinement, alone, [n for n, _ in texts], "lines")
+            found = con.execute(
+                f"SELECT _b, {', '.join(map(ident, names))} FROM ({staged}) WHERE _reasons = ''"
+            ).fetchall()
+        except duckdb.Error as error:
+            raise _meaning(error, self.scratch) from error
+        finally:
+            con.close()
+        for b, *values in found:
+            out[int(texts[b][0])] = dict(zip(names, values, strict=True))
+        return out
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class DuckDBStaged:
@@ -277,12 +310,12 @@ def _groups(inputs: Sequence[Input]) -> list[list[Input]]:
     return out
 
 
-def _stage_sql(refinement: Refinement, inputs: Sequence[Input], batches: Sequence[str]) -> str:
-    """The one SELECT that reads lines: raw text, JSON, tokens, values, reasons."""
+def _stage_sql(refinement: Refinement, inputs: Sequence[Input], batches: Sequence[str], given: str = "") -> str:
+    """The one SELECT that reads lines, those of `given` (_file, _raw) or the files': raw text, JSON, tokens, values, reasons."""
     paths = ", ".join(text(one.path) for one in inputs)
     owners = ", ".join(str(batches.index(one.batch)) for one in inputs)
     shape = {"_seq": "BIGINT", "_at": "TIMESTAMPTZ", "_record": {f.origin: "JSON" for f in refinement.fields}}
-    raw = (
+    raw = given or (
         f"read_csv([{paths}], columns = {{'_raw': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', comment = '', header = false, "
         "auto_detect = false, strict_mode = false, null_padding = false, nullstr = '\x02', store_rejects = true, filename = '_file', "
         "compression = 'gzip')"

@@ -279,10 +279,13 @@ def check(files: Files, manifest: Manifest, *, whole: bool = False) -> None:
 
 
 def line(files: Files, manifest: Manifest, seq: int) -> tuple[Part, int, bytes]:
-    """The part, line number (from 1) and exact line of one record of a batch."""
+    """The part, line number (from 1) and exact line of one record of a batch; LakeDamaged if the part is not what it was."""
     for part in manifest.parts:
         if part.first_seq <= seq <= part.last_seq:
             number = seq - part.first_seq + 1
-            found = inflate(files, part.path).split(b"\n")[number - 1]
-            return part, number, found
+            stored = files.read(part.path)
+            if hashlib.sha256(stored).hexdigest() != part.stored_sha256:
+                raise LakeDamaged(f"{part.path} is not what batch {manifest.batch} wrote; restore it from a copy")
+            lines: list[bytes] = igzip.decompress(stored).split(b"\n")
+            return part, number, lines[number - 1]
     raise LakeDamaged(f"batch {manifest.batch} has no record {seq}")

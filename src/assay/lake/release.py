@@ -1,19 +1,32 @@
 """Gold as releases: which snapshots belong together, which files serve them, and a connection that reads them."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import msgspec
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import NoSuchTableError, ValidationError
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake import evidence, silver
 from assay.lake.files import Files
 from assay.lake.tables import ident, text
+
+# A question that spills more than this is a mistake; the disk is needed for what is landed.
+SPILL = "10GB"
+UNREADABLE = (NoSuchTableError, ValidationError, OSError, ValueError, EOFError)
+"""What PyIceberg raises where a table's metadata is lost or torn."""
+_LOST = "LakeDamaged: "
+# From the first word on: what a query does wrong may be told with any text of its own.
+_DAMAGED = re.compile(
+    r"Corrupt database file|IO Error: (Cannot open database|Could not read|No files found that match|The file .* exists, but)|"
+    r"Invalid Input Error: (No magic bytes|File '.*' too small to be|Failed to read file)"
+)
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -34,7 +47,10 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class Gold(msgspec.Struct, frozen=True):
-    """One gold table of a release: its snapshot, and the DuckDB file that serves it (table `main.<name>`)."""
+    """One gold table of a release: its snapshot, and the DuckDB file that serves it (table `main.<name>`).
+
+    `serving_sha256` is empty in releases made before it was kept.
+    """
 
     name: str
     snapshot: int
@@ -45,6 +61,7 @@ class Gold(msgspec.Struct, frozen=True):
     clocks: dict[str, str]
     inputs: tuple[Input, ...]
     description: str = ""
+    serving_sha256: str = ""
 
     def column(self, name: str) -> Column:
         """The column of that name; UsageError lists those there are."""
@@ -87,6 +104,13 @@ class Release(msgspec.Struct, frozen=True):
     models: tuple[Model, ...]
     seeds: str
     tests: int = 0
+    seeds_sha256: str = ""
+
+    @property
+    def objects(self) -> dict[str, str]:
+        """The files that serve it, each with its sha256, or nothing where none was kept."""
+        seeds = {self.seeds: self.seeds_sha256} if self.seeds else {}
+        return {g.serving: g.serving_sha256 for g in self.gold} | seeds
 
     @property
     def name(self) -> str:
@@ -142,24 +166,104 @@ def publish(files: Files, release: Release) -> None:
 
 
 def connect(
-    files: Files, catalog: Catalog, release: Release, *, silver_views: bool = True, threads: int = 1
+    files: Files,
+    catalog: Catalog,
+    release: Release,
+    *,
+    silver_views: bool = True,
+    threads: int = 1,
+    memory: str | None = None,
+    locked: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB with the release's tables as views `gold.<table>`, `silver.<dataset>` and `silver.<dataset>_versions`.
 
-    Gold is read from the serving files (attached read-only), silver from the snapshots the release names.
+    Gold is read from the serving files (attached read-only), silver from the snapshots the release names. LakeDamaged
+    names a serving file that is lost or altered. Silver that is lost takes nothing else with it: its view is there,
+    and reading it fails; `damaged` says as what.
+
+    `memory` is what it may hold before it spills, as DuckDB writes sizes. `locked`, it opens no file but silver's and
+    changes no setting, whatever is asked of it.
     """
     con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    con.execute(f"SET timezone = 'UTC'; SET enable_progress_bar = false; SET threads = {threads}")
-    con.execute(f"SET temp_directory = {text(str(files.root / '_tmp'))}")
-    con.execute("CREATE SCHEMA gold; CREATE SCHEMA silver; CREATE SCHEMA stg; CREATE SCHEMA seeds")
-    for one in release.gold:
-        alias = ident(f"_{one.name}")
-        con.execute(f"ATTACH {text(str(files.path(one.serving)))} AS {alias} (READ_ONLY)")
-        con.execute(f"CREATE VIEW gold.{ident(one.name)} AS SELECT * FROM {alias}.main.{ident(one.name)}")
-    if silver_views:
-        for name, select in silver_selects(files, catalog, release).items():
-            con.execute(f"CREATE VIEW silver.{ident(name)} AS {select}")
+    try:
+        # GLOBAL: what is set without it does not reach the connection's cursors, and they would take the machine's zone.
+        con.execute(f"SET GLOBAL timezone = 'UTC'; SET enable_progress_bar = false; SET threads = {threads}")
+        # A name can never stand for a variable of this program.
+        con.execute("SET GLOBAL python_enable_replacements = false")
+        con.execute(f"SET temp_directory = {text(str(files.root / '_tmp'))}; SET max_temp_directory_size = '{SPILL}'")
+        if memory:
+            con.execute(f"SET memory_limit = {text(memory)}")
+        con.execute("CREATE SCHEMA gold; CREATE SCHEMA silver; CREATE SCHEMA stg; CREATE SCHEMA seeds")
+        for one in release.gold:
+            alias = f"_{one.name}"
+            attach(con, files, one.serving, alias)
+            con.execute(f"CREATE VIEW gold.{ident(one.name)} AS SELECT * FROM {ident(alias)}.main.{ident(one.name)}")
+        if silver_views:
+            _silver_views(con, files, catalog, release)
+        if locked:
+            # What is attached stays so, and spilling needs no leave: silver's files are all that is opened later.
+            con.execute(f"SET allowed_directories = [{text(str(files.root / 'warehouse'))}]")
+            con.execute("SET enable_external_access = false; SET lock_configuration = true")
+    except BaseException:
+        con.close()
+        raise
     return con
+
+
+def attach(con: duckdb.DuckDBPyConnection, files: Files, name: str, alias: str) -> None:
+    """Attach a serving file or the seeds read-only; LakeDamaged names it if it is lost or altered, LakeBusy if it is held."""
+    try:
+        con.execute(f"ATTACH {text(str(files.path(name)))} AS {ident(alias)} (READ_ONLY)")
+    except duckdb.Error as error:
+        said = str(error).splitlines()[0]
+        if "Could not set lock" in said:
+            raise LakeBusy(f"{name} is open for writing in another program; close it there and ask again") from error
+        what = "is damaged" if _DAMAGED.match(said) else f"cannot be opened ({said})"
+        what = what if files.exists(name) else "is lost"
+        raise LakeDamaged(f"{name} {what}; `assay build` makes it anew") from error
+
+
+def damaged(error: duckdb.Error) -> LakeDamaged | None:
+    """What DuckDB's error says of a stored file that is lost or altered; None if it speaks of something else."""
+    said = str(error).splitlines()[0]
+    if said.startswith(f"Invalid Input Error: {_LOST}"):
+        return LakeDamaged(said.partition(_LOST)[2])
+    if not _DAMAGED.match(said):
+        return None
+    named = re.search(r"['\"](/[^'\"]+)['\"]", said)
+    return LakeDamaged(
+        f"{named[1] if named else 'a file that serves gold'} is lost or damaged; `assay build` makes gold's files anew, "
+        f"`assay refine DATASET --rebuild` silver's"
+    )
+
+
+def _silver_views(con: duckdb.DuckDBPyConnection, files: Files, catalog: Catalog, release: Release) -> None:
+    for one in release.silver:
+        names = (one.dataset, f"{one.dataset}_versions")
+        try:
+            selects = _silver_selects(files, catalog, release, one)
+            for name in names:
+                con.execute(f"CREATE VIEW silver.{ident(name)} AS {selects[name]}")
+        except (LakeDamaged, duckdb.Error) as error:
+            lost = damaged(error) if isinstance(error, duckdb.Error) else error
+            if lost is None:
+                raise
+            for name in names:
+                con.execute(
+                    f"CREATE OR REPLACE VIEW silver.{ident(name)} AS {_lost(files, one, lost, versions=name != one.dataset)}"
+                )
+
+
+def _lost(files: Files, one: Silver, lost: LakeDamaged, *, versions: bool) -> str:
+    """A SELECT with the view's columns that fails with these words whatever is asked of it."""
+    says = f"error({text(f'{_LOST}{lost}')})"
+    try:
+        kinds = silver.view_columns(evidence.pinned(files, one.contract_sha256), versions=versions)
+    except LakeDamaged:
+        kinds = {"lost": ("VARCHAR", "")}  # the contract is what is lost
+    # In each column and as a condition: where nothing needs it, DuckDB would leave it out and give no rows.
+    columns = ", ".join(f"CAST({says} AS {kind}) AS {ident(name)}" for name, (kind, _) in kinds.items())
+    return f"SELECT {columns} WHERE CAST({says} AS BOOLEAN)"
 
 
 def silver_selects(
@@ -169,24 +273,72 @@ def silver_selects(
     *,
     as_of: datetime | None = None,
     recorded_as_of: datetime | None = None,
+    only: str | None = None,
 ) -> dict[str, str]:
     """The SELECTs of the silver views at the release's snapshots: `<dataset>` and `<dataset>_versions`.
 
-    With `as_of` or `recorded_as_of`, `<dataset>` is as the public or the lake could know it then.
+    With `as_of` or `recorded_as_of`, `<dataset>` is as the public or the lake could know it then. `only` is one
+    dataset: LakeDamaged for a lost one then hinders nobody who reads another.
     """
     out: dict[str, str] = {}
     for one in release.silver:
-        contract = evidence.pinned(files, one.contract_sha256)
-        try:
-            table = catalog.load_table(silver.name(one.dataset))
-        except NoSuchTableError as error:
-            raise LakeDamaged(
-                f"the catalog lost {silver.name(one.dataset)}, which release {release.number} reads"
-            ) from error
-        observed = silver.observed(table, one.snapshot)
-        out[one.dataset] = silver.current(contract, observed, as_of=as_of, recorded_as_of=recorded_as_of)
-        out[f"{one.dataset}_versions"] = silver.versions(contract, observed, recorded_as_of)
+        if only in (None, one.dataset):
+            out |= _silver_selects(files, catalog, release, one, as_of, recorded_as_of)
     return out
+
+
+def _silver_selects(
+    files: Files,
+    catalog: Catalog,
+    release: Release,
+    one: Silver,
+    as_of: datetime | None = None,
+    recorded_as_of: datetime | None = None,
+) -> dict[str, str]:
+    contract = evidence.pinned(files, one.contract_sha256)
+    name = silver.name(one.dataset)
+    try:
+        observed = silver.observed(catalog.load_table(name), one.snapshot)
+    except NoSuchTableError as error:
+        raise LakeDamaged(
+            f"the catalog lost {name}, which release {release.number} reads; `assay apply` refines it anew and releases it"
+        ) from error
+    except UNREADABLE as error:
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise LakeDamaged(
+            f"{name} as release {release.number} reads it is lost ({said}); restore it from a copy"
+        ) from error
+    return {
+        one.dataset: silver.current(contract, observed, as_of=as_of, recorded_as_of=recorded_as_of),
+        f"{one.dataset}_versions": silver.versions(contract, observed, recorded_as_of),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def wrong(files: Files, name: str, sha256: str) -> str | None:
+    """What is wrong with a file that serves a release; None if it is what was written, as far as a hash was kept."""
+    if not files.exists(name):
+        return f"{name} is lost"
+    if sha256 and file_sha256(files.path(name)) != sha256:
+        return f"{name} is not what was written"
+    return None
+
+
+def told(release: Release) -> str:
+    """What a release holds, in a line for the one who made it."""
+    rows = ", ".join(f"{g.name} {g.rows} rows" for g in release.gold)
+    if not release.gold:
+        rows = "no gold table: the dbt project has no model in schema gold"
+    read = {i.table.partition(".")[2].removesuffix("_versions") for g in release.gold for i in g.inputs}
+    counted = {s.dataset: s.rows for s in release.silver}
+    if read and release.parent is None and not any(counted.get(d) for d in read):
+        rows += f" (nothing of {', '.join(sorted(read))} is in silver yet, `assay status` says why)"
+    return f"released {release.number}: {rows}, {release.tests} tests passed"
 
 
 def describe(release: Release) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import AssayError, KeyRefused, SettingsError, SourceSuspect
+from assay.errors import AssayError, ContractError, KeyRefused, SettingsError, SourceSuspect
 from assay.lake import bronze, evidence
 from assay.lake.bronze import Manifest
 from assay.lake.files import Files
@@ -32,13 +32,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Landed:
-    """What came of one shard's window: a manifest, or the error that kept it out."""
+    """What came of one shard's window: a manifest, or the error that kept it out.
+
+    `asked` is false for what a refused key stopped: its error is the key's, and nothing of its own.
+    """
 
     dataset: str
     shard: str
     window: Window
     manifest: Manifest | None
     error: AssayError | None
+    asked: bool = True
 
 
 def settings_of(name: str, sources: Mapping[str, Mapping[str, Any]]) -> SourceSettings:
@@ -48,6 +52,16 @@ def settings_of(name: str, sources: Mapping[str, Mapping[str, Any]]) -> SourceSe
             f"assay.toml has no [source.{name}]; it says where {name} is reached and whose records it gives"
         )
     return SourceSettings(**sources[name])
+
+
+def check(contract: Contract) -> None:
+    """ContractError, with the contract's file, if there is no such source or it does not know the contract's options."""
+    try:
+        source = load(contract.source)
+        if source.check:
+            source.check(contract.options)
+    except ContractError as error:
+        raise ContractError(f"{contract.path or contract.dataset}: {error}") from error
 
 
 def land(
@@ -63,7 +77,7 @@ def land(
     """Land what is wanted from one source, each as one batch; a refused key stops the rest.
 
     All contracts must name the same source. An ask that fails leaves nothing and does not hinder the others; `done`
-    hears of each as it ends.
+    hears of each as it ends, and not of those that were not asked.
     """
     try:
         return asyncio.run(_land(asks, settings, files, ledger, secrets, run, done))
@@ -105,13 +119,15 @@ async def _land(
 
     async def _one(one: Wanted, remote: Any) -> Manifest:
         contract = one.contract
+        check(contract)
         claim = {
             "source": contract.source, "connector": source.version, "origin": settings.origin,
             "capture_fingerprint": contract.capture_fingerprint, "contract_sha256": pins[contract.dataset],
         }  # fmt: skip
         writer = bronze.Writer(files, run, contract.dataset, one.shard, one.window, claim)
         try:
-            ask = Ask(contract.dataset, contract.options, one.shard, one.days)
+            fields = tuple(column.origin for column in contract.columns)
+            ask = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
             async for page in source.fetch(ask, remote):
                 writer.page(vars(page.request), list(page.records))
                 if page.raw is not None:
@@ -127,7 +143,8 @@ async def _land(
         for _ in range(min(TOGETHER, len(asks))):
             group.create_task(work(remote))
     for one in reversed(waiting):
-        out.append(Landed(one.contract.dataset, one.shard, one.window, None, KeyRefused(f"not asked: {refused[0]}")))
+        error = KeyRefused("not asked: the key was refused")
+        out.append(Landed(one.contract.dataset, one.shard, one.window, None, error, asked=False))
     return out
 
 

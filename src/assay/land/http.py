@@ -1,6 +1,7 @@
 """Asks a vendor over HTTP: at its pace, again where that may help, and never more than it may cost us."""  # noqa: A005 - it is what the module is about; nothing here needs the other
 
 import ipaddress
+import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 import stamina
+import stamina.instrumentation
 from isal import isal_zlib
 from yarl import URL
 
@@ -26,6 +28,8 @@ RATIO, SMALL = 200, 2**20  # an answer above SMALL may be RATIO times what trave
 PATIENCE = 120.0  # longest wish of a vendor we wait for within one run
 PATH = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+WAITS = ((86400, "days"), (3600, "h"), (60, "min"))
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -75,6 +79,18 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text[:300]).split())
 
 
+def check_path(path: str) -> None:
+    """ContractError unless it can be asked for below a base URL and leads nowhere else."""
+    if not PATH.fullmatch(path):
+        raise ContractError(f"{path!r} is not a path below base_url: letters, digits and - _ . ~ between slashes")
+
+
+def spoken(seconds: float) -> str:
+    """A wait in the largest unit it has two of: `24 h`."""
+    size, unit = next(((size, unit) for size, unit in WAITS if seconds >= 2 * size), (1, "s"))
+    return f"{round(seconds / size, 1):g} {unit}"
+
+
 def plain(answer: Answer) -> bytes:
     """The judge of a vendor without peculiarities: the body of a 200, else the error its status means."""
     if answer.status == 200:
@@ -106,10 +122,7 @@ class Remote:
         The judge sees every answer below 500 and raises where it is not data. After SourceBusy and
         SourceSuspect the vendor is asked again, at its pace; SourceRefused, or the last of them, is the caller's.
         """
-        if not PATH.fullmatch(path):
-            raise ContractError(
-                f"{path!r} is not a path below {self._base}: letters, digits and - _ . ~ between slashes"
-            )
+        check_path(path)
         url = self._base.joinpath(path).with_query(dict(params))
         retries = stamina.retry_context(
             on=_again,
@@ -118,7 +131,7 @@ class Remote:
             wait_initial=self._backoff,
             wait_jitter=self._backoff,
             wait_max=60.0,
-        )
+        ).with_name(f"{url.host_port_subcomponent}{url.path}", (), {"of": self._attempts})
         async for attempt in retries:
             with attempt:
                 try:
@@ -129,7 +142,9 @@ class Remote:
                 except SourceError as error:
                     if isinstance(error, Throttled):
                         self._pace.on_429(error.retry_after and min(error.retry_after, PATIENCE))
-                    error.args = (self._without_secrets(str(error)),)
+                    wish = error.retry_after if isinstance(error, SourceBusy) else None
+                    said = f"{error} (asks us to wait {spoken(wish)})" if wish else str(error)
+                    error.args = (self._without_secrets(said),)
                     raise
         raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
 
@@ -258,6 +273,21 @@ def _named(error: BaseException, host: str) -> SourceError:
         return SourceSuspect(f"{host} does not prove its identity: {type(error).__name__}")
     reason = getattr(error, "strerror", None) or type(error).__name__
     return SourceBusy(f"{host} did not answer completely: {reason}")
+
+
+def _told(details: stamina.instrumentation.RetryDetails) -> None:
+    """One line for each further attempt: whom it asks, why, and when."""
+    cause, number = details.caused_by, f"attempt {details.retry_num + 1}"
+    if isinstance(cause, SourceError):
+        why = str(cause) if details.name in str(cause) else f"{details.name}: {cause}"
+        number += f" of {details.kwargs['of']}" if "of" in details.kwargs else ""
+    else:  # retried by the code of a lake's own source; its texts may quote what ours may not
+        why = f"{details.name}: {type(cause).__name__}"
+    log.warning("%s; asked again in %s, %s", why, spoken(details.wait_for), number)
+
+
+# The library's own line names neither whom nor why.
+stamina.instrumentation.set_on_retry_hooks([_told])
 
 
 def _again(error: Exception) -> bool | float:

@@ -1,15 +1,20 @@
 """What a source is: one file with `connect`, `fetch` and a `source` that names them."""
 
+import difflib
 import importlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from assay.errors import ContractError
 from assay.ports import Secrets
 from assay.windows import Window
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,16 @@ class SourceSettings:
 
 @dataclass(frozen=True)
 class Ask:
-    """What is wanted: a contract's source options, one shard (a symbol, or "all") and a window, if it has one."""
+    """What is wanted: a contract's source options, one shard (a symbol, or "all") and a window, if it has one.
+
+    `fields` are the record's fields that the contract reads, for a source that can tell that one is not there at all.
+    """
 
     dataset: str
     options: Mapping[str, Any]
     shard: str
     window: Window | None
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,11 +99,27 @@ class Source:
         connect: `(secrets, settings)` to a remote, as an async context; the only place that sees a secret.
         fetch: `(ask, remote)` to pages, in order. SourceBusy, SourceRefused or SourceSuspect where it must.
         version: changes when the same answer would be landed differently.
+        check: raises ContractError for `options` it does not know, before anything is asked; see `options_of`.
     """
 
     connect: Callable[[Secrets, SourceSettings], AbstractAsyncContextManager[Any]]
     fetch: Callable[[Ask, Any], AsyncIterator[Page]]
     version: str
+    check: Callable[[Mapping[str, Any]], object] | None = None
+
+
+def options_of(kind: type[T], said: Mapping[str, Any]) -> T:
+    """A contract's `options` as `kind`, a msgspec struct; ContractError names the one that is wrong and all there are."""
+    there = kind.__struct_encode_fields__
+    for name in map(str, said):
+        if name not in there:
+            near = difflib.get_close_matches(name, there, 1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ContractError(f"this source has no option {name!r}{meant}; it knows {', '.join(there)}")
+    try:
+        return msgspec.convert(dict(said), kind)
+    except msgspec.ValidationError as error:
+        raise ContractError(f"source options: {error}; it knows {', '.join(there)}") from None
 
 
 def load(name: str) -> Source:

@@ -602,7 +602,16 @@ def explain(
     from assay.serve.explain import explain as explain_cell
 
     t = lake.target
-    return explain_cell(t.files, t.catalog, t.ledger, current(lake), table, key, column, listed=listed)
+    return explain_cell(
+        t.files, t.catalog, t.ledger, current(lake), table, key, column, listed=listed, reread=_reread(lake)
+    )
+
+
+def _reread(lake: Lake) -> Callable[[Contract, Sequence[bytes]], Sequence[Mapping[str, Any] | None]]:
+    """What makes rows of bronze lines again, to compare them with silver's."""
+    from assay.refine.sql import refinement
+
+    return lambda contract, lines: lake.target.engine.rows(refinement(contract), lines)
 
 
 def sql(lake: Lake, query: str, *, limit: int = 1000, timeout: float = 30.0) -> Result:
@@ -630,7 +639,7 @@ def application(lake: Lake) -> Any:
     t = lake.target
 
     def why(table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
-        return explain_cell(t.files, t.catalog, t.ledger, current(lake), table, key, column)
+        return explain_cell(t.files, t.catalog, t.ledger, current(lake), table, key, column, reread=_reread(lake))
 
     return partial(app, t.files, t.catalog, t.ledger, lake.contracts, explain=why, title=t.settings.name)()
 

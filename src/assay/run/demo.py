@@ -1,20 +1,43 @@
 """The first number: which one the demo shows, how it is fetched, and why it is that number."""
 
 import json
+import subprocess
+import tempfile
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from assay import run
+from assay.errors import UsageError
 from assay.run import Lake
 
 TABLE, COLUMN = "fct_daily_price", "return_1d"
 SYMBOL, DATE = "AAPL", "2005-02-28"
 
 
+@contextmanager
+def vendor(command: Sequence[str]) -> Iterator[str]:
+    """Run the sandbox while the block does; gives its address. UsageError, in its own words, if it does not start."""
+    # Into a file: nobody reads along, and a full pipe would stop it.
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=said, text=True
+    ) as process:  # fmt: skip
+        try:
+            address = process.stdout.readline().strip() if process.stdout else ""
+            if not address:
+                code = process.wait(10)
+                said.seek(0)
+                last = (said.read().strip().splitlines() or [f"it ended with code {code}"])[-1]
+                raise UsageError(f"the sandbox did not start: {last.rpartition(' error: ')[2]}")
+            yield address
+        finally:
+            process.terminate()
+
+
 def first_number(lake: Lake) -> dict[str, Any]:
     """The demo's cell: Apple's return on the day of its split, where a raw price alone would say −50 percent."""
-    _, rows = run.sql(lake, f"select security_id from gold.{TABLE} where symbol = '{SYMBOL}' and date = '{DATE}'")
+    rows = run.sql(lake, f"select security_id from gold.{TABLE} where symbol = '{SYMBOL}' and date = '{DATE}'").rows
     key = {"security_id": rows[0][0], "date": DATE}
     query = "&".join(f"{k}={v}" for k, v in key.items())
     return {

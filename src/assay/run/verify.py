@@ -12,7 +12,7 @@ from ulid import ULID
 from assay import refine as refining
 from assay.engines.duckdb import connect
 from assay.errors import LakeDamaged
-from assay.lake import bronze, evidence, silver, tables
+from assay.lake import bronze, evidence, release, silver, tables
 from assay.lake.evidence import Evidence
 from assay.lake.files import Files
 from assay.lake.tables import ident
@@ -128,6 +128,28 @@ def bronze_objects(lake: Lake) -> dict[str, int]:
             number += 1
             objects += len(manifest.parts) + len(manifest.raw)
     return {"batches": number, "objects": objects}
+
+
+def serving(lake: Lake) -> dict[str, int]:
+    """Read every file that serves the current release; LakeDamaged names those that are not what was written.
+
+    Gold's own tables are looked for too. `release` is 0 before the first. Files of a release made before their hashes
+    were kept are only opened.
+    """
+    files, found = lake.target.files, release.current(lake.target.files)
+    if found is None:
+        return {"release": 0, "files": 0}
+    lost = [what for name, sha256 in found.objects.items() if (what := release.wrong(files, name, sha256))]
+    if not lost:
+        release.connect(files, lake.target.catalog, found, silver_views=False).close()
+    for gold in found.gold:
+        try:
+            tables.relation(lake.target.catalog.load_table(f"gold.{gold.name}"), gold.snapshot)
+        except (LakeDamaged, *release.UNREADABLE) as error:
+            lost.append(f"gold.{gold.name} cannot be read from the catalog ({type(error).__name__})")
+    if lost:
+        raise LakeDamaged(f"{'; '.join(lost)}; `assay build` makes it anew in the next release")
+    return {"release": found.number, "files": len(found.objects)}
 
 
 def rebuild(lake: Lake, datasets: Sequence[str]) -> dict[str, int]:

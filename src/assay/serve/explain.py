@@ -1,25 +1,26 @@
 """Why a number is that number: from a gold cell back to the record, the request that brought it and the rules it passed."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import duckdb
-import sqlglot
 from pyiceberg.catalog import Catalog
-from sqlglot import exp
 
 from assay.contract import guard
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
-from assay.lake import bronze, evidence, release, silver
+from assay.lake import bronze, evidence, recompute, release, silver
 from assay.lake.files import Files
 from assay.lake.release import Gold, Release
-from assay.lake.tables import ident, text
+from assay.lake.tables import ident
 from assay.ports import Ledger
 
 LISTED = 20
+
+# the row that a contract makes of each bronze line: its columns and known_at; None where it rejects the line
+Reread = Callable[[Contract, Sequence[bytes]], Sequence[Mapping[str, Any] | None]]
 
 
 def explain(
@@ -32,12 +33,14 @@ def explain(
     column: str | None = None,
     *,
     listed: int = LISTED,
+    reread: Reread | None = None,
 ) -> dict[str, Any]:
     """The way back of one gold row, or of one cell of it, as JSON.
 
     The model's input rows are selected by its own declared predicates, the models are run again over those rows
     alone, and the value is compared: `recomputed.equal`. At most `listed` input rows are followed to bronze, the
-    newest first; the rest is counted. UsageError if there is no such table, key or row.
+    newest first; the rest is counted. `reread` refines their lines again: `record_refines_to_row`, null without it.
+    UsageError if there is no such table, key or row; LakeDamaged if a part is not what was landed.
     """
     gold = found.table(table)
     if missing := [k for k in gold.key if k not in key] or [k for k in key if k not in gold.key]:
@@ -47,12 +50,11 @@ def explain(
     con = release.connect(files, catalog, found)
     try:
         row = _row(con, gold, key)
-        inputs = [_select(one.table, one.where, gold, row) for one in gold.inputs]
-        again = _recompute(
-            files, con, found, gold, [(i.table, sql) for i, sql in zip(gold.inputs, inputs, strict=True)], row
-        )
+        inputs = [recompute.input_rows(one, gold, row) for one in gold.inputs]
+        given = recompute.given(con, found.models, gold, row)
+        again = recompute.recompute(files.path(found.seeds), found.models, gold, row, given)
         shown = column or next((c.name for c in gold.columns if c.name not in gold.key), gold.key[0])
-        observations, counts = _observations(files, catalog, ledger, con, found, gold, inputs, listed)
+        observations, counts = _observations(files, catalog, ledger, con, found, gold, inputs, listed, reread)
     finally:
         con.close()
     compared = [column] if column else [c.name for c in gold.columns]
@@ -63,9 +65,9 @@ def explain(
         "row": {c.name: render(row[c.name]) for c in gold.columns},
         "model": {
             "relation": f"gold.{gold.name}", "sql": next(m.sql for m in found.models if m.relation == f"gold.{gold.name}"),
-            "steps": _ancestors(found, f"gold.{gold.name}"),
+            "steps": [m.relation for m in recompute.ancestors(found.models, f"gold.{gold.name}")[0]],
         },
-        "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(again[c] == row[c] for c in compared)},
+        "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(_same(again[c], row[c]) for c in compared)},
         "inputs": [{"table": i.table, "where": i.where, "rows": n, "listed": k} for i, (n, k) in zip(gold.inputs, counts, strict=True)],
         "observations": observations, "not_listed": sum(n - k for n, k in counts),
     }  # fmt: skip
@@ -78,12 +80,17 @@ def render(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return (value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value).isoformat() + "Z"
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):
         return f"{value:f}"
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    # NaN alone is not equal to itself
+    return bool(one == other or (one != one and other != other))  # noqa: PLR0124
 
 
 def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> dict[str, Any]:
@@ -98,87 +105,6 @@ def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> 
     return dict(zip(names, rows[0], strict=True))
 
 
-def _select(table: str, where: str, gold: Gold, row: Mapping[str, Any]) -> str:
-    """The input's rows as a SELECT, `row.<column>` replaced by that row's value as a typed literal."""
-    tree = sqlglot.parse_one(where, read="duckdb")
-
-    def put(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column) and node.table.lower() == "row":
-            value = row[node.name]
-            kind = gold.column(node.name).type
-            literal = exp.null() if value is None else exp.Literal.string(str(value))
-            return exp.cast(literal, exp.DataType.build(kind, dialect="duckdb"))
-        return node
-
-    zone, _, name = table.partition(".")
-    return f"SELECT * FROM {ident(zone)}.{ident(name)} WHERE {tree.transform(put).sql(dialect='duckdb')}"
-
-
-def _ancestors(found: Release, relation: str) -> list[str]:
-    """The relations a model is computed from, in the order they must be made, itself last."""
-    by_name = {m.relation: m for m in found.models}
-    out: list[str] = []
-
-    def visit(name: str) -> None:
-        model = by_name.get(name)
-        if model is None or name in out:
-            return
-        if model.kind != "seed":
-            for one in sqlglot.parse_one(model.sql, read="duckdb").find_all(exp.Table):
-                if one.db:
-                    visit(f"{one.db}.{one.name}")
-        out.append(name)
-
-    visit(relation)
-    return out
-
-
-def _recompute(
-    files: Files,
-    con: duckdb.DuckDBPyConnection,
-    found: Release,
-    gold: Gold,
-    inputs: Sequence[tuple[str, str]],
-    row: Mapping[str, Any],
-) -> dict[str, Any] | None:
-    """The row as the models give it over its input rows alone, in a database of its own; None if they give none."""
-    own = duckdb.connect(
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False, "threads": 1}
-    )
-    own.execute("SET timezone = 'UTC'; SET enable_progress_bar = false")
-    try:
-        own.execute(f"ATTACH {text(str(files.path(found.seeds)))} AS _seeds (READ_ONLY)")
-        own.execute("CREATE SCHEMA silver")
-        given: dict[str, str] = {}
-        for table, sql in inputs:
-            name = table.partition(".")[2]
-            given[name] = f"{given[name]} UNION {sql}" if name in given else sql
-        for one in found.silver:
-            for name in (one.dataset, f"{one.dataset}_versions"):
-                select = given.get(name) or f"SELECT * FROM silver.{ident(name)} LIMIT 0"
-                rows = con.sql(select).to_arrow_table()  # noqa: F841 - DuckDB finds it by name
-                own.execute(f"CREATE TABLE silver.{ident(name)} AS SELECT * FROM rows")
-        models = {m.relation: m for m in found.models}
-        for relation in _ancestors(found, f"gold.{gold.name}"):
-            zone, _, name = relation.partition(".")
-            own.execute(f"CREATE SCHEMA IF NOT EXISTS {ident(zone)}")
-            body = (
-                f"SELECT * FROM _seeds.{ident(zone)}.{ident(name)}"
-                if models[relation].kind == "seed"
-                else models[relation].sql
-            )
-            own.execute(f"CREATE TABLE {ident(zone)}.{ident(name)} AS {body}")
-        where = " AND ".join(f"{ident(k)} = ?" for k in gold.key)
-        names = [c.name for c in gold.columns]
-        rows_found = own.execute(
-            f"SELECT {', '.join(map(ident, names))} FROM gold.{ident(gold.name)} WHERE {where}",
-            [row[k] for k in gold.key],
-        ).fetchall()
-    finally:
-        own.close()
-    return dict(zip(names, rows_found[0], strict=True)) if rows_found else None
-
-
 def _observations(
     files: Files,
     catalog: Catalog,
@@ -188,9 +114,11 @@ def _observations(
     gold: Gold,
     inputs: Sequence[str],
     listed: int,
+    reread: Reread | None,
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """The newest input rows followed to bronze, a fair share of each input; and per input how many there are and are listed."""
     out: list[dict[str, Any]] = []
+    read_as: list[tuple[bytes, Mapping[str, Any]]] = []
     counts: list[tuple[int, int]] = []
     share = max(1, listed // max(1, len(inputs)))
     for one, select in zip(gold.inputs, inputs, strict=True):
@@ -212,8 +140,27 @@ def _observations(
                 )
             manifest = bronze.read_manifest(files, fact.body["name"])
             by = _judged(files, judged[row["_batch"]], row["_batch"], row["_seq"])
-            out.append(_observation(files, con, contract, manifest, by, row))
+            found_at = bronze.line(files, manifest, row["_seq"])
+            out.append(_observation(files, con, contract, manifest, by, row, found_at))
+            read_as.append((found_at[2], row))
+    if reread:
+        _compare(files, reread, out, read_as)
     return out, counts
+
+
+def _compare(
+    files: Files,
+    reread: Reread,
+    observations: Sequence[dict[str, Any]],
+    read_as: Sequence[tuple[bytes, Mapping[str, Any]]],
+) -> None:
+    """Say of each observation whether its line, refined again by the contract that judged it, gives its row."""
+    for sha256 in {one["contract_sha256"] for one in observations}:
+        mine = [n for n, one in enumerate(observations) if one["contract_sha256"] == sha256]
+        for n, again in zip(mine, reread(evidence.pinned(files, sha256), [read_as[n][0] for n in mine]), strict=True):
+            row = read_as[n][1]
+            same = again is not None and all(_same(value, row[name]) for name, value in again.items())
+            observations[n]["record_refines_to_row"] = same
 
 
 def _verdicts(
@@ -249,16 +196,17 @@ def _observation(
     manifest: bronze.Manifest,
     judged: evidence.Evidence,
     row: Mapping[str, Any],
+    found_at: tuple[bronze.Part, int, bytes],
 ) -> dict[str, Any]:
     seq = row["_seq"]
-    part, number, line = bronze.line(files, manifest, seq)
+    part, number, line = found_at
     asked = next(a for a in manifest.requests if a.first_seq <= seq < a.first_seq + a.rows)
     return {
         "dataset": contract.dataset, "key": {k: render(row[k]) for k in contract.key},
         "values": {c.name: render(row[c.name]) for c in contract.columns},
         "known_from": render(row["known_from"]), "known_basis": row["known_basis"], "captured_at": render(row["captured_at"]),
         "backfilled": row["backfilled"], "batch": manifest.batch, "seq": seq, "file": part.path, "line": number,
-        "record": _record(line), "origin": manifest.origin, "manifest": manifest.name,
+        "record": _record(line), "record_refines_to_row": None, "origin": manifest.origin, "manifest": manifest.name,
         "request": {
             "url": asked.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status, "bytes": asked.bytes,
             "sha256": asked.sha256, "rows": asked.rows,
@@ -269,7 +217,7 @@ def _observation(
 
 
 def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rules of the contract that judged the row, computed over its values again."""
+    """The rules of the contract that judged the row, computed over its values again: null where they say neither."""
     if not contract.rules:
         return []
     columns = [c for c in contract.columns if c.name in row]
@@ -279,7 +227,7 @@ def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str,
     )
     found = con.execute(f"SELECT {tested} FROM (SELECT {given})", [row[c.name] for c in columns]).fetchall()[0]
     return [
-        {"name": r.name, "description": r.description, "passed": passed is not False}
+        {"name": r.name, "description": r.description, "severity": r.severity, "passed": passed}
         for r, passed in zip(contract.rules, found, strict=True)
     ]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import date, timedelta
 from functools import lru_cache
@@ -14,7 +14,7 @@ from msgspec import UNSET
 from assay.errors import ContractError, KeyRefused, SettingsError, SourceBusy, SourceError, SourceRefused, SourceSuspect
 from assay.land import http, pace
 from assay.land.http import Answer, Remote, Throttled
-from assay.land.source import Ask, Page, Request, Source, SourceSettings
+from assay.land.source import Ask, Page, Request, Source, SourceSettings, options_of
 from assay.ports import Secrets
 from assay.windows import Window
 
@@ -57,6 +57,15 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slack_days: int = 10
 
 
+def check(options: Mapping[str, Any]) -> Options:
+    """A contract's options as `Options`; ContractError for what means nothing here."""
+    said = options_of(Options, options)
+    http.check_path(said.path)
+    if said.from_to and not said.date_field:
+        raise ContractError("from_to needs a date_field to check the answer by")
+    return said
+
+
 @asynccontextmanager
 async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[Remote]:
     """A remote that sends the secret FMP_API_KEY in the header `apikey`; one pace a key and address."""
@@ -71,7 +80,9 @@ async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[R
 
 async def fetch(ask: Ask, remote: Remote) -> AsyncIterator[Page]:
     """The one page that answers `ask`, checked to be about it: its shard, its window, not cut short."""
-    options = _options(ask)
+    options = check(ask.options)
+    if options.from_to and not ask.window:
+        raise ContractError(f"{ask.dataset}: from_to needs a window")
     answer, records = await remote.get(options.path, _params(ask, options), judge)
     span = _checked(ask, options, records)
     digest = hashlib.sha256(answer.body).hexdigest()
@@ -94,16 +105,6 @@ def judge(answer: Answer) -> list[bytes]:
     if head == b"{":
         raise _refusal(answer, _message(answer))
     raise _refusal(answer, answer.excerpt)
-
-
-def _options(ask: Ask) -> Options:
-    try:
-        options = msgspec.convert(dict(ask.options), Options)
-    except msgspec.ValidationError as error:
-        raise ContractError(f"{ask.dataset}: source options: {error}") from None
-    if options.from_to and not (options.date_field and ask.window):
-        raise ContractError(f"{ask.dataset}: from_to needs a window, and a date_field to check the answer by")
-    return options
 
 
 def _params(ask: Ask, options: Options) -> dict[str, str]:
@@ -267,4 +268,4 @@ def _decoders(date_field: str | None, shard_field: str | None) -> tuple[Any, Any
     return msgspec.json.Decoder(list[row]), msgspec.json.Decoder(row)
 
 
-source = Source(connect, fetch, version="1")
+source = Source(connect, fetch, version="1", check=check)

@@ -1,24 +1,22 @@
 """The lake as pages for people: no script, one style sheet, the same figures as the API."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import duckdb
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from assay import windows
+from assay.lake.tables import ident
 from assay.serve import pages
 from assay.serve.console import charts, facts
-from assay.serve.pages import Column, Problem, Table, token
+from assay.serve.console.figures import templates
+from assay.serve.pages import MOST, Ask, Problem, Table, token, value
 from assay.serve.reading import Place, Reading, explain_question, opened, way_back
 
 CSP = (
@@ -30,11 +28,6 @@ _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#1f4e79"/>'
     '<path d="M3 12.5 8 3l5 9.5" fill="none" stroke="#fff" stroke-width="1.6"/><path d="M5.2 9.6h5.6" stroke="#e3c25a" stroke-width="1.6"/></svg>'
 )
-_ORIGINS = {
-    "vendor": "as the vendor sent it",
-    "sandbox": "from the sandbox, a stand-in for the vendor: real old records, not today's market",
-    "synthetic": "made up by a program",
-}
 
 
 def routes(place: Place) -> list[Route]:
@@ -59,7 +52,8 @@ def routes(place: Place) -> list[Route]:
         with reading.use():
             table, key, column = explain_question(reading, request)
             found = await way_back(place, table, key, column)
-            return _page("explain.html", place, reading, **_explained(table, found), here=("gold", table.name))
+            context = _explained(table, found, column)
+            return _page("explain.html", place, reading, **context, here=("gold", table.name))
 
     async def style(_: Request) -> Response:
         return _kept((_HERE / "app.css").read_text(), "text/css; charset=utf-8")
@@ -98,7 +92,8 @@ async def _overview(place: Place, reading: Reading | None) -> Response:
     terms = ("captured", "accepted", "duplicate", "quarantined", "held", "waiting")
     return _page(
         "overview.html", place, reading, accounts=accounts, gold=gold, terms=terms,
-        total={term: sum(a.sum(term) for a in accounts) for term in terms}, here=("", ""),
+        total={term: sum(a.sum(term) for a in accounts) for term in terms},
+        superseded=sum(a.sum("superseded") for a in accounts), here=("", ""),
     )  # fmt: skip
 
 
@@ -106,9 +101,9 @@ async def _dataset(place: Place, request: Request, zone: str) -> Response:
     reading = await opened(place)
     with reading.use():
         table = reading.table(zone, request.path_params["name"])
-        _only(request, ("symbol",))
-        symbol = request.query_params.get("symbol")
-        shown = await place.newest.ask(reading, _rows, table, symbol)
+        _only(request, ("symbol", "after"), often=("after",))
+        symbol, after = request.query_params.get("symbol"), request.query_params.getlist("after")
+        shown = await place.newest.ask(reading, _rows, table, symbol, after)
         context: dict[str, Any] = {"table": table, "zone": zone, "here": (zone, table.name), **shown}
         if zone == "silver":
             context |= await place.newest.work(_silver, place, reading, table)
@@ -117,28 +112,69 @@ async def _dataset(place: Place, request: Request, zone: str) -> Response:
         return _page("table.html", place, reading, **context)
 
 
-def _rows(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None) -> dict[str, Any]:
-    """The first rows, and where the table has symbol, date and close, the chart of one symbol."""
-    symbols, drawn = _series(con, table, symbol)
-    query = urlencode({"symbol": symbol}) if symbol is not None and "symbol" in table.columns else ""
-    if symbol is not None and not query:
+def _rows(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None, after: Sequence[str]) -> dict[str, Any]:
+    """Some rows, how many there are, and where the table has symbol, date and close, the chart of one symbol."""
+    if symbol is not None and "symbol" not in table.columns:
         raise Problem(
             400, f"{table.full} has no column symbol to choose by; its columns are {', '.join(table.columns)}"
         )
-    ask = replace(pages.parse(table, query.encode()), limit=ROWS)
+    symbols, drawn = _series(con, table, symbol)
+    query = {"symbol": symbol} if symbol is not None else {}
+    ask = replace(pages.parse(table, urlencode(query).encode()), limit=ROWS, after=_after(table, after))
     found = pages.fetch(con, table, ask)
     chosen = symbol if symbol is not None else (symbols[0] if symbols else None)
+    following = [*query.items(), *(("after", token(cell)) for cell in found.last)] if found.last else None
     return {
-        "symbols": symbols, "symbol": symbol, "charted": chosen, "chart": drawn, "names": found.names, "more": found.last is not None,
-        "rows": [_cells(table, found.names, row) for row in found.rows], "query": query,
+        "symbols": symbols[:SYMBOLS], "some": len(symbols) > SYMBOLS, "symbol": symbol, "charted": chosen, "chart": drawn,
+        "names": found.names, "rows": [_cells(table, found.names, row) for row in found.rows], "after": after,
+        "next": urlencode(following) if following else "", "total": _total(con, table, ask), "most": MOST,
+        "query": urlencode({**query, "limit": MOST}), "start": urlencode(query),
     }  # fmt: skip
 
 
-def _cells(table: Table, names: Sequence[str], row: Sequence[Any]) -> list[tuple[str, str | None, str]]:
-    """Name, text and, in gold, the address of the explanation of each cell."""
-    cells = {n: token(c) if c is not None and token(c) != "" else None for n, c in zip(names, row, strict=False)}
-    key = {k: cells[k] or "" for k in table.key}
-    return [(n, text, _explain_link(table, key, n) if table.zone == "gold" else "") for n, text in cells.items()]
+def _after(table: Table, after: Sequence[str]) -> tuple[Any, ...] | None:
+    """The key to go on from, as the query says it: every key column in order."""
+    if not after:
+        return None
+    if len(after) != len(table.key):
+        raise Problem(400, f"after is a whole key of {table.full}: {', '.join(table.key)}, each as after=")
+    return tuple(value(table.columns[k], text) for k, text in zip(table.key, after, strict=True))
+
+
+def _total(con: duckdb.DuckDBPyConnection, table: Table, ask: Ask) -> int:
+    where = " AND ".join(f"{ident(of)} = CAST(? AS {table.columns[of].type})" for of, _, _ in ask.filters) or "true"
+    values = [one for _, _, one in ask.filters]
+    found: int = con.execute(f"SELECT count(*) FROM {table.relation} WHERE {where}", values).fetchall()[0][0]
+    return found
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell as the API writes it, None for null; `href` explains it, or if it is the row's `stop`, the row."""
+
+    name: str
+    text: str | None
+    href: str = ""
+    stop: str = ""
+
+
+def _cells(table: Table, names: Sequence[str], row: Sequence[Any]) -> list[Cell]:
+    texts = {n: _text(cell) for n, cell in zip(names, row, strict=False)}
+    if table.zone != "gold":
+        return [Cell(n, text) for n, text in texts.items()]
+    key = {k: texts[k] or "" for k in table.key}
+    return [
+        Cell(n, text, _explain_link(table, key), f"{', '.join(key.values())}: why this row")
+        if n == table.key[0]
+        else Cell(n, text, _explain_link(table, key, n))
+        for n, text in texts.items()
+    ]
+
+
+def _text(cell: Any) -> str | None:
+    text = token(cell)
+    # a number that JSON cannot say is null in the API
+    return text if text or isinstance(cell, str) else None
 
 
 def _series(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None) -> tuple[list[str], charts.Chart | None]:
@@ -152,7 +188,7 @@ def _series(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None) ->
     symbols = [
         s
         for (s,) in con.execute(
-            f"SELECT DISTINCT symbol FROM {table.relation} WHERE symbol IS NOT NULL ORDER BY 1 LIMIT {SYMBOLS}"
+            f"SELECT DISTINCT symbol FROM {table.relation} WHERE symbol IS NOT NULL ORDER BY 1 LIMIT {SYMBOLS + 1}"
         ).fetchall()
     ]
     chosen = symbol if symbol is not None else (symbols[0] if symbols else "")
@@ -163,118 +199,32 @@ def _series(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None) ->
 
 
 def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
-    contract = reading.contracts[table.name]
+    dataset = table.name
+    contract = reading.contracts[dataset]
     account = facts.account(place.ledger, contract)
-    account.newest_day = facts.newest_day(place, reading, table.name)
-    snapshot = next(s.snapshot for s in reading.release.silver if s.dataset == table.name)
+    account.newest_day = facts.newest_day(place, reading, dataset)
+    snapshot = next(s.snapshot for s in reading.release.silver if s.dataset == dataset)
     return {"contract": contract, "account": account, "snapshot": snapshot, "batches": account.batches[:BATCHES]}
 
 
-def _explained(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
+def _explained(table: Table, found: Mapping[str, Any], column: str | None) -> dict[str, Any]:
     links = {name: _explain_link(table, found["key"], name) for name in table.columns}
+    groups = charts.groups_of(found["observations"])
     return {
-        "table": table,
-        "found": found,
-        "flow": charts.flow(found),
-        "groups": charts.groups_of(found["observations"]),
+        "table": table, "found": found, "column": column, "flow": charts.flow(found, groups, column), "groups": groups,
         "links": links,
-    }
+    }  # fmt: skip
 
 
-def _explain_link(table: Table, key: Mapping[str, str], column: str) -> str:
-    return f"/explain/{table.name}?{urlencode({**key, 'column': column})}"
+def _explain_link(table: Table, key: Mapping[str, str], column: str | None = None) -> str:
+    return f"/explain/{table.name}?{urlencode({**key, 'column': column} if column else key)}"
 
 
-def _only(request: Request, known: Sequence[str]) -> None:
+def _only(request: Request, known: Sequence[str], often: Sequence[str] = ()) -> None:
     for name in request.query_params:
-        if name not in known or len(request.query_params.getlist(name)) > 1:
+        if name not in known or (len(request.query_params.getlist(name)) > 1 and name not in often):
             there = f"this page takes {', '.join(known)}" if known else "this page takes no parameters"
             raise Problem(400, f"{name[:60]!r} means nothing here: {there}")
-
-
-# ------------------------------------------------------------------ rendering
-
-
-def _figure(text: str | None, column: Column | None = None) -> Markup:
-    """A cell as the API writes it; zeros that only fill up the declared decimals are pale."""
-    if text is None:
-        return Markup('<span class="null">null</span>')
-    kind = column.type.upper() if column else ""
-    if kind.startswith("DECIMAL("):
-        text = _padded(text, int(kind[8:-1].split(",")[1]))
-    found = re.fullmatch(r"(-?\d+)(\.\d*?)(0*)", text) if kind.startswith("DECIMAL(") else None
-    if not found or not found[3]:
-        return escape(text)
-    whole, rest, zeros = found[1], found[2], found[3]
-    if rest == ".":
-        return Markup('{}<span class="z">.{}</span>').format(whole, zeros)
-    return Markup('{}{}<span class="z">{}</span>').format(whole, rest, zeros)
-
-
-def _padded(text: str, scale: int) -> str:
-    if not re.fullmatch(r"-?\d+(\.\d+)?", text) or not scale:
-        return text
-    whole, _, rest = text.partition(".")
-    return f"{whole}.{rest:0<{scale}}"
-
-
-def _when(at: datetime | str | None) -> Markup:
-    if at is None:
-        return Markup('<span class="null">never</span>')
-    moment = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        moment.isoformat().replace("+00:00", "Z"), moment.strftime("%-d %b %Y, %H:%M UTC")
-    )
-
-
-def _ago(at: datetime | None) -> str:
-    if at is None:
-        return ""
-    seconds = max(0, int((windows.now() - at).total_seconds()))
-    for name, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
-    return "just now"
-
-
-def _count(number: int) -> Markup:
-    return Markup('<data value="{}">{}</data>').format(number, f"{number:,}")
-
-
-def _sentence(text: str) -> str:
-    """The first sentence of a description."""
-    return re.split(r"(?<=[.!?])\s", text.strip(), maxsplit=1)[0]
-
-
-def _opening(text: str) -> str:
-    """A sentence with its capital, unless it begins with a name of the data."""
-    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
-
-
-def _record(text: str) -> Markup:
-    """A record's tokens, which may wrap after a comma and not inside a number."""
-    return Markup(",<wbr>").join(text.split(","))
-
-
-def _numeric(column: Column) -> bool:
-    return column.type.upper().startswith(
-        ("DECIMAL", "DOUBLE", "FLOAT", "BIGINT", "INTEGER", "HUGEINT", "SMALLINT", "TINYINT")
-    )
-
-
-_pages = Environment(
-    loader=PackageLoader("assay.serve.console"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_pages.filters.update(
-    figure=_figure, when=_when, ago=_ago, count=_count, sentence=_sentence, opening=_opening, record=_record
-)
-_pages.tests["numeric"] = _numeric
-_pages.globals["ORIGINS"] = _ORIGINS
 
 
 def _page(
@@ -282,7 +232,9 @@ def _page(
 ) -> Response:
     found = reading.release if reading else None
     tables = list(reading.tables.values()) if reading else []
-    body = _pages.get_template(template).render(title=place.title, release=found, tables=tables, here=here, **context)
+    body = templates.get_template(template).render(
+        title=place.title, release=found, tables=tables, here=here, **context
+    )
     headers = {"cache-control": "private, max-age=0, must-revalidate", "content-type": "text/html; charset=utf-8"}
     if found:
         headers |= {"x-assay-release": str(found.number), "x-assay-origin": ",".join(found.origins)}

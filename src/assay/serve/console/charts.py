@@ -1,10 +1,14 @@
 """Pictures as plain numbers and paths, for SVG in the templates: a price series, and the way back of a value."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import Any
+
+import msgspec
+
+from assay.serve.console.figures import seen
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 280, 64, 16, 12, 28
 COLUMNS = 400
@@ -12,7 +16,10 @@ COLUMNS = 400
 
 @dataclass(frozen=True)
 class Chart:
-    """A series drawn: `line` and `area` are paths, ticks are (place, label), `first` to `high` are (day, figure)."""
+    """A series drawn: `line` and `area` are paths, ticks are (place, label), `first` to `high` are (day, figure).
+
+    The labels of the upward ticks stand to the left of `left`.
+    """
 
     line: str
     area: str
@@ -24,23 +31,25 @@ class Chart:
     low: tuple[str, str]
     high: tuple[str, str]
     points: int
+    left: int
 
 
 def chart(series: Sequence[tuple[date, float, str]]) -> Chart | None:
-    """The chart of (day, value, figure) in order of days; None below two points."""
+    """The chart of (day, finite value, figure) in order of days; None below two points."""
     if len(series) < 2:
         return None
     start, end = series[0][0].toordinal(), series[-1][0].toordinal()
     low, high = min(series, key=lambda p: p[1]), max(series, key=lambda p: p[1])
     ticks = _ticks(low[1], high[1])
-    bottom, top = min(ticks[0], low[1]), max(ticks[-1], high[1])
-    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    labels = [_label(tick) for tick in ticks]
+    left = max(LEFT, 7 * max(map(len, labels)) + 16)
+    wide, tall = WIDTH - left - RIGHT, HEIGHT - TOP - BOTTOM
 
     def x(ordinal: int) -> float:
-        return round(LEFT + wide * (ordinal - start) / max(1, end - start), 1)
+        return round(left + wide * (ordinal - start) / max(1, end - start), 1)
 
-    def y(value: float) -> float:
-        return round(TOP + tall * (top - value) / ((top - bottom) or 1), 1)
+    def y(value: float | Decimal) -> float:
+        return round(TOP + tall * float((ticks[-1] - Decimal(value)) / (ticks[-1] - ticks[0])), 1)
 
     kept = thin([(d.toordinal(), v) for d, v, _ in series], COLUMNS)
     points = [f"{x(d)} {y(v)}" for d, v in kept]
@@ -49,8 +58,8 @@ def chart(series: Sequence[tuple[date, float, str]]) -> Chart | None:
     first, last, lowest, highest = ((p[0].isoformat(), p[2]) for p in (series[0], series[-1], low, high))
     return Chart(
         line=line, area=area, across=[(x(d.toordinal()), label) for d, label in _days(series[0][0], series[-1][0])],
-        upward=[(y(t), _label(t)) for t in ticks], end=(x(end), y(series[-1][1])),
-        first=first, last=last, low=lowest, high=highest, points=len(series),
+        upward=[(y(tick), label) for tick, label in zip(ticks, labels, strict=True)], end=(x(end), y(series[-1][1])),
+        first=first, last=last, low=lowest, high=highest, points=len(series), left=left,
     )  # fmt: skip
 
 
@@ -67,19 +76,24 @@ def thin(points: Sequence[tuple[int, float]], columns: int) -> list[tuple[int, f
     return out
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers from below the lowest to above the highest value, about five."""
-    span = (high - low) or abs(high) or 1.0
-    unit = 10.0 ** math.floor(math.log10(span))
-    step = next(unit * m for m in (0.2, 0.25, 0.5, 1, 2, 2.5) if span / (unit * m) <= 5)
-    out = [math.floor(low / step) * step]
-    while len(out) < 2 or out[-1] < high:
-        out.append(out[-1] + step)
-    return [round(tick, 9) for tick in out]
+def _ticks(low: float, high: float) -> list[Decimal]:
+    """Round numbers from below the lowest to above the highest value, two to seven.
+
+    They are decimals, exact at any magnitude: a double may be so large that adding the step does not change it.
+    """
+    with localcontext(prec=60, rounding=ROUND_FLOOR):  # two doubles differ in their 17th digit at the latest
+        span = (Decimal(high) - Decimal(low)) or abs(Decimal(high)) or Decimal(1)
+        unit = Decimal(1).scaleb(span.adjusted())
+        step = next(unit * m for m in map(Decimal, ("0.2", "0.25", "0.5", "1", "2")) if span / (unit * m) <= 5)
+        first = int((Decimal(low) / step).to_integral_value())
+        last = -int((-Decimal(high) / step).to_integral_value())
+        return [n * step for n in range(first, max(last, first + 1) + 1)]
 
 
-def _label(value: float) -> str:
-    return f"{value:,.6f}".rstrip("0").rstrip(".")
+def _label(tick: Decimal) -> str:
+    plain = f"{tick:,f}"
+    plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return plain if len(plain) <= 24 else f"{tick.normalize():e}"
 
 
 def _days(start: date, end: date) -> list[tuple[date, str]]:
@@ -122,14 +136,17 @@ class Flow:
     said: str
 
 
-def flow(found: Mapping[str, Any]) -> Flow:
-    """The way back of an explained value: gold cell, model, silver rows, bronze lines, requests."""
-    column = found["column"] or "row"
-    groups = groups_of(found["observations"])
+def flow(found: Mapping[str, Any], groups: Sequence["Group"], column: str | None) -> Flow:
+    """The way back of an explained value, or without a column of its row: gold, model, silver rows, bronze lines, requests."""
     steps, inputs = found["model"]["steps"], found["inputs"]
-    value = "null" if found["value"] is None else str(found["value"])
+    value = "null" if found["value"] is None else seen(str(found["value"]))
+    gold = (
+        (_cut(value, 24), found["unit"])
+        if column
+        else tuple(_cut(seen(v), 24) for v in list(found["key"].values())[:2])
+    )
     ranks: list[list[tuple[str, str, tuple[str, ...], str]]] = [
-        [("gold", column, (_cut(value, 24), found["unit"]), "#value")],
+        [("gold", column or "row", gold, "#value")],
         [("model", found["model"]["relation"], (_many(len(steps), "step"),), "#model")],
         [
             (
@@ -148,7 +165,7 @@ def flow(found: Mapping[str, Any]) -> Flow:
             (
                 "request",
                 _tail(g.request["url"]),
-                tuple(_cut(f"{k}={v}", 24) for k, v in list(g.request["params"].items())[:2]),
+                tuple(_cut(seen(f"{k}={v}"), 24) for k, v in list(g.request["params"].items())[:2]),
                 f"#b{n}",
             )
             for n, g in enumerate(groups, 1)
@@ -167,7 +184,10 @@ def flow(found: Mapping[str, Any]) -> Flow:
             (made[2][m], box) for m, i in enumerate(inputs) if i["listed"] and dataset in (None, dataset_of(i["table"]))
         ]
         arrows.append((box, made[4][n]))
-    said = f"{column} of {found['table']} from {_many(len(inputs), 'silver input')}, {_many(len(groups), 'bronze file')} and as many requests"
+    said = (
+        f"{column or 'row'} of {found['table']} from {_many(len(inputs), 'silver input')}, "
+        f"{_many(len({g.file for g in groups}), 'bronze file')} and {_many(len({str(g.request) for g in groups}), 'request')}"
+    )
     return Flow(
         [box for boxes in made for box in boxes],
         [_arrow(after, before) for before, after in arrows],
@@ -177,9 +197,15 @@ def flow(found: Mapping[str, Any]) -> Flow:
     )
 
 
+SHARED = (
+    "dataset", "file", "request", "batch", "manifest", "origin", "captured_at", "evidence", "contract_sha256", "rules",
+    "record_refines_to_row",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Group:
-    """Observations that came in one bronze file from one request."""
+    """Observations that came in one bronze file from one request and were judged alike: all that is SHARED is said once."""
 
     dataset: str
     file: str
@@ -188,12 +214,11 @@ class Group:
 
 
 def groups_of(observations: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Observations by the file and the request they came from, in the order they are listed."""
-    out: dict[tuple[str, ...], Group] = {}
+    """Observations by everything in SHARED, in the order they are listed."""
+    out: dict[bytes, Group] = {}
     for one in observations:
-        asked = one["request"]
-        name = (one["dataset"], one["file"], asked["url"], *(f"{k}={v}" for k, v in asked["params"].items()))
-        out.setdefault(name, Group(one["dataset"], one["file"], asked, [])).rows.append(one)
+        name = msgspec.json.encode([one[what] for what in SHARED])
+        out.setdefault(name, Group(one["dataset"], one["file"], one["request"], [])).rows.append(one)
     return list(out.values())
 
 

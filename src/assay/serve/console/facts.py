@@ -1,7 +1,7 @@
 """What the lake's facts say about a dataset: freshness, the terms of conservation, what is held and why."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,13 +19,17 @@ from assay.serve.reading import Place, Reading
 
 @dataclass
 class Batch:
-    """One manifest and where it stands: waiting, passed or held, and `why` it is held."""
+    """One manifest and where it stands: waiting, passed, held or superseded, and `why` it is held.
+
+    `reasons` count its rejected rows, `warnings` its judged ones, those judged again by a replay once more.
+    """
 
     id: str
     name: str
     shard: str
     start: str
     end: str
+    generation: int
     rows: int
     bytes: int
     origin: str
@@ -36,6 +40,8 @@ class Batch:
     quarantined: int = 0
     held: int = 0
     why: tuple[str, ...] = ()
+    reasons: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -45,12 +51,15 @@ class Account:
     dataset: str
     title: str
     batches: list[Batch]
-    reasons: Counter[str] = field(default_factory=Counter)
-    warnings: Counter[str] = field(default_factory=Counter)
     newest_day: str | None = None
 
     def sum(self, term: str) -> int:
-        """The sum of a term over judged batches; `captured` of their rows, `waiting` of the rows not judged yet."""
+        """The sum of a term over judged batches: `captured` of their rows, `waiting` of rows not judged yet.
+
+        `superseded` is the part of `held` that something newer stands in for.
+        """
+        if term == "superseded":
+            return sum(b.held for b in self.superseded)
         if term == "waiting":
             return sum(b.rows for b in self.batches if b.state == "waiting")
         judged = [b for b in self.batches if b.state != "waiting"]
@@ -68,8 +77,24 @@ class Account:
 
     @property
     def held(self) -> list[Batch]:
-        """The batches whose gate is closed."""
+        """The batches whose gate is closed, and whose rows nothing newer stands in for."""
         return [b for b in self.batches if b.state == "held"]
+
+    @property
+    def superseded(self) -> list[Batch]:
+        """The held batches that something newer stands in for."""
+        return [b for b in self.batches if b.state == "superseded"]
+
+    @property
+    def broken(self) -> dict[str, tuple[int, int, int]]:
+        """Per reason or warning: rows in quarantine, rows of held batches, and rows warned of; the most first."""
+        counted = (
+            _summed(b.reasons for b in self.batches if b.state == "passed"),
+            _summed(b.reasons for b in self.held),
+            _summed(b.warnings for b in self.batches if b.state in ("passed", "held")),
+        )
+        names = sorted({name for one in counted for name in one}, key=lambda n: (-sum(c[n] for c in counted), n))
+        return {n: (counted[0][n], counted[1][n], counted[2][n]) for n in names}
 
     @property
     def state(self) -> tuple[str, str]:
@@ -92,18 +117,14 @@ def account(ledger: Ledger, contract: Contract) -> Account:
         body = fact.body
         batches[fact.id] = Batch(
             fact.id, body["name"], str(body.get("shard", "")), str(body.get("start", "")), str(body.get("end", "")),
-            int(body.get("rows", 0)), int(body.get("bytes", 0)), body["origin"], fact.at,
+            int(body.get("generation", 1)), int(body.get("rows", 0)), int(body.get("bytes", 0)), body["origin"], fact.at,
         )  # fmt: skip
     found = Account(contract.dataset, contract.title, [])
-    newest: dict[str, Verdict] = {}
     for evidence in _evidence(ledger, contract.dataset):
         for verdict in evidence.verdicts:
             if verdict.batch in batches:
                 _judge(batches[verdict.batch], verdict, again=evidence.kind == "replay")
-                newest[verdict.batch] = verdict
-    for verdict in newest.values():
-        found.reasons.update(verdict.reasons)
-        found.warnings.update(verdict.warnings)
+    _supersede(list(batches.values()), windowed=contract.window is not None)
     found.batches = sorted(batches.values(), key=lambda b: (b.captured_at, b.id), reverse=True)
     return found
 
@@ -123,6 +144,20 @@ def _judge(batch: Batch, verdict: Verdict, *, again: bool) -> None:
         verdict.state,
         verdict.why,
     )
+    batch.reasons = Counter(verdict.reasons)
+    batch.warnings = Counter(verdict.warnings) + (batch.warnings if again else Counter())
+
+
+def _supersede(batches: Sequence[Batch], *, windowed: bool) -> None:
+    """Find the held batches whose shard was captured again later, for all of their days or as a whole, and passed."""
+    for one in batches:
+        later = (b for b in batches if b.state == "passed" and b.shard == one.shard and b.captured_at > one.captured_at)
+        if one.state == "held" and any(not windowed or (b.start <= one.start and one.end <= b.end) for b in later):
+            one.state = "superseded"
+
+
+def _summed(counts: Iterable[Counter[str]]) -> Counter[str]:
+    return sum(counts, Counter())
 
 
 def day_column(contract: Contract) -> str | None:
@@ -150,10 +185,11 @@ def newest_day(place: Place, reading: Reading, dataset: str) -> str | None:
 
 
 def accounts(place: Place, reading: Reading | None) -> list[Account]:
-    """Every dataset's account, in the order of their names."""
+    """Every dataset's account, in the order of their names: those promised when the server started, and those released."""
+    contracts = {**place.contracts, **(reading.contracts if reading else {})}
     out = []
-    for dataset in sorted(place.contracts):
-        found = account(place.ledger, place.contracts[dataset])
+    for dataset in sorted(contracts):
+        found = account(place.ledger, contracts[dataset])
         found.newest_day = newest_day(place, reading, dataset) if reading else None
         out.append(found)
     return out
