@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvicorn
 from ulid import ULID
 
@@ -63,6 +64,11 @@ class Lake:
         made = Release(**{**{f: getattr(made, f) for f in made.__struct_fields__}, "gold": gold})
         release.publish(t.files, made)
         return made
+
+    def close(self) -> None:
+        """Let go of its databases."""
+        self.local.ledger.close()
+        self.local.catalog.close()
 
     def sql(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query on the newest release."""
@@ -207,12 +213,17 @@ def serving(lake: Lake, explain: Any = None, **options: Any) -> Iterator[str]:
 
         server.startup = tell  # type: ignore[method-assign]
         thread.start()
-        assert started.wait(20)
+        assert started.wait(60)
         try:
             yield f"http://127.0.0.1:{bound.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(60)
 
 
-__all__ = ["SESSIONS", "SYMBOLS", "UTC", "Lake", "build", "correct", "days", "land", "price", "serving"]
+def client(url: str) -> httpx.Client:
+    """A client that waits for a loaded machine, where httpx would give up after 5 s."""
+    return httpx.Client(base_url=url, timeout=120)
+
+
+__all__ = ["SESSIONS", "SYMBOLS", "UTC", "Lake", "build", "client", "correct", "days", "land", "price", "serving"]

@@ -8,7 +8,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
 from hypothesis import HealthCheck, given, settings
@@ -31,12 +30,14 @@ def explain(table: str, key: dict[str, str], column: str | None) -> dict:
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    return serving_lake.build(tmp_path_factory.mktemp("api"))
+    made = serving_lake.build(tmp_path_factory.mktemp("api"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
 def http(lake):
-    with serving_lake.serving(lake, explain) as url, httpx.Client(base_url=url) as client:
+    with serving_lake.serving(lake, explain) as url, serving_lake.client(url) as client:
         yield client
 
 
@@ -118,7 +119,9 @@ FILTERS = st.sampled_from(sorted(VALUES)).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(FILTERS, max_size=3))
 def test_a_filter_means_what_the_same_filter_means_in_sql(http, lake, filters):
     def text(value):
@@ -194,7 +197,7 @@ def data_next(http, path, **query):
 
 def test_a_new_release_ends_paging_with_410_and_old_etags_no_longer_match(tmp_path):
     lake = serving_lake.build(tmp_path)
-    with serving_lake.serving(lake, every=0) as url, httpx.Client(base_url=url) as http:
+    with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
         first = http.get(FCT, params={"limit": 5})
         cursor, etag = first.json()["next"], first.headers["etag"]
         assert http.get(FCT, params={"limit": 5}, headers={"if-none-match": etag}).status_code == 304
@@ -207,6 +210,7 @@ def test_a_new_release_ends_paging_with_410_and_old_etags_no_longer_match(tmp_pa
         assert again.status_code == 200
         assert again.json()["release"] == 2
         assert http.get("/v1/releases/current").json()["data"]["number"] == 2
+    lake.close()
 
 
 # ------------------------------------------------------------------ clocks
@@ -217,7 +221,7 @@ def test_silver_is_read_as_the_lake_and_the_public_knew_it(tmp_path):
     before = serving_lake.correct(lake)
     lake.release(2)
     day, close, _ = serving_lake.days(0)[5]
-    with serving_lake.serving(lake) as where, httpx.Client(base_url=where) as http:
+    with serving_lake.serving(lake) as where, serving_lake.client(where) as http:
         asked = {"symbol": "AAA", "date": str(day), "select": "close,known_basis"}
         (now,) = data(http, "/v1/silver/price_eod", **asked)
         (then,) = data(http, "/v1/silver/price_eod", **asked, recorded_as_of=before.isoformat().replace("+00:00", "Z"))
@@ -238,6 +242,7 @@ def test_silver_is_read_as_the_lake_and_the_public_knew_it(tmp_path):
             if r["date"] < "2024-02-01"
         ]
         assert seen == wanted
+    lake.close()
 
 
 def test_gold_is_read_as_of_by_its_clocks_or_says_who_can(http):
@@ -335,17 +340,18 @@ def test_a_damaged_serving_file_is_not_told_to_the_caller(tmp_path):
     made = lake.release(2)
     path = lake.local.files.path(made.gold[0].serving)
     path.write_bytes(b"not a database")
-    with serving_lake.serving(lake) as url, httpx.Client(base_url=url) as http:
+    with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
         answer = http.get(FCT)
         assert answer.status_code == 500
         assert answer.json()["who"] == "operator"
         assert str(tmp_path) not in answer.text
         assert not [one for one in ENGINE if one in answer.text]
         assert answer.headers["x-content-type-options"] == "nosniff"
+    lake.close()
 
 
 def test_a_query_beyond_the_deadline_is_stopped(lake):
-    with serving_lake.serving(lake, deadline=0.0) as url, httpx.Client(base_url=url) as http:
+    with serving_lake.serving(lake, deadline=0.0) as url, serving_lake.client(url) as http:
         statuses = {http.get("/v1/silver/price_eod", params={"limit": n}).status_code for n in range(1, 30)}
         assert statuses == {503}
         assert http.get("/v1/health").status_code == 200
@@ -353,13 +359,14 @@ def test_a_query_beyond_the_deadline_is_stopped(lake):
 
 def test_before_the_first_release_it_says_what_to_do(tmp_path):
     lake = serving_lake.empty(tmp_path)
-    with serving_lake.serving(lake, every=0) as url, httpx.Client(base_url=url) as http:
+    with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
         assert http.get("/v1/health").json() == {"status": "empty", "release": None}
         answer = http.get("/v1/gold")
         assert answer.status_code == 503
         assert "assay build" in answer.json()["detail"]
         lake.release(1)
         assert http.get("/v1/gold").status_code == 200
+    lake.close()
 
 
 # ------------------------------------------------------------------ caching, HEAD, lists
@@ -390,9 +397,9 @@ def test_an_etag_stands_for_release_question_and_format(http):
 def test_answers_are_the_same_with_and_without_the_cache(lake):
     with (
         serving_lake.serving(lake, cache=0) as url,
-        httpx.Client(base_url=url) as plain,
+        serving_lake.client(url) as plain,
         serving_lake.serving(lake) as cached,
-        httpx.Client(base_url=cached) as http,
+        serving_lake.client(cached) as http,
     ):
         for query in ({"limit": 3}, {"limit": 3, "format": "csv"}, {"symbol": "AAA", "limit": 5}):
             bodies = {client.get(FCT, params=query).content for client in (plain, http, http, plain)}
