@@ -6,9 +6,9 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -19,6 +19,7 @@ import click
 
 from assay import run
 from assay.errors import AssayError, LakeDamaged, UsageError
+from assay.lake.release import told
 from assay.run import demo as first
 from assay.run import verify as verifying
 from assay.windows import Window
@@ -149,8 +150,9 @@ def _out(ctx: click.Context, data: Any, lines: Sequence[str]) -> None:
 
 def _raise(errors: Sequence[AssayError]) -> None:
     if errors:
-        for one in errors[1:]:
-            click.echo(f"{type(one).__name__}: {one}", err=True)
+        said = Counter(f"{type(one).__name__}: {one}" for one in errors[1:])
+        for text, times in said.items():
+            click.echo(f"{text} ({times} times)" if times > 1 else text, err=True)
         raise errors[0]
 
 
@@ -305,8 +307,7 @@ def build(ctx: click.Context, lake: run.Lake) -> None:
       assay build
     """
     made = run.build(lake)
-    lines = [f"release {made.number}, {made.tests} tests passed", *(f"  {g.name}: {g.rows} rows" for g in made.gold)]
-    _out(ctx, {"release": made.number, "gold": {g.name: g.rows for g in made.gold}}, lines)
+    _out(ctx, {"release": made.number, "gold": {g.name: g.rows for g in made.gold}}, [told(made)])
 
 
 @cli.command()
@@ -426,6 +427,20 @@ def verify_bronze(ctx: click.Context, lake: run.Lake) -> None:
     _out(ctx, found, [f"{found['batches']} batches in {found['objects']} objects are what was written"])
 
 
+@verify.command("serving")
+@_with_lake
+def verify_serving(ctx: click.Context, lake: run.Lake) -> None:
+    """Read every file that serves the current release and compare it with the release, byte for byte.
+
+    \b
+    Example:
+      assay verify serving
+    """
+    found = verifying.serving(lake)
+    what = f"release {found['release']}: {run.some(found['files'], 'file')} as written"
+    _out(ctx, found, [what if found["release"] else "nothing is released yet"])
+
+
 @verify.command("rebuild")
 @click.argument("dataset", required=False)
 @_with_lake
@@ -474,6 +489,7 @@ def explain(
             f"{', backfilled' if one['backfilled'] else ''})",
             f"    {one['file']}:{one['line']}  {one['record']}",
             f"    {one['request']['url']} {one['request']['params']} at {one['request']['at']} → {one['request']['status']}, {one['request']['bytes']} bytes",
+            f"    {_rules(one)}",
         ]
     if found["not_listed"]:
         lines.append(f"  … and {found['not_listed']} more input rows")
@@ -483,6 +499,16 @@ def explain(
             f"{found['table']} is not what its input rows give: either meta.assay.inputs of its model does not name all of them "
             "(mend it in the model's yml), or what is served was altered (`assay verify` finds out)"
         )
+
+
+def _rules(one: dict[str, Any]) -> str:
+    """Which rules held for an observation, and whether its line still refines to the row."""
+    words = {True: "holds", False: "BROKEN", None: "not decided"}
+    rules = [
+        f"{r['name']} {words[r['passed']]}" + (" (warning)" if r["severity"] == "warning" else "") for r in one["rules"]
+    ]
+    again = {True: "refines to this row", False: "DOES NOT REFINE TO THIS ROW", None: "was not refined again"}
+    return f"the line {again[one['record_refines_to_row']]}; {', '.join(rules) or 'no rules'}; contract {one['contract_sha256'][:12]}"
 
 
 @cli.command()
@@ -577,9 +603,11 @@ def serve(ctx: click.Context, lake: run.Lake, port: int, host: str) -> None:
 @click.option(
     "--fault-rate", type=float, default=0.0, show_default=True, help="Share of answers that go wrong, 0 to 1."
 )
-@click.option("--override", multiple=True, help="SYMBOL:DATE:FIELD=VALUE changes one record.")
+@click.option(
+    "--override", multiple=True, help="SYMBOL:DATE:FIELD=TOKEN changes one record, such as AAPL:2005-02-28:close=50."
+)
 def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str, ...]) -> None:
-    """Serve the vendor's API with real records, faults and limits, on this machine.
+    """Serve the vendor's API with real records, faults and limits, on this machine. It accepts the key sandbox-key.
 
     \b
     Example:
@@ -590,8 +618,8 @@ def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str,
 
 def _sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, override: Sequence[str] = ()) -> list[str]:
     command = [sys.executable, "-m", "assay_sandbox", "--port", str(port)]
-    if seed is not None:
-        command += ["--seed", str(seed), "--fault-rate", str(rate)]
+    if seed is not None or rate:
+        command += ["--seed", str(seed or 0), "--fault-rate", str(rate)]
     for one in override:
         command += ["--override", one]
     return command
@@ -612,7 +640,7 @@ def _sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, over
 @click.option(
     "--sandbox-port", default=8321, show_default=True, type=click.IntRange(1, 65535), help="Where the sandbox listens."
 )
-@click.option("--override", multiple=True, help="SYMBOL:DATE:FIELD=VALUE changes one of the sandbox's records.")
+@click.option("--override", multiple=True, help="SYMBOL:DATE:FIELD=TOKEN changes one of the sandbox's records.")
 @click.pass_context
 def demo(
     ctx: click.Context, directory: Path, once: bool, port: int, sandbox_port: int, override: tuple[str, ...]
@@ -627,14 +655,8 @@ def demo(
     say = ctx.obj["say"]
     started = time.monotonic()
     os.environ.setdefault("ASSAY_SECRET_FMP_API_KEY", "sandbox-key")
-    vendor = subprocess.Popen(_sandbox_command(sandbox_port, override=override), stdout=subprocess.PIPE, text=True)
-    try:
-        hello = vendor.stdout.readline().strip() if vendor.stdout else ""
-        if vendor.poll() is not None or not hello:
-            raise UsageError(
-                f"the sandbox did not start on port {sandbox_port}; is it taken? --sandbox-port chooses another"
-            )
-        say(f"sandbox: {hello}")
+    with first.vendor(_sandbox_command(sandbox_port, override=override)) as address:
+        say(f"sandbox: {address}")
         if not (directory / "assay.toml").exists():
             run.init(directory, example_lake("markets"))
         path = directory / "assay.toml"
@@ -655,18 +677,15 @@ def demo(
                 first.land_again(lake, override, say)
             _raise(run.apply(lake, run.plan(lake), say=say).errors)
             shown = first.first_number(lake)
-            with run.serving(lake, "127.0.0.1", port) as address:
-                got = first.fetch(address + shown["path"])
+            with run.serving(lake, "127.0.0.1", port) as console:
+                got = first.fetch(console + shown["path"])
                 click.echo(f"{shown['title']}: {got['data'][0][shown['column']]}")
                 click.echo(first.why(lake, shown))
-                click.echo(f"first number after {time.monotonic() - started:.1f} s · console: {address}")
+                click.echo(f"first number after {time.monotonic() - started:.1f} s · console: {console}")
                 if not once:
                     _until_interrupted()
         finally:
             lake.close()
-    finally:
-        vendor.terminate()
-        vendor.wait(10)
 
 
 def _until_interrupted() -> None:

@@ -6,13 +6,14 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 from pyiceberg.exceptions import NoSuchTableError
 from ulid import ULID
@@ -27,7 +28,7 @@ from assay.contract.model import Contract
 from assay.errors import AssayError, ContractError, GateClosed, LakeDamaged, SettingsError, UsageError
 from assay.lake import bronze, evidence, release, silver
 from assay.lake.bronze import Manifest
-from assay.lake.release import Release
+from assay.lake.release import Release, told
 from assay.lake.tables import REMEDY
 from assay.plan import Batch, Facts, Judged, Member, Step
 from assay.ports import Fact
@@ -248,6 +249,9 @@ class Applied:
 
 def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
     """Run the steps in order. A failed step does not hinder the others; gold is built only if none failed."""
+    from assay.build import sweep
+
+    sweep(lake.target.files)
     run = str(ULID())
     landed, errors = _apply_landings(lake, [s for s in steps if s.kind == "land"], run, say)
     refined = []
@@ -268,9 +272,7 @@ def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lam
         else:
             try:
                 done = build(lake, run=run)
-                say(
-                    f"released {done.number}: {', '.join(f'{g.name} {g.rows} rows' for g in done.gold)}, {done.tests} tests passed"
-                )
+                say(told(done))
             except AssayError as error:
                 errors.append(error)
     elif any(one.evidence for one in refined):
@@ -316,7 +318,9 @@ def _apply_landings(
                 say(f"nothing of {source} was landed: {error}")
                 continue
             landed += [one.manifest for one in found if one.manifest]
-            errors += [one.error for one in found if one.error]
+            errors += [one.error for one in found if one.error and one.asked]
+            if unasked := sum(not one.asked for one in found):
+                say(f"{unasked} more of {source} were not asked: the key was refused")
     return landed, errors
 
 
@@ -420,7 +424,9 @@ def read(
     found = current(lake)
     t = lake.target
     zone, _, table = name.partition(".")
-    con = release.connect(t.files, t.catalog, found, silver_views=zone == "silver", threads=t.settings.threads)
+    con = release.connect(
+        t.files, t.catalog, found, silver_views=zone == "silver", threads=t.settings.threads, memory=t.settings.memory
+    )
     try:
         if zone == "silver":
             selects = release.silver_selects(t.files, t.catalog, found, as_of=as_of, recorded_as_of=recorded_as_of)
@@ -447,6 +453,10 @@ def read(
             raise UsageError(f"{name} has no column {unknown[0]!r}; it has {', '.join(there)}")
         chosen = ", ".join(ident(c) for c in columns) if columns else "*"
         return con.sql(f"SELECT {chosen} FROM ({source})").to_arrow_table()
+    except duckdb.Error as error:
+        if lost := release.damaged(error):
+            raise lost from error
+        raise
     finally:
         con.close()
 
@@ -495,7 +505,6 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
     """Everything that can be known without data: sources load, settings name them, the dbt project parses."""
     from assay.build import check as check_gold
     from assay.engines.duckdb import bind
-    from assay.land.source import load
     from assay.refine.sql import refinement
 
     settings, contracts, _ = promises(root, env)
@@ -504,7 +513,7 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
             bind(refinement(contract), {c.name: c.type for c in contract.columns})
         except ContractError as error:
             raise ContractError(f"{contract.path}: {error}") from error
-        load(contract.source)
+        landing.check(contract)
         landing.settings_of(contract.source, settings.sources)
     gold = check_gold(root / "dbt", contracts) if (root / "dbt").is_dir() else []
     return {"datasets": list(contracts), "gold": gold}
@@ -531,7 +540,7 @@ def status(lake: Lake) -> dict[str, Any]:
         states = states_of(lake, dataset)
         verdicts = [s.verdict for s in states.values()]
         held = {v.batch: v for v in verdicts if v.state == "held"}
-        replaced = _replaced(found, held)
+        replaced = _replaced(lake.contract(dataset), found, states)
         datasets[dataset] = {
             "batches": len(found),
             "captured": sum(f.body["rows"] for f in found if f.id in states),
@@ -555,15 +564,15 @@ def status(lake: Lake) -> dict[str, Any]:
     }
 
 
-def _replaced(found: Sequence[Fact], held: Collection[str]) -> set[str]:
-    """The held batches whose shard and window were landed again and passed."""
-    windows_of = {f.id: (f.body["shard"], f.body["start"], f.body["end"]) for f in found}
-    passed: dict[tuple[str, ...], int] = {}
-    for f in found:
-        if f.id not in held:
-            window = windows_of[f.id]
-            passed[window] = max(passed.get(window, 0), f.body["generation"])
-    return {f.id for f in found if f.id in held and passed.get(windows_of[f.id], 0) > f.body["generation"]}
+def _replaced(contract: Contract, found: Sequence[Fact], states: Mapping[str, silver.State]) -> set[str]:
+    """The held batches whose shard was landed again later, for all of their days or as a whole, and passed."""
+    out = set()
+    for one in (f for f in found if f.id in states and states[f.id].verdict.state == "held"):
+        later = (f for f in found if f.body["shard"] == one.body["shard"] and f.at > one.at and f.id in states)
+        for f in (f for f in later if states[f.id].verdict.state == "passed"):
+            if not contract.window or (f.body["start"] <= one.body["start"] and one.body["end"] <= f.body["end"]):
+                out.add(one.id)
+    return out
 
 
 def quarantined(lake: Lake, dataset: str | None, limit: int) -> list[dict[str, Any]]:
@@ -622,7 +631,7 @@ def sql(lake: Lake, query: str, *, limit: int = 1000, timeout: float = 30.0) -> 
     t = lake.target
     names = [f"gold.{g.name}" for g in found.gold]
     names += [f"silver.{n}" for s in found.silver for n in (s.dataset, f"{s.dataset}_versions")]
-    con = release.connect(t.files, t.catalog, found, threads=t.settings.threads)
+    con = release.connect(t.files, t.catalog, found, threads=t.settings.threads, memory=t.settings.memory, locked=True)
     try:
         return run_sql(con, query, names, limit=limit, timeout=timeout)
     finally:

@@ -11,6 +11,7 @@ import duckdb
 
 from assay.contract import guard
 from assay.errors import UsageError
+from assay.lake import release
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE"}
 _REFERENCES = {"BASE_TABLE", "SUBQUERY", "JOIN", "EMPTY", "EXPRESSION_LIST"}
@@ -46,8 +47,6 @@ def run(
         timeout: seconds until the query is stopped.
     """
     known = named(tables)
-    # off, so that a name can never stand for a variable of this program
-    con.execute("SET python_enable_replacements = false")
     sql = guard.query(text, known)
     verify(con, sql, set(known.values()))
     over = threading.Event()
@@ -63,6 +62,8 @@ def run(
         columns = tuple(one[0] for one in found.description or ())
         rows = found.fetchmany(limit + 1)
     except duckdb.Error as error:
+        if lost := release.damaged(error):
+            raise lost from error
         if not over.is_set():
             raise UsageError(_told(error, text)) from None
     finally:
@@ -155,6 +156,10 @@ def _told(error: duckdb.Error, text: str) -> str:
     if isinstance(error, duckdb.BinderException | duckdb.CatalogException | duckdb.ParserException):
         said = first.partition(":")[2].strip().replace(guard.CTE, "")[:200]
         return f"the query cannot run{_place(said, text)}: {said}"
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return (
+            "the query needs more than [lake] memory of assay.toml allows; narrow it, or the lake's owner raises that"
+        )
     return f"the query failed while it ran ({type(error).__name__.removesuffix('Exception')}); a value does not fit, cast or filter it"
 
 
