@@ -1,20 +1,27 @@
 """REST through a real server: same rows as SQL, pages without gaps, and refusals that say who must act."""
 
+import asyncio
 import csv
 import io
 import json
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date, datetime
 from decimal import Decimal
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assay.errors import UsageError
+from assay.lake.release import Release
 from assay.serve.api import cursor_key
+from assay.serve.pages import Problem
+from assay.serve.reading import Newest
 from tests.rooms import serving_lake
 
 FCT = "/v1/gold/fct_price"
@@ -22,7 +29,7 @@ FCT = "/v1/gold/fct_price"
 ENGINE = ("Error:", "LINE 1", "Binder", "Conversion", "Catalog", "duckdb", "SELECT", "CAST(", "quoted", "/data/")
 
 
-def explain(table: str, key: dict[str, str], column: str | None) -> dict:
+def explain(_: Release, table: str, key: dict[str, str], column: str | None) -> dict:
     if key["symbol"] != "AAA":
         raise UsageError(f"{table} has no row {key}")
     return {"table": table, "key": key, "column": column, "value": "1"}
@@ -122,7 +129,7 @@ FILTERS = st.sampled_from(sorted(VALUES)).flatmap(
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-@given(st.lists(FILTERS, max_size=3))
+@given(st.lists(FILTERS, max_size=3, unique_by=lambda one: one[:2]))
 def test_a_filter_means_what_the_same_filter_means_in_sql(http, lake, filters):
     def text(value):
         return (
@@ -350,6 +357,98 @@ def test_a_damaged_serving_file_is_not_told_to_the_caller(tmp_path):
     lake.close()
 
 
+def test_a_release_that_could_not_be_opened_is_tried_again_and_never_called_none(tmp_path):
+    lake = serving_lake.build(tmp_path)
+    path = lake.local.files.path(lake.release(2).gold[0].serving)
+    away = path.rename(path.with_suffix(".away"))
+    with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
+        for _ in range(2):
+            assert [http.get(p).status_code for p in ("/v1/health", FCT, "/")] == [500, 500, 500]
+            assert "nothing has been released" not in http.get(FCT).text + http.get("/").text
+        away.rename(path)
+        assert http.get("/v1/health").json() == {"status": "ok", "release": 2}
+        lost = lake.local.files.path(lake.release(3).gold[0].serving)
+        away = lost.rename(lost.with_suffix(".away"))
+        assert http.get("/v1/health").json() == {"status": "ok", "release": 2}
+        away.rename(lost)
+        assert http.get("/v1/health").json() == {"status": "ok", "release": 3}
+    lake.close()
+
+
+def test_what_waited_beyond_the_deadline_is_not_begun(lake):
+    begun: list[int] = []
+    ready = threading.Semaphore(0)
+
+    async def ask() -> list[object]:
+        newest = Newest(lake.local.files, lake.local.catalog, deadline=2.0)
+        try:
+            found = await newest.reading()
+            free = threading.Event()
+
+            def slow(_: object) -> None:
+                begun.append(1)
+                ready.release()
+                free.wait(60)
+
+            many = [asyncio.create_task(newest.ask(found, slow)) for _ in range(12)]
+            for _ in range(4):
+                assert await asyncio.to_thread(ready.acquire, timeout=60)
+            await asyncio.sleep(2.5)
+            free.set()
+            return await asyncio.gather(*many, return_exceptions=True)
+        finally:
+            newest.close()
+
+    answers = asyncio.run(ask())
+    assert [type(one) for one in answers] == [Problem] * 12
+    assert len(begun) == 4
+
+
+def test_explanations_keep_no_page_waiting_and_do_not_pile_up(lake):
+    free = threading.Event()
+
+    def slow(*_: object) -> dict:
+        assert free.wait(120)
+        return {}
+
+    key = {"symbol": "AAA", "date": str(serving_lake.days(0)[0][0])}
+    with serving_lake.serving(lake, slow) as url, ThreadPoolExecutor(40) as pool, serving_lake.client(url) as http:
+        try:
+            many = [pool.submit(httpx.get, f"{url}/v1/explain/fct_price", params=key, timeout=120) for _ in range(40)]
+            refused = [one.result() for _, one in zip(range(24), as_completed(many), strict=False)]
+            assert {(one.status_code, one.headers["retry-after"]) for one in refused} == {(503, "5")}
+            assert http.get(FCT, params={"limit": 1}).status_code == 200
+        finally:
+            free.set()
+        codes = [one.result().status_code for one in many]
+    assert codes.count(200) == 16
+    assert codes.count(503) == 24
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_moment_outside_the_calendar_is_the_callers_error(http, at):
+    assert http.get(FCT, params={"as_of": at}).status_code == 400
+
+
+def test_a_question_that_can_have_no_answer_is_refused(http):
+    for query in ("symbol=AAA&symbol=BBB", "cursor="):
+        assert http.get(f"{FCT}?{query}").status_code == 400, query
+    assert http.get(f"{FCT}?close.gt=1&close.gt=2&symbol.ne=AAA&symbol.ne=BBB").status_code == 200
+
+
+def test_headers_are_read_as_http_says(http):
+    def kind(accept: str) -> str:
+        return http.get(FCT, params={"limit": 1}, headers={"accept": accept}).headers["content-type"].partition(";")[0]
+
+    assert [kind(a) for a in ("TEXT/CSV", "text/csv;q=0", "application/json;q=0.1, text/csv", "*/*")] == [
+        "text/csv", "application/json", "text/csv", "application/json",
+    ]  # fmt: skip
+    etag = http.get(FCT).headers["etag"]
+    for condition in ([("if-none-match", "*")], [("if-none-match", etag), ("if-none-match", '"other"')]):
+        assert http.get(FCT, headers=condition).status_code == 304
+    assert http.get("/v1/gold", headers=[("if-none-match", "*")]).status_code == 304
+
+
 def test_a_query_beyond_the_deadline_is_stopped(lake):
     with serving_lake.serving(lake, deadline=0.0) as url, serving_lake.client(url) as http:
         statuses = {http.get("/v1/silver/price_eod", params={"limit": n}).status_code for n in range(1, 30)}
@@ -511,6 +610,7 @@ def test_garbage_on_the_wire_leaves_the_server_standing(http):
         b"GET /v1/gold HTTP/1.1\r\n\r\n",
         b"\0\1\2\r\n\r\n",
         b"GET " + b"/a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
     ):
         with socket.create_connection((where.hostname, where.port)) as raw:
             raw.sendall(garbage)

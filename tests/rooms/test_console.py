@@ -107,7 +107,7 @@ def lake(tmp_path_factory):
     made.close()
 
 
-def explained(table: str, key: dict[str, str], column: str | None) -> dict:
+def explained(_: release.Release, table: str, key: dict[str, str], column: str | None) -> dict:
     row = EXPLAINED["row"] if table == "fct_price" else {"date": key["date"], "close": "99"}
     return {**EXPLAINED, "table": f"gold.{table}", "key": key, "column": column, "row": row}
 

@@ -647,10 +647,12 @@ def application(lake: Lake) -> Any:
 
     t = lake.target
 
-    def why(table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
-        return explain_cell(t.files, t.catalog, t.ledger, current(lake), table, key, column, reread=_reread(lake))
+    def why(found: Release, table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
+        return explain_cell(t.files, t.catalog, t.ledger, found, table, key, column, reread=_reread(lake))
 
-    return partial(app, t.files, t.catalog, t.ledger, lake.contracts, explain=why, title=t.settings.name)()
+    return partial(
+        app, t.files, t.catalog, t.ledger, lake.contracts, explain=why, title=t.settings.name, memory=t.settings.memory
+    )()
 
 
 def serve(lake: Lake, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 import duckdb
@@ -31,6 +32,7 @@ from assay.serve.reading import DEADLINE, EVERY, Explain, Newest, Place, Reading
 CACHE, LONGEST = 64 * 2**20, 4096
 _log = logging.getLogger(__name__)
 _JSON, _CSV = "application/json", "text/csv; charset=utf-8"
+_VERSION = version("assay")
 _KEEP = "private, max-age=0, must-revalidate"
 
 
@@ -82,7 +84,7 @@ def cursor_key(files: Files) -> bytes:
 def app(
     files: Files, catalog: Catalog, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, title: str,
     key: bytes | None = None, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
-    every: float = EVERY, deadline: float = DEADLINE,
+    every: float = EVERY, deadline: float = DEADLINE, memory: str | None = None,
 ) -> FastAPI:  # fmt: skip
     """REST and console of a lake, read-only.
 
@@ -92,14 +94,15 @@ def app(
         ledger: its facts, for the console.
         contracts: by dataset, as they stand now; what is served follows those the release pinned.
         title: the lake's name.
-        explain: (table, key, column) to the way back of one value; UsageError if there is no such row.
+        explain: (release, table, key, column) to the way back of one value; UsageError if there is no such row.
         key: signs cursors; `cursor_key(files)` by default.
         hosts: names this server answers to, against DNS rebinding.
         cache: bytes of finished answers to keep; 0 for none.
         every: seconds between two looks for a newer release.
         deadline: seconds a query may take.
+        memory: what the queries of a release may hold before they spill, as DuckDB writes sizes.
     """
-    newest = Newest(files, catalog, every=every, deadline=deadline)
+    newest = Newest(files, catalog, every=every, deadline=deadline, memory=memory)
     place = Place(files, catalog, ledger, contracts, newest, explain, title)
 
     @asynccontextmanager
@@ -163,14 +166,14 @@ async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Resp
         if name == b"accept":
             accept = text.decode("latin-1")
         elif name == b"if-none-match":
-            condition = text.decode("latin-1")
+            condition += "," + text.decode("latin-1")
     reading = await opened(place)
     with reading.use():
         table = reading.table("gold" if path.startswith("/v1/gold/") else "silver", scope["path_params"]["name"])
         ask = _ask(table, query, accept, reading)
-        name = pages.digest(f"{reading.mark} {ask.canonical} {ask.format} {ask.cursor}")
+        name = pages.digest(f"{_VERSION} {reading.mark} {ask.canonical} {ask.format} {ask.cursor}")
         headers = {"etag": f'W/"{name}"', "cache-control": _KEEP, "vary": "Accept"}
-        if condition and f'"{name}"' in condition:
+        if condition and _matches(condition, name):
             return Response(None, 304, headers)
         if ask.cursor:
             ask = pages.resume(key, table, ask, reading.mark)
@@ -208,20 +211,25 @@ def _body(
 async def _told(place: Place, request: Request, tell: Callable[[Reading], Any], *, bare: bool = False) -> Response:
     """A description of the release, with its ETag."""
     reading = await opened(place)
-    etag = f'W/"{pages.digest(f"{reading.mark} {request.url.path}")}"'
-    headers = {"etag": etag, "cache-control": _KEEP, "x-assay-release": str(reading.release.number)}
-    if etag.removeprefix("W/") in request.headers.get("if-none-match", ""):
+    name = pages.digest(f"{_VERSION} {place.title} {reading.mark} {request.url.path}")
+    headers = {"etag": f'W/"{name}"', "cache-control": _KEEP, "x-assay-release": str(reading.release.number)}
+    if _matches(",".join(request.headers.getlist("if-none-match")), name):
         return Response(None, 304, headers)
     told = tell(reading)
     release_of = {"data": told, "release": reading.release.number, "origin": reading.release.origins}
     return _json(told if bare else release_of, headers)
 
 
+def _matches(condition: str, name: str) -> bool:
+    """Whether an If-None-Match says that the caller has this one already; `*` has any."""
+    return f'"{name}"' in condition or condition.strip(", ") == "*"
+
+
 async def _explained(place: Place, request: Request) -> Response:
     reading = await opened(place)
     with reading.use():
         table, key, column = explain_question(reading, request)
-        found = await way_back(place, table, key, column)
+        found = await way_back(place, reading, table, key, column)
     return _json(found, {"cache-control": "no-store", "x-assay-release": str(reading.release.number)})
 
 
@@ -255,7 +263,7 @@ def _refused(place: Place) -> Callable[[Request, Exception], Awaitable[Response]
 def _failed(place: Place) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(request: Request, error: Exception) -> Response:
         # the engine's text may quote cells: it goes to the log of the lake's owner, never to the caller
-        _log.error("%s failed", request.url.path, exc_info=error)
+        _log.error("%r failed", request.url.path, exc_info=error)
         what = "what is stored is not what was written" if isinstance(error, LakeDamaged) else "the server failed"
         return await _problem(
             place, request, Problem(500, f"{what}; the lake's owner finds the reason in the server's log", "operator")
@@ -322,6 +330,8 @@ class Door:
 
     def _refusal(self, scope: Scope) -> Problem | None:
         host = origin = b""
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            return Problem(400, "the request names two hosts; send one")
         for name, text in scope["headers"]:
             if name == b"host":
                 host = text

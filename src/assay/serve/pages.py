@@ -159,7 +159,10 @@ def moment(text: str) -> datetime:
     if not _MOMENT.fullmatch(text):
         raise ValueError(text)
     at = datetime.fromisoformat(text)
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    try:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except OverflowError:  # the first and the last hours of the calendar, seen from another zone
+        raise ValueError(text) from None
 
 
 _INTEGERS = {"TINYINT": 7, "SMALLINT": 15, "INTEGER": 31, "BIGINT": 63, "HUGEINT": 127}
@@ -258,7 +261,7 @@ def _mend(columns: Sequence[Column]) -> list[tuple[int, Callable[[Any], Any]]]:
 def parse(table: Table, query: bytes, accept: str = "") -> Ask:
     """The checked question of a query string; Problem (400) names the parameter and what is allowed."""
     once: dict[str, str] = {}
-    filters = []
+    filters: list[tuple[str, str, Any]] = []
     for name, text in _pairs(query):
         if name in PARAMETERS:
             if name in once:
@@ -268,7 +271,11 @@ def parse(table: Table, query: bytes, accept: str = "") -> Ask:
         of, _, operator = name.rpartition(".") if name not in table.columns else (name, "", "eq")
         if of not in table.columns or operator not in OPERATORS:
             raise Problem(400, _unknown(table, name))
+        if operator == "eq" and (of, "eq") in [(o, p) for o, p, _ in filters]:
+            raise Problem(400, f"{_cut(name)} stands twice in the query, and a row has one value; ask once for each")
         filters.append((of, operator, value(table.columns[of], text)))
+    if once.get("cursor") == "":
+        raise Problem(400, "cursor is empty; leave it out for the first page, and stop where next is null")
     select = _select(table, once.get("select"))
     limit = _limit(once.get("limit"))
     wanted = _format(once.get("format"), accept)
@@ -329,10 +336,20 @@ def _limit(text: str | None) -> int:
 
 def _format(text: str | None, accept: str) -> Format:
     if text is None:
-        return "csv" if "text/csv" in accept and "application/json" not in accept else "json"
+        return "csv" if _liked(accept, "text/csv") > _liked(accept, "application/json") else "json"
     if text not in ("json", "csv"):
         raise Problem(400, f"format {_cut(text)} is not written here; there are json and csv")
     return "csv" if text == "csv" else "json"
+
+
+def _liked(accept: str, kind: str) -> float:
+    """How much an Accept header likes a kind, from 0 to 1; 0 where it does not name it."""
+    for one in accept.lower().split(","):
+        name, _, rest = one.partition(";")
+        if name.strip() == kind:
+            weight = re.search(r"\bq=([01](?:\.\d{0,3})?)", rest)
+            return float(weight[1]) if weight else 1.0
+    return 0.0
 
 
 def _clock(table: Table, name: str, text: str | None) -> datetime | None:

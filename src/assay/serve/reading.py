@@ -17,7 +17,7 @@ from pyiceberg.catalog import Catalog
 from starlette.requests import Request
 
 from assay.contract.model import Contract
-from assay.errors import AssayError, UsageError
+from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import evidence, release, silver
 from assay.lake.files import Files
 from assay.lake.release import Release
@@ -27,18 +27,18 @@ from assay.serve.pages import FIELDS, Column, Problem, Table, value
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-EVERY, DEADLINE, WORKERS = 1.0, 30.0, 4
+EVERY, DEADLINE, WORKERS, QUEUE = 1.0, 30.0, 4, 16
 
 
 class Reading:
     """One release: `tables` by (zone, name), and cursors of one connection, each used by one thread at a time."""
 
-    def __init__(self, files: Files, catalog: Catalog, found: Release) -> None:
+    def __init__(self, files: Files, catalog: Catalog, found: Release, memory: str | None = None) -> None:
         self.release = found
         self.mark = f"{found.number}-{found.id}"
         self.contracts = {one.dataset: evidence.pinned(files, one.contract_sha256) for one in found.silver}
         self.tables = _tables(catalog, found, self.contracts)
-        self._con = release.connect(files, catalog, found)
+        self._con = release.connect(files, catalog, found, memory=memory, locked=True)
         self.days: dict[str, str | None] = {}
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._users, self._over = 0, False
@@ -124,16 +124,25 @@ def _moved(
     return lambda as_of, recorded: silver.current(contract, observed(), as_of=as_of, recorded_as_of=recorded)
 
 
-Explain = Callable[[str, dict[str, str], str | None], dict[str, Any]]
+Explain = Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]
 
 
 class Newest:
     """The newest release of a lake, looked for at most once a second; work runs in a few threads beside the event loop."""
 
-    def __init__(self, files: Files, catalog: Catalog, *, every: float = EVERY, deadline: float = DEADLINE) -> None:
-        self._files, self._catalog = files, catalog
+    def __init__(
+        self,
+        files: Files,
+        catalog: Catalog,
+        *,
+        every: float = EVERY,
+        deadline: float = DEADLINE,
+        memory: str | None = None,
+    ) -> None:
+        self._files, self._catalog, self._memory = files, catalog, memory
         self._every, self._deadline = every, deadline
-        self._pool = ThreadPoolExecutor(WORKERS, "serve")
+        self._pool, self._explaining = ThreadPoolExecutor(WORKERS, "serve"), ThreadPoolExecutor(1, "explain")
+        self._explained = 0
         self._lock = asyncio.Lock()
         self._looked, self._seen = -every, -1
         self._reading: Reading | None = None
@@ -160,10 +169,12 @@ class Newest:
         self._seen = changed
         try:
             opened = await self.work(self._open)
-        except AssayError:
+        except Exception as error:  # whatever it was, it is tried again: what was lost may be put back
             self._seen = -1
             if not self._reading:
-                raise
+                if isinstance(error, AssayError):
+                    raise
+                raise LakeDamaged(f"the newest release cannot be opened ({type(error).__name__})") from error
             _log.exception("the newest release cannot be read; release %d is served on", self._reading.release.number)
             return
         if opened:
@@ -175,7 +186,7 @@ class Newest:
         newest = release.numbers(self._files)[-1:]
         if not newest or (self._reading and self._reading.release.number == newest[0]):
             return None
-        return Reading(self._files, self._catalog, release.read(self._files, newest[0]))
+        return Reading(self._files, self._catalog, release.read(self._files, newest[0]), self._memory)
 
     async def work(self, job: Callable[..., _T], *args: Any) -> _T:
         """Run a job in one of the threads."""
@@ -184,9 +195,12 @@ class Newest:
     async def ask(self, reading: Reading, job: Callable[..., _T], *args: Any) -> _T:
         """Run `job(cursor, *args)` in one of the threads; Problem (503) if it takes longer than the deadline."""
         running: list[duckdb.DuckDBPyConnection] = []
+        loop = asyncio.get_running_loop()
         over = False
 
         def run() -> _T:
+            if over:
+                raise duckdb.InterruptException("its time was over before a thread was free")
             with reading.cursor() as cursor:
                 running.append(cursor)
                 try:
@@ -199,25 +213,45 @@ class Newest:
             over = True
             for cursor in running[:]:
                 cursor.interrupt()
+            timers.append(loop.call_later(1, stop))  # an interrupt before the query began is not heard
 
-        loop = asyncio.get_running_loop()
-        late = loop.call_later(self._deadline, stop)
+        timers = [loop.call_later(self._deadline, stop)]
         try:
             found = await loop.run_in_executor(self._pool, run)
         except duckdb.InterruptException:
             over = True
+        except duckdb.Error as error:
+            if lost := release.damaged(error):
+                raise lost from error
+            raise
         finally:
-            late.cancel()
+            timers[-1].cancel()
         # asked in any case: a query stopped while its rows stream ends without an error, as if there were no more
         if over:
             raise Problem(503, f"not answered within {self._deadline:g} s; narrow the query by the first key column")
         return found
+
+    async def explain(self, job: Callable[..., _T], *args: Any) -> _T:
+        """Run an explanation in a thread of its own, so that many of them keep no page waiting; Problem (503) beyond QUEUE."""
+        if self._explained >= QUEUE:
+            raise Problem(
+                503,
+                f"{QUEUE} explanations are waiting already; ask again in a few seconds",
+                "nobody",
+                **{"Retry-After": "5"},
+            )
+        self._explained += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._explaining, job, *args)
+        finally:
+            self._explained -= 1
 
     def close(self) -> None:
         """Close the release and end the threads."""
         if self._reading:
             self._reading.end()
         self._pool.shutdown(wait=True)
+        self._explaining.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -268,11 +302,13 @@ def explain_question(reading: Reading, request: Request) -> tuple[Table, dict[st
     return table, given, column
 
 
-async def way_back(place: Place, table: Table, key: dict[str, str], column: str | None) -> dict[str, Any]:
+async def way_back(
+    place: Place, reading: Reading, table: Table, key: dict[str, str], column: str | None
+) -> dict[str, Any]:
     """What `explain` says; Problem (404) if there is no such row or nothing explains here."""
     if place.explain is None:
         raise Problem(404, "this server does not explain values; run `assay explain` where the lake lies", "operator")
     try:
-        return await place.newest.work(place.explain, table.name, key, column)
+        return await place.newest.explain(place.explain, reading.release, table.name, key, column)
     except UsageError as error:
         raise Problem(404, str(error)) from None

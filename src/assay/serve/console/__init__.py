@@ -51,7 +51,7 @@ def routes(place: Place) -> list[Route]:
         reading = await opened(place)
         with reading.use():
             table, key, column = explain_question(reading, request)
-            found = await way_back(place, table, key, column)
+            found = await way_back(place, reading, table, key, column)
             context = _explained(table, found, column)
             return _page("explain.html", place, reading, **context, here=("gold", table.name))
 
