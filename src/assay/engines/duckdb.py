@@ -112,8 +112,8 @@ class DuckDBStaged:
         self.batches = sorted({one.batch for one in inputs})
         self._lines: dict[str, list[bytes]] = {}
         con.execute("CREATE TABLE rejected (_b USMALLINT, _seq BIGINT, _reasons VARCHAR, _raw VARCHAR)")
-        con.execute("CREATE TABLE seen (_b USMALLINT, _key UHUGEINT, _hash VARCHAR)")
-        con.execute("CREATE TABLE contradicting (_b USMALLINT, _key UHUGEINT)")
+        con.execute("CREATE TABLE seen (_b USMALLINT, _seq BIGINT, _key UBIGINT, _hash VARCHAR)")
+        con.execute("CREATE TABLE contradicting (_b USMALLINT, _key UBIGINT, _text UBIGINT)")
         con.execute("CREATE TABLE wanted (_b USMALLINT, _seq BIGINT)")
         if only is not None:
             rows = [[self.batches.index(b), s] for b, seqs in only.items() if b in self.batches for s in seqs]
@@ -174,34 +174,31 @@ class DuckDBStaged:
         )
         if going_on := [str(self.batches.index(b)) for b in {one.batch for one in group} & later]:
             con.execute(
-                f"INSERT INTO seen SELECT _b, {self._key}, _hash FROM staged WHERE _reasons = '' AND _b IN ({', '.join(going_on)})"
+                f"INSERT INTO seen SELECT _b, _seq, {self._key[0]}, _hash FROM staged WHERE _reasons = '' AND _b IN ({', '.join(going_on)})"
             )
 
     @property
-    def _key(self) -> str:
-        """What identifies a row, as one number."""
-        return f"md5_number(concat_ws(chr(31), {', '.join(map(ident, self.refinement.identity))}))"
+    def _key(self) -> tuple[str, str]:
+        """What identifies a row, as two numbers that no two keys share: of its values, and of its text."""
+        columns = ", ".join(map(ident, self.refinement.identity))
+        return f"hash({columns})", f"hash(concat_ws(chr(31), '', {columns}))"
 
     def _repeated(self) -> int:
         """Reject rows of a batch that contradict each other, and find those that equal an earlier one; how many those are."""
-        con, key = self.con, ", ".join(map(ident, self.refinement.identity))
-        # Short hashes first: they are cheap to group, and what they let through is compared exactly.
+        con, (key, whole) = self.con, self._key
         con.execute(f"""
             CREATE OR REPLACE TABLE again AS
-            SELECT _b, _seq, _hash, {self._key} AS _key FROM staged SEMI JOIN (
+            SELECT _b, _seq, _hash, {key} AS _key, {whole} AS _text FROM staged SEMI JOIN (
               SELECT hash(_b, {key}) AS h FROM staged WHERE _reasons = '' GROUP BY h HAVING count(*) > 1) d
             ON hash(_b, {key}) = d.h WHERE _reasons = ''""")
         con.execute("""
-            INSERT INTO contradicting SELECT _b, _key FROM again GROUP BY ALL HAVING count(DISTINCT _hash) > 1""")
-        self._late += con.execute(f"""
-            INSERT INTO contradicting SELECT DISTINCT s._b, e._key FROM staged s
-            JOIN seen e ON s._b = e._b AND {self._key} = e._key AND s._hash <> e._hash WHERE s._reasons = ''""").fetchall()[
-            0
-        ][0]
+            INSERT INTO contradicting
+            SELECT _b, _key, _text FROM again GROUP BY ALL HAVING count(DISTINCT _hash) > 1""")
+        self._late += self._contradicts_earlier()
         con.execute(f"""
             UPDATE staged SET _reasons = {text(CONFLICT)}
-            WHERE _reasons = '' AND (_b, {self._key}) IN (SELECT (_b, _key) FROM contradicting)""")
-        con.execute("DELETE FROM again WHERE (_b, _key) IN (SELECT (_b, _key) FROM contradicting)")
+            WHERE _reasons = '' AND (_b, {key}, {whole}) IN (SELECT (_b, _key, _text) FROM contradicting)""")
+        con.execute("DELETE FROM again WHERE (_b, _key, _text) IN (SELECT (_b, _key, _text) FROM contradicting)")
         con.execute("""
             CREATE OR REPLACE TABLE repeated AS
             SELECT _b, _seq FROM (
@@ -210,6 +207,26 @@ class DuckDBStaged:
             UNION
             SELECT _b, _seq FROM staged SEMI JOIN seen USING (_b, _hash) WHERE _reasons = ''""")
         found: int = self.con.execute("SELECT count(*) FROM repeated").fetchall()[0][0]
+        return found
+
+    def _contradicts_earlier(self) -> int:
+        """Note keys whose row of an earlier group says something else; how many there are."""
+        key, whole = self._key
+        columns = ", ".join(map(ident, self.refinement.identity))
+        self.con.execute(f"""
+            CREATE OR REPLACE TABLE suspected AS
+            SELECT s._b, e._seq AS _earlier, {columns} FROM staged s
+            JOIN seen e ON s._b = e._b AND {key} = e._key AND s._hash <> e._hash WHERE s._reasons = ''""")
+        if not self.con.execute("SELECT count(*) FROM suspected").fetchall()[0][0]:
+            return 0
+        # Short hashes may lie; the earlier rows are written already, so their keys are looked up there.
+        names, files = ", ".join(map(text, self.batches)), ", ".join(text(one.path) for one in self.files)
+        same = " AND ".join(f"s.{ident(c)} = f.{ident(c)}" for c in self.refinement.identity)
+        noted = self.con.execute(f"""
+            INSERT INTO contradicting SELECT DISTINCT _b, {key}, {whole} FROM (
+              SELECT s.* FROM suspected s JOIN read_parquet([{files}]) f
+              ON f._batch = list_extract([{names}], s._b + 1) AND f._seq = s._earlier AND {same})""")
+        found: int = noted.fetchall()[0][0]
         return found
 
     def counts(self) -> dict[str, dict[str, int]]:
