@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -176,30 +177,28 @@ def rebuild(lake: Lake, datasets: Sequence[str]) -> dict[str, int]:
 def _refine_anew(lake: Lake, dataset: str, history: Sequence[Evidence], root: Path) -> Any:
     files = Files(root)
     root.joinpath("bronze").symlink_to(lake.target.files.path("bronze"))
-    catalog, ledger = tables.open_catalog(root), SqliteLedger(root / "ledger.db")
-    since = max((i for i, one in enumerate(history) if one.kind == "rebuild"), default=0)
-    manifests = {m.batch: m for m in batches(lake, dataset)}
-    table = None
-    for one in history[since:]:
-        contract = evidence.pinned(lake.target.files, one.contract_sha256)
-        todo = [manifests[v.batch] for v in one.verdicts if v.batch in manifests]
-        if lost := [v.batch for v in one.verdicts if v.batch not in manifests]:
-            raise LakeDamaged(f"{dataset}: batch {lost[0]} was refined, but no manifest names it any more")
-        act = refining.replay if one.kind == "replay" else refining.refine
-        more: dict[str, Any] = {} if one.kind == "replay" else {"regate": True}
-        act(
-            contract,
-            todo,
-            files=files,
-            catalog=catalog,
-            ledger=ledger,
-            engine=lake.target.engine,
-            run=str(ULID()),
-            **more,
-        )
-    ledger.close()
-    table = silver.load(catalog, dataset)
-    return table if table is not None else silver.ensure(catalog, lake.contract(dataset))
+    with closing(tables.open_catalog(root)) as catalog, closing(SqliteLedger(root / "ledger.db")) as ledger:
+        since = max((i for i, one in enumerate(history) if one.kind == "rebuild"), default=0)
+        manifests = {m.batch: m for m in batches(lake, dataset)}
+        for one in history[since:]:
+            contract = evidence.pinned(lake.target.files, one.contract_sha256)
+            todo = [manifests[v.batch] for v in one.verdicts if v.batch in manifests]
+            if lost := [v.batch for v in one.verdicts if v.batch not in manifests]:
+                raise LakeDamaged(f"{dataset}: batch {lost[0]} was refined, but no manifest names it any more")
+            act = refining.replay if one.kind == "replay" else refining.refine
+            more: dict[str, Any] = {} if one.kind == "replay" else {"regate": True}
+            act(
+                contract,
+                todo,
+                files=files,
+                catalog=catalog,
+                ledger=ledger,
+                engine=lake.target.engine,
+                run=str(ULID()),
+                **more,
+            )
+        table = silver.load(catalog, dataset)
+        return table if table is not None else silver.ensure(catalog, lake.contract(dataset))
 
 
 def _compare(dataset: str, key: Sequence[str], columns: Sequence[str], is_now: str, should_be: str) -> int:

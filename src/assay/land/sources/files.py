@@ -96,8 +96,12 @@ def _names(ask: Ask, options: Options, directory: Path) -> list[str]:
 
 def _read(path: Path, directory: Path, name: str) -> bytes:
     """The file's bytes as they stood at one moment."""
+    target = path
     try:
         target = path.resolve()
+        target.stat()  # from Python 3.13 on it is this that fails for a loop
+    except (FileNotFoundError, PermissionError):
+        pass
     except (RuntimeError, OSError):
         raise SourceRefused(f"{name} is a link that leads to itself; take it away") from None
     if not target.is_relative_to(directory):
