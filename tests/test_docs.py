@@ -83,6 +83,7 @@ SEEN = {
         "land price_eod AAPL",
     ],
     "CONTRIBUTING.md": ["amount = 124.50 USD", "(equal)", "1 batch of 1 row"],
+    "docs/api.md": ["['AAPL', 'IBM']", "cursor=", "AAPL,16490.100000", "'equal': True"],
 }
 
 
