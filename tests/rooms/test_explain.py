@@ -87,13 +87,14 @@ def released(lake: Lake) -> Release:
     return msgspec.structs.replace(lake.release(1), seeds="seeds.duckdb")
 
 
-def explainer(lake: Lake, found: Release) -> Callable[[str, dict[str, str], str | None], dict[str, Any]]:
+def explainer(lake: Lake, found: Release) -> Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]:
+    """Explains by `found`, which says more than the release that is served: the models' SQL."""
     t = lake.local
-    return lambda table, key, column: explain(t.files, t.catalog, t.ledger, found, table, key, column)
+    return lambda _, table, key, column: explain(t.files, t.catalog, t.ledger, found, table, key, column)
 
 
 def why(lake: Lake, found: Release, day: date = DAYS[0], column: str | None = "close") -> dict[str, Any]:
-    return explainer(lake, found)("fct_price", {"symbol": "AAA", "date": str(day)}, column)
+    return explainer(lake, found)(found, "fct_price", {"symbol": "AAA", "date": str(day)}, column)
 
 
 def page(lake: Lake, found: Release, day: date = DAYS[0], column: str = "close") -> str:
