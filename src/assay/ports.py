@@ -1,13 +1,53 @@
-"""What differs between one machine and AWS: protocols of a few methods, and the facts they carry."""
+"""What differs between one machine and AWS: protocols of a few verbs over plain values."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
-from pyiceberg.table import Table
-from sqlglot import exp
+from assay.contract.model import Contract
+
+
+class Files(Protocol):
+    """The lake's objects: named by relative paths with forward slashes, each written once and whole."""
+
+    def put_new(self, name: str, data: bytes | Path, as_effect: str) -> bool:
+        """Write an object unless there is another of that name; it is durable before this returns.
+
+        True: the object holds exactly these bytes now, even if an earlier try was answered by silence. False: it
+        holds others. A Path is a finished file of `scratch`, gone afterwards. `as_effect` is a name of `assay.crash`.
+        """
+        ...
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """An object's bytes, or those from `start` up to `end`; LakeDamaged if it is gone."""
+        ...
+
+    def local(self, name: str, sha256: str) -> Path:
+        """A file of this machine with the object's bytes: a disk's own file, else a kept copy checked by `sha256`."""
+        ...
+
+    def url(self, name: str) -> str:
+        """What DuckDB opens the object by."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such an object."""
+        ...
+
+    def names(self, prefix: str, after: str = "") -> Iterator[str]:
+        """The objects whose names begin with `prefix` and come after `after`, in order."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Take an object away: upkeep alone does. One that is gone already is no error."""
+        ...
+
+    def scratch(self) -> Path:
+        """A path for a file in the making, always on this machine; nothing reads it."""
+        ...
 
 
 class Secrets(Protocol):
@@ -20,28 +60,39 @@ class Secrets(Protocol):
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that happened: `kind` and `id` name it, `dataset` and `at` find it, `body` is JSON."""
+    """One thing that is so: `kind`, `dataset` and `id` name it, `body` is JSON; of several versions the greatest counts.
+
+    A fact without a dataset (a release, a run) has an empty one.
+    """
 
     kind: str
-    id: str
     dataset: str
+    id: str
     at: datetime
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
 
 
 class Ledger(Protocol):
-    """An index of facts, each of which is also an object of the lake; so it can be lost and rebuilt."""
+    """An index over log, tables and releases with bounded reads; it can be lost and made anew from them."""
 
     def record(self, facts: Iterable[Fact]) -> None:
-        """Keep facts; the same (kind, id) twice keeps the first."""
+        """Keep facts, all of them or none: of one (kind, dataset, id) the greatest version, of equal ones the first."""
         ...
 
-    def facts(self, kind: str, dataset: str | None = None) -> Iterator[Fact]:
-        """All facts of a kind in the order of their ids, of one dataset if named."""
+    def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the field's name
+        """The fact of that id, or without one that of the greatest id."""
         ...
 
-    def fact(self, kind: str, id: str) -> Fact | None:  # noqa: A002 - the field's name
-        """One fact, or None."""
+    def since(self, kind: str, dataset: str, after: str = "") -> Iterator[Fact]:
+        """The facts whose ids come after `after`, in the order of their ids."""
+        ...
+
+    def claim(self, name: str, owner: str, until: datetime) -> bool:
+        """Whether the lease `name` is the owner's up to `until`: it was free, over, or the owner's already.
+
+        A lease saves work and decides nothing. One that ends now is let go of.
+        """
         ...
 
     def close(self) -> None:
@@ -50,95 +101,167 @@ class Ledger(Protocol):
 
 
 CONFLICT = "key:conflict"
+N = 1_000_000
+"""Places as numbers: position * N + n, so that they sort as the log does."""
 
 
 @dataclass(frozen=True)
-class Field:
-    """A contract column `name` and the record's field `origin` it is read from."""
+class Lines:
+    """A part of bronze lines as an engine reads it.
 
-    name: str
-    origin: str
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """One contract as expression trees (canonical sqlglot), for any engine.
-
-    The engine gives each field as `_t_<name>`: its JSON token as text, null where it is missing or null; a number that
-    is no integer is spelt with as few digits as tell its double apart. `values` are over the tokens; `reasons` over
-    tokens and values, each a text or null; `rules` and `warnings` are (name, boolean) over the values, as are
-    `known_at` and `hash`. Good rows of one batch with equal `identity` and another `hash` contradict each other:
-    all of them are rejected as CONFLICT.
+    `batches` says which of its batches are wanted, and the place each acts at: the line's `_n` to position * N + n.
+    Lines of other batches are nobody's here. Its own place is that of the entry, except where a decision lets a
+    batch in later.
     """
 
-    fields: tuple[Field, ...]
-    identity: tuple[str, ...]
-    values: Mapping[str, exp.Expr]
-    reasons: tuple[exp.Expr, ...]
-    rules: tuple[tuple[str, exp.Expr], ...]
-    warnings: tuple[tuple[str, exp.Expr], ...]
-    known_at: exp.Expr
-    hash: exp.Expr
+    url: str
+    rows: int
+    bytes: int
+    batches: Mapping[int, int]
 
 
 @dataclass(frozen=True)
-class Input:
-    """A file of bronze lines that belongs to a batch; its lines are numbered from `first_seq`."""
+class Counted:
+    """What an engine found in one batch, each term counted from the rows themselves.
 
-    batch: str
-    path: str
-    first_seq: int
-    rows: int
-    bytes: int
+    `keyless` of the quarantined rows have no readable key. `reasons` and `warnings` count rows.
+    """
+
+    rows: int = 0
+    good: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    keyless: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A line that did not become a row: its reasons, and its bytes as they lie in bronze."""
+    """A line that did not become a row: the place of its batch, its number, why, and its bytes as they lie in bronze."""
 
-    batch: str
+    place: int
     seq: int
     reasons: tuple[str, ...]
     line: bytes
 
 
-class Staged(Protocol):
-    """Bronze lines typed, judged, hashed and written, waiting for the gate's verdict."""
+Scope = Mapping[str, tuple[Any, Any]]
+"""What a complete answer is complete about: key column to its lowest and highest value, both included; {} is all."""
 
-    def counts(self) -> Mapping[str, Mapping[str, int]]:
-        """Per batch: rows that are good, duplicate, quarantined."""
+
+@dataclass(frozen=True)
+class Act:
+    """One batch that went in, or one act of a decision, as the fold takes it.
+
+    Attributes:
+        place: where it acts: position * N + n. Acts are folded in this order.
+        captured_at: its entry's time.
+        origin: the place its rows were first said at; the act's own but for decisions.
+        scope: set if it withdraws what it lacks.
+        limit: percent of the scope that it may withdraw; above it, the withdrawals are held.
+        blocked: it has a row without a readable key, so it withdraws nothing.
+        absent: its rows are only looked at for their keys, to withdraw what it lacks (a decision `withdraw`).
+    """
+
+    place: int
+    captured_at: datetime
+    origin: int
+    scope: Scope | None = None
+    limit: float = 100
+    blocked: bool = False
+    absent: bool = False
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What one act did, by `accepted`, `unchanged`, `superseded` and `withdrawn`; `pending`: its withdrawals are held."""
+
+    counts: Mapping[str, int]
+    pending: bool = False
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Rows of an Iceberg table as an engine reads them: parquet files by URL, columns by field id.
+
+    `columns` are (field id, name, type as DuckDB spells it), in order. Without files it is empty, with those types.
+    """
+
+    columns: tuple[tuple[int, str, str], ...]
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table's parquet is written: columns as in `Relation`, and perhaps the column it is cut by (year, month, value)."""
+
+    columns: tuple[tuple[int, str, str], ...]
+    partition: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A parquet file in scratch: its rows, bytes, and the value of the partition it belongs to."""
+
+    path: Path
+    rows: int
+    bytes: int
+    partition: tuple[Any, ...] = ()
+
+
+class Group(Protocol):
+    """The lines of some entries: read once, typed and judged; then folded onto silver; then written, held ones left out.
+
+    The order is judged, rejected, then perhaps boxes, fold, write.
+    """
+
+    def judged(self) -> Mapping[int, Counted]:
+        """Per place: what its lines are."""
         ...
 
-    def reasons(self) -> Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]]:
-        """Per batch: how many rows each reason, and each warning, applies to."""
+    def rejected(self, places: Collection[int]) -> Iterator[Rejected]:
+        """The quarantined lines of these batches, in order of place and number."""
         ...
 
-    def rejected(self) -> Iterator[Rejected]:
-        """The lines for quarantine, by batch and number."""
+    def boxes(self, places: Collection[int], partition: tuple[str, str] | None) -> Sequence[Scope]:
+        """Bounds of the keys of these batches' rows, one box a partition: what of silver they can touch."""
         ...
 
-    def written(self, batches: Sequence[str]) -> tuple[Sequence[Any], Mapping[str, int]]:
-        """The parquet files with the good rows of exactly these batches, and rows per batch counted in them."""
+    def fold(self, acts: Sequence[Act], current: Relation, past: Relation, observed: "Observed") -> Mapping[int, Folded]:
+        """Fold the acts, in order, onto what silver holds of the keys they touch; what came of each, by place."""
+        ...
+
+    def leaving(self) -> Sequence[str]:
+        """The files of `current`, by URL, that hold rows which go to past."""
+        ...
+
+    def write(self, what: str, layout: Layout, leaving: Relation | None, scratch: Path) -> Sequence[Parquet]:
+        """The rows new in `current` or `past` (`what`), as parquet files in the directory `scratch`.
+
+        `leaving` are the files that `leaving()` named, whole: of their rows those that stay are written to `current`
+        again, those that go to `past`.
+        """
+        ...
+
+
+class Observed(Protocol):
+    """What was said of keys before the acts of a fold: asked only where a decision is among them."""
+
+    def newest(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], int]:
+        """Per key the greatest origin at which it was seen or found absent; keys never seen are left out."""
         ...
 
 
 class Engine(Protocol):
-    """Runs a refinement over bronze files."""
+    """Types, judges and folds bronze lines by one contract."""
 
-    def stage(
-        self,
-        refinement: Refinement,
-        inputs: Sequence[Input],
-        table: Table,
-        stem: str,
-        only: Mapping[str, Sequence[int]] | None = None,
-    ) -> AbstractContextManager[Staged]:
-        """Read every line once and write the good rows as files of `table` whose names begin with `stem`.
-
-        Nobody sees the files before a commit names them. `only` limits batches to some of their numbers.
-        """
+    def group(
+        self, contract: Contract, lines: Sequence[Lines], only: Mapping[int, Collection[int]] | None = None
+    ) -> AbstractContextManager[Group]:
+        """Read every line once. `only` limits batches, by place, to some of their rows after the whole was judged."""
         ...
 
-    def rows(self, refinement: Refinement, lines: Sequence[bytes]) -> Sequence[Mapping[str, Any] | None]:
-        """The row of each bronze line by itself, its values and known_at; None where it is rejected. Nothing is written."""
+    def rows(self, contract: Contract, lines: Sequence[bytes]) -> Sequence[Mapping[str, Any] | None]:
+        """The row of each bronze line by itself, its values, known_at and _hash; None where it is rejected."""
         ...

@@ -1,87 +1,114 @@
-"""Evidence: what one refine saw, decided and wrote, per batch; kept as an object before anything is visible."""
+"""Evidence: what one refine saw, decided and wrote; put before anything is visible, numbered, each naming the one before."""
 
-import hashlib
 from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 
-from assay.contract import odcs
-from assay.contract.model import Contract
-from assay.errors import LakeDamaged
-from assay.lake.files import Files
+FORMAT = 1
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """One batch's account: captured = accepted + duplicate + quarantined + held, each counted from its own output.
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One act's account: rows = accepted + unchanged + superseded + duplicate + quarantined + held.
 
-    `captured` is what this refine took in: the whole batch, or in a replay the rows that were in quarantine.
-    `state` is passed or held; `why` says which limit closed the gate. `reasons` and `warnings` count rows.
-    `quarantine` names the object with the rejected lines, if there are any.
+    Each term is counted from its own output. `withdrawn` keys are counted beside it.
+
+    Attributes:
+        position, n: the batch, or the act of a decision.
+        of: the batch a decision is about.
+        state: passed, held, void (its window was landed again before it was put; it is outside the account).
+        pending: complete, in, and its withdrawals are held.
+        keyless: quarantined rows without a readable key.
+        why: the limits that closed its gate.
+        bounds: lowest and highest value of each key column among its rows, as texts; none where it has no rows.
     """
 
-    batch: str
-    manifest: str
-    state: str
-    captured: int
-    accepted: int
-    duplicate: int
-    quarantined: int
-    held: int
-    reasons: dict[str, int]
-    warnings: dict[str, int]
+    position: int
+    n: int
+    state: Literal["passed", "held", "void"]
+    rows: int
+    of: tuple[int, int] | None = None
+    shard: str = ""
+    start: str = ""
+    end: str = ""
+    accepted: int = 0
+    unchanged: int = 0
+    superseded: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    held: int = 0
+    withdrawn: int = 0
+    keyless: int = 0
+    pending: bool = False
+    reasons: dict[str, int] = {}
+    warnings: dict[str, int] = {}
     why: tuple[str, ...] = ()
-    quarantine: str | None = None
+    bounds: dict[str, tuple[str, str]] | None = None
 
 
-class Evidence(msgspec.Struct, frozen=True):
-    """What one refine did: `kind` is refine, replay or rebuild; `contract_sha256` pins the contract it used."""
+class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One parquet object that a table gets: its name, sha256, and the value of the partition it belongs to."""
 
-    id: str
-    kind: str
+    name: str
+    sha256: str
+    bytes: int
+    rows: int
+    partition: tuple[Any, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one of the two tables gets and loses: `everything` takes away all files it had."""
+
+    add: tuple[DataFile, ...] = ()
+    remove: tuple[str, ...] = ()
+    everything: bool = False
+
+
+class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An object beside the evidence: the quarantine."""
+
+    name: str
+    sha256: str
+    rows: int
+
+
+class Absence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A withdrawal that took place: keys within `scope` were found absent at `origin` (a place as a number)."""
+
+    origin: int
+    scope: dict[str, tuple[str, str]]
+
+
+class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one refine did with the entries after `after` up to `position`, or (kind compacted) what upkeep rewrote.
+
+    Attributes:
+        number: from 1 without a gap; putting it, only if absent, is the moment of decision.
+        parent: sha256 of the evidence before, as stored; none for the first.
+        position, position_sha256: the last entry folded, and its hash.
+        contracts: (position, sha256) of each contract by which its batches were judged.
+        since: the position of the last contract `everything` that is folded in, 0 if none.
+    """
+
+    number: int
+    parent: str | None
     dataset: str
+    kind: Literal["refined", "compacted"]
     run: str
     at: datetime
-    contract_sha256: str
-    refine_fingerprint: str
-    gate_fingerprint: str
-    parent_snapshot: int | None
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def name(self) -> str:
-        """Where it lies."""
-        return f"evidence/{self.dataset}/{self.id}.json"
-
-
-def encode(evidence: Evidence) -> bytes:
-    """The object's bytes; their sha256 stands in the commit."""
-    return msgspec.json.format(msgspec.json.encode(evidence), indent=1)
+    after: int
+    position: int
+    position_sha256: str
+    format: int = FORMAT
+    since: int = 0
+    contracts: tuple[tuple[int, str], ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    absences: tuple[Absence, ...] = ()
+    current: Change = Change()
+    past: Change = Change()
+    quarantine: Stored | None = None
 
 
-def read(files: Files, dataset: str, evidence_id: str, sha256: str | None = None) -> Evidence:
-    """One evidence object; LakeDamaged if it is not the one the commit named."""
-    name = f"evidence/{dataset}/{evidence_id}.json"
-    data = files.read(name)
-    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-        raise LakeDamaged(f"{name} is not the evidence its commit named; restore it from a copy")
-    try:
-        return msgspec.json.decode(data, type=Evidence)
-    except msgspec.DecodeError as error:
-        raise LakeDamaged(f"{name} is not evidence any more ({error}); restore it from a copy") from error
-
-
-def pin(files: Files, contract: Contract) -> str:
-    """Store the contract's text under its hash, once; return the hash."""
-    name = f"contracts/{contract.sha256}.yaml"
-    if not files.exists(name):
-        files.put_new(name, contract.text.encode(), "refine.contract")
-    return contract.sha256
-
-
-def pinned(files: Files, sha256: str) -> Contract:
-    """The contract stored under a hash."""
-    name = f"contracts/{sha256}.yaml"
-    text = files.read(name).decode()
-    if hashlib.sha256(text.encode()).hexdigest() != sha256:
-        raise LakeDamaged(f"{name} was altered; restore it from a copy")
-    return odcs.parse(text, name)
+def name_of(dataset: str, number: int) -> str:
+    """Where an evidence object lies; padded, so that a listing is in order."""
+    return f"evidence/{dataset}/{number:09}.json.gz"
