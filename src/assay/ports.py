@@ -224,6 +224,10 @@ class Group(Protocol):
         """The quarantined lines of these batches, in order of place and number."""
         ...
 
+    def bounds(self, places: Collection[int]) -> Mapping[int, Scope]:
+        """Per place, the lowest and highest value of each key column among the rows with a readable key."""
+        ...
+
     def boxes(self, places: Collection[int], partition: tuple[str, str] | None) -> Sequence[Scope]:
         """Bounds of the keys of these batches' rows, one box a partition: what of silver they can touch."""
         ...
