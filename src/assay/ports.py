@@ -236,6 +236,10 @@ class Group(Protocol):
         """Fold the acts, in order, onto what silver holds of the keys they touch; what came of each, by place."""
         ...
 
+    def seen(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], int]:
+        """Of these keys, the greatest place at which a row with it was read; keys that no row has are left out."""
+        ...
+
     def leaving(self) -> Sequence[str]:
         """The files of `current`, by URL, that hold rows which go to past."""
         ...

@@ -2,18 +2,21 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from itertools import count
+from itertools import count, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from isal import igzip, isal_zlib
 
 from assay.errors import LakeDamaged
+from assay.lake.files import clear_errors
 from assay.ports import N, Files, Rejected
 
 FORMAT = 1
+TOGETHER = 2_000
 GZIP = 31  # as zlib's wbits: a gzip member without name and time, so the same lines give the same bytes
 
 
@@ -25,6 +28,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         position, n: the batch, or the act of a decision.
         of, was: the batch a decision is about, and where it stood before: its rows here were `held` or `quarantined`.
+        origin: of a decision's act, the place its rows were first said at; 0 elsewhere, where that is its own.
         state: passed, held, void (its window was landed again before it was put; it is outside the account).
         pending: complete, in, and its withdrawals are held.
         keyless: quarantined rows without a readable key.
@@ -38,6 +42,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int
     of: tuple[int, int] | None = None
     was: Literal["", "held", "quarantined"] = ""
+    origin: int = 0
     shard: str = ""
     start: str = ""
     end: str = ""
@@ -167,24 +172,37 @@ def _decoded(name: str, dataset: str, data: bytes) -> Evidence:
 
 def keep_rejected(files: Files, dataset: str, number: int, rejected: Iterable[Rejected]) -> Stored | None:
     """Write the rejected lines of one refine as one object, before its evidence; None if there are none."""
-    scratch, digest, rows = files.scratch(), hashlib.sha256(), 0
-    with scratch.open("wb") as file:
-        zip_ = isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)
-
-        def put(data: bytes) -> None:
-            digest.update(data)
-            file.write(data)
-
-        for one in rejected:
-            put(zip_.compress(_line(one)))
-            rows += 1
-        put(zip_.flush())
+    scratch = files.scratch()
+    rows = _written(rejected, scratch)
     if not rows:
-        scratch.unlink()
         return None
-    name = f"quarantine/{dataset}/{number:09}-{digest.hexdigest()[:16]}.ndjson.gz"
+    with scratch.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = f"quarantine/{dataset}/{number:09}-{digest[:16]}.ndjson.gz"
     files.put_new(name, scratch, "refine.quarantine")
-    return Stored(name, digest.hexdigest(), rows)
+    return Stored(name, digest, rows)
+
+
+def spool(rejected: Iterable[Rejected], path: Path) -> Callable[[], Iterator[Rejected]]:
+    """Keep rejected lines in a file until their evidence is written; what gives them again, as often as it is asked."""
+    if not _written(rejected, path):
+        return lambda: iter(())
+    return lambda: _read(path.read_bytes())
+
+
+def _written(rejected: Iterable[Rejected], path: Path) -> int:
+    """How many lines there are; without any there is no file either."""
+    rows, waiting = 0, iter(rejected)
+    if not (some := list(islice(waiting, TOGETHER))):
+        return 0
+    with clear_errors(path), path.open("wb") as file:
+        zip_ = isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)
+        while some:
+            file.write(zip_.compress(b"".join(map(_line, some))))
+            rows += len(some)
+            some = list(islice(waiting, TOGETHER))
+        file.write(zip_.flush())
+    return rows
 
 
 def _line(one: Rejected) -> bytes:
@@ -205,6 +223,10 @@ def rejected(files: Files, stored: Stored | None) -> Iterator[Rejected]:
     data = files.read(stored.name)
     if hashlib.sha256(data).hexdigest() != stored.sha256:
         raise LakeDamaged(f"{stored.name} is not what the refine wrote; restore it from a copy")
+    yield from _read(data)
+
+
+def _read(data: bytes) -> Iterator[Rejected]:
     for line in igzip.decompress(data).splitlines():
         got = msgspec.json.decode(line)
         raw = got["line"].encode() if "line" in got else base64.b64decode(got["line_base64"])
