@@ -102,7 +102,8 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
         parent: sha256 of the evidence before, as stored; none for the first.
         position, position_sha256: the last entry folded, and its hash.
         contracts: (position, sha256) of each contract by which its batches were judged.
-        since: the position of the last contract `everything` that is folded in, 0 if none.
+        began: the number of the evidence that last folded the whole log anew, 1 if none did: those before it are of
+            no account any more.
     """
 
     number: int
@@ -115,7 +116,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int
     position_sha256: str
     format: int = FORMAT
-    since: int = 0
+    began: int = 1
     contracts: tuple[tuple[int, str], ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     absences: tuple[Absence, ...] = ()

@@ -66,7 +66,6 @@ def refine(dataset: str, *, files: Files, catalog: Catalog, ledger: Ledger, engi
             lost += 1
             continue
         if found is None:
-            account.adopt(files, ledger, dataset, silver.head_of(catalog, dataset))
             return Refined(tuple(done))
         done.append(found)
     raise LakeBusy(f"{dataset}: {ATTEMPTS} times another process was faster; run it again")
@@ -113,6 +112,7 @@ class _Refiner:
         if head.position >= tail.position:
             _same(files, dataset, head)
             return None
+        account.adopt(files, self.ledger, dataset, head)
         restart = timeline.restart(head.position)
         with _directory(files) as scratch:
             layouts = (tables.layout(pair.current), tables.layout(pair.past))
@@ -316,6 +316,7 @@ class _Refiner:
         self, draft: Draft, made: _Made, head: silver.Head, at: tuple[int, str | None], *, anew: bool, after: int
     ) -> Evidence:
         files, number = self.files, head.number + 1
+        began = evidence.read(files, self.dataset, head.number, head.sha256)[0].began if head.number and not anew else 1
         quarantine = evidence.keep_rejected(
             files, self.dataset, number, (one for rows in made.rejected for one in rows())
         )
@@ -325,7 +326,7 @@ class _Refiner:
         stem = f"{number:09}-{self.run}"
         found = Evidence(
             number=number, parent=head.sha256, dataset=self.dataset, kind="refined", run=self.run, at=now(), after=after,
-            position=at[0], position_sha256=at[1] or "", since=at[0] if anew else 0, contracts=tuple(sorted(made.contracts.items())),
+            position=at[0], position_sha256=at[1] or "", began=number if anew else began, contracts=tuple(sorted(made.contracts.items())),
             verdicts=tuple(made.verdicts), absences=tuple(made.absences), quarantine=quarantine,
             past=Change(tuple(tables.adopt(files, pair.past, list(draft.former.values()), stem)), (), anew),
             current=Change(
@@ -335,8 +336,8 @@ class _Refiner:
         )  # fmt: skip
         if not files.put_new(evidence.name_of(self.dataset, number), evidence.encode(found), "refine.evidence"):
             raise LakeBusy(f"{self.dataset}: evidence {number} was put by another process first")
-        silver.forward(files, self.catalog, self.dataset, pair)
-        account.adopt(files, self.ledger, self.dataset, silver.head_of(self.catalog, self.dataset))
+        pair = silver.forward(files, self.catalog, self.dataset, pair)
+        account.adopt(files, self.ledger, self.dataset, silver.head(pair.current))
         return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from isal import igzip
 
 from assay.contract.model import Contract
-from assay.lake import bronze, evidence
+from assay.lake import account, bronze, evidence
 from assay.lake.evidence import Absence, Verdict
 from assay.ports import Act, Engine, Files, Ledger, Lines, N, Rejected
 
@@ -140,7 +140,8 @@ class History:
     def _chapters(self, position: int) -> Iterator[_Chapter]:
         """From the evidence that took the entry of a position in, in order."""
         if not self.anew:
-            for fact in self.ledger.since("evidence", self.dataset):
+            began = account.began(self.ledger, self.dataset)
+            for fact in self.ledger.since("evidence", self.dataset, f"{began - 1:09}"):
                 if fact.body["position"] < position or fact.body["kind"] != "refined":
                     continue
                 found, _ = evidence.read(self.files, self.dataset, int(fact.id), fact.body["sha256"])
