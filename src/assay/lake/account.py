@@ -1,7 +1,7 @@
 """Where each batch of a dataset stands: one account, kept in the ledger as running sums and folded from the evidence."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -153,10 +153,10 @@ def _nothing(number: int) -> dict[str, Any]:
 def _step(ledger: Ledger, dataset: str, before: Mapping[str, Any], found: Evidence, sha256: str) -> dict[str, Any]:
     """Record one evidence object: the account last, so that what a crash left out is done again."""
     body = _nothing(found.number) if found.began == found.number and found.number > 1 else dict(before)
-    sums = Counter(body["sums"])
+    summed = Counter(body["sums"])
     reasons, warnings = Counter(body["reasons"]), Counter(body["warnings"])
     for v in found.verdicts:
-        _add(sums, reasons, warnings, v)
+        _add(summed, reasons, warnings, v)
     facts = [
         Fact(
             "evidence", dataset, f"{found.number:09}", found.at,
@@ -165,7 +165,7 @@ def _step(ledger: Ledger, dataset: str, before: Mapping[str, Any], found: Eviden
     ]  # fmt: skip
     facts += _held_facts(ledger, dataset, body, found)
     body |= {
-        "sums": {k: n for k, n in sums.items() if n}, "reasons": {k: n for k, n in reasons.items() if n},
+        "sums": {k: n for k, n in summed.items() if n}, "reasons": {k: n for k, n in reasons.items() if n},
         "warnings": dict(warnings), "position": found.position, "sha256": sha256,
     }  # fmt: skip
     facts.append(Fact("account", dataset, "now", found.at, body, found.number))
@@ -173,6 +173,14 @@ def _step(ledger: Ledger, dataset: str, before: Mapping[str, Any], found: Eviden
         for start in range(0, len(facts), HUNDRED):
             ledger.record(facts[start : start + HUNDRED])
     return body
+
+
+def sums(verdicts: Iterable[Verdict]) -> Counter[str]:
+    """The running sums of verdicts in the order of their places."""
+    out: Counter[str] = Counter()
+    for v in verdicts:
+        _add(out, Counter(), Counter(), v)
+    return out
 
 
 def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: Verdict) -> None:

@@ -71,6 +71,21 @@ def refine(dataset: str, *, files: Files, catalog: Catalog, ledger: Ledger, engi
     raise LakeBusy(f"{dataset}: {ATTEMPTS} times another process was faster; run it again")
 
 
+def anew(
+    dataset: str, pair: silver.Pair, upto: int, scratch: Path, *, files: Files, catalog: Catalog, ledger: Ledger,
+    engine: Engine,
+) -> Draft:  # fmt: skip
+    """The log up to a position folded from nothing, in a scratch directory; nothing of the lake changes."""
+    timeline = Timeline.read(files, ledger, dataset, upto)
+    draft = Draft(
+        lambda _: tables.empty(pair.current), lambda _: tables.empty(pair.past),
+        (tables.layout(pair.current), tables.layout(pair.past)), scratch,
+    )  # fmt: skip
+    history = History(files, ledger, dataset, True, timeline)
+    _Refiner(dataset, files, catalog, ledger, engine, "anew").fold(draft, history, timeline, (0, None, upto, None))
+    return draft
+
+
 @dataclass
 class _Unit:
     """Entries that are judged by one contract and folded at once."""
@@ -126,12 +141,13 @@ class _Refiner:
                 )  # fmt: skip
                 after, sha256, upto, room = head.position, head.position_sha256, tail.position, UNIT
             history = History(files, self.ledger, dataset, bool(restart), timeline)
-            return self._fold(draft, history, timeline, head, (after, sha256, upto, room))
+            made, at = self.fold(draft, history, timeline, (after, sha256, upto, room))
+            return self._commit(draft, made, head, at, anew=bool(restart), after=after)
 
-    def _fold(
-        self, draft: Draft, history: History, timeline: Timeline, head: silver.Head,
-        span: tuple[int, str | None, int, int | None],
-    ) -> Evidence:  # fmt: skip
+    def fold(
+        self, draft: Draft, history: History, timeline: Timeline, span: tuple[int, str | None, int, int | None]
+    ) -> tuple["_Made", tuple[int, str | None]]:
+        """Fold the entries after a position (and its sha256) up to another into the draft; all of them, or about `room` bytes."""
         after, sha256, upto, room = span
         made = _Made()
         unit: _Unit | None = None
@@ -157,7 +173,7 @@ class _Refiner:
                     self._decided(entry, n, decision, contract, draft, history, timeline, made)
         if unit:
             self._landed(unit, draft, history, timeline, made)
-        return self._commit(draft, made, head, at, anew=not room, after=after)
+        return made, at
 
     def _landed(self, unit: _Unit, draft: Draft, history: History, timeline: Timeline, made: _Made) -> None:
         batches: dict[int, tuple[Entry, bronze.Batch]] = {}
@@ -414,4 +430,4 @@ def _adds_up(dataset: str, v: Verdict) -> None:
         )
 
 
-__all__ = ["UNIT", "Refined", "refine"]
+__all__ = ["UNIT", "Refined", "anew", "refine"]

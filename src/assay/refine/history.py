@@ -34,15 +34,17 @@ class Timeline:
     parse: Callable[[str], Contract]
 
     @classmethod
-    def read(cls, files: Files, ledger: Ledger, dataset: str) -> "Timeline":
-        """As the ledger's facts have it, which the log was adopted into."""
+    def read(cls, files: Files, ledger: Ledger, dataset: str, upto: int | None = None) -> "Timeline":
+        """As the ledger's facts have it, which the log was adopted into; of a log that ends at `upto`, if given."""
         contracts = [
-            (int(f.id), f.body["sha256"], bool(f.body.get("everything"))) for f in ledger.since("contract", dataset)
+            (int(f.id), f.body["sha256"], bool(f.body.get("everything")))
+            for f in ledger.since("contract", dataset)
+            if upto is None or int(f.id) <= upto
         ]
         lost: set[int] = set()
         restarts = [position for position, _, everything in contracts if everything]
         for fact in ledger.since("decided", dataset):
-            if fact.body["lost"]:
+            if fact.body["lost"] and (upto is None or int(fact.id) <= upto):
                 lost |= set(fact.body["lost"])
                 restarts.append(int(fact.id))
         return cls(

@@ -1,235 +1,373 @@
-"""Proves that nothing was lost or altered: counts at every place, bronze byte for byte, silver built again."""
+"""Proves that nothing was lost or altered: counts at every place, every byte against its hash, silver folded again."""
 
-import tempfile
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import msgspec
-from ulid import ULID
 
-from assay import refine as refining
-from assay.engines.duckdb import connect
 from assay.errors import LakeDamaged
-from assay.lake import bronze, evidence, release, silver, tables
-from assay.lake.evidence import Evidence
-from assay.lake.files import Files
-from assay.lake.tables import ident
-from assay.run import Lake, batches
-from assay.targets.local import SqliteLedger
+from assay.lake import account, bronze, duck, evidence, release, silver, tables
+from assay.lake.duck import ident
+from assay.lake.evidence import Evidence, Verdict
+from assay.lake.silver import Head, Pair
+from assay.ports import N, Lines, Relation
+from assay.refine.history import Timeline
+
+if TYPE_CHECKING:
+    from assay.run.lake import Lake
 
 SHOWN = 10
 
 
-def counts(lake: Lake) -> dict[str, int]:
+def counts(lake: "Lake") -> dict[str, int]:
     """Count every batch's rows anew in each place; LakeDamaged names batch and place where one disagrees.
 
     `unjudged` are batches that wait for a refine: they are in bronze alone.
 
-    Places: request, part, evidence, quarantine, silver, manifest. Nothing is taken from the ledger.
+    Places: entry, part, evidence, quarantine, silver, ledger.
     """
     wrong: list[str] = []
     rows = number = unjudged = 0
     for dataset in lake.contracts:
-        found = {m.batch: m for m in bronze.manifests(lake.target.files, dataset)}
-        number += len(found)
-        rows += sum(m.rows for m in found.values())
-        for manifest in found.values():
-            wrong += _bronze_counts(lake.target.files, manifest)
-        unjudged += len(found.keys() - _silver_counts(lake, dataset, found, wrong))
+        head, pair = _head(lake, dataset)
+        landed: dict[tuple[int, int], int] = {}
+        for entry, _ in bronze.whole(lake.target.files, dataset):
+            try:
+                bronze.check(lake.target.files, entry, whole=True)
+            except LakeDamaged as error:
+                wrong.append(str(error))
+            landed |= {(entry.position, b.n): b.rows for b in entry.batches}
+        number, rows = number + len(landed), rows + sum(landed.values())
+        judged = _judged(lake, dataset, head, landed, wrong)
+        unjudged += len(landed.keys() - judged.keys())
+        if pair is not None:
+            wrong += _silver_counts(lake, dataset, pair, judged)
+        wrong += _ledger_counts(lake, dataset, head, judged)
     if wrong:
         raise LakeDamaged("; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""))
     return {"batches": number, "captured": rows, "unjudged": unjudged}
 
 
-def _bronze_counts(files: Files, manifest: bronze.Manifest) -> Iterator[str]:
-    asked = sum(one.rows for one in manifest.requests)
-    if asked != manifest.rows:
-        yield f"batch {manifest.batch} request: the answers had {asked} records, the manifest says {manifest.rows}"
-    for part in manifest.parts:
-        if not files.exists(part.path):
-            yield f"batch {manifest.batch} part: {part.path} is gone"
-            continue
+def _head(lake: "Lake", dataset: str) -> tuple[Head, Pair | None]:
+    """Silver as the catalog has it; LakeDamaged where it is behind the evidence, or lost."""
+    t = lake.target
+    pair = silver.load(t.catalog, dataset)
+    head = silver.head(pair.current) if pair else Head()
+    if t.files.exists(evidence.name_of(dataset, head.number + 1)):
+        raise LakeDamaged(
+            f"silver.{dataset} ends at evidence {head.number}, and there is more: the catalog was lost or is of an older "
+            f"copy, or a refine was stopped. `assay refine {dataset}` gives the tables what the evidence says"
+        )
+    known = account.of(t.ledger, dataset).evidence
+    if known > head.number:
+        raise LakeDamaged(
+            f"the ledger knows evidence {known} of {dataset}, its tables end at {head.number} and there is no more: one of "
+            "them is of another copy; restore both from one, or move ledger.db away: it is made anew"
+        )
+    return head, pair
+
+
+def _chain(lake: "Lake", dataset: str, head: Head) -> Iterator[Evidence]:
+    """The evidence since the log was last folded anew, checked to follow one another up to the head."""
+    files = lake.target.files
+    if not head.number:
+        return
+    newest, _ = evidence.read(files, dataset, head.number, head.sha256)
+    last = newest.began - 1
+    for found, sha256 in evidence.since(files, dataset, newest.began - 1, None):
+        if found.number > head.number:
+            break
+        last = found.number
+        if last == head.number and sha256 != head.sha256:
+            raise LakeDamaged(f"{evidence.name_of(dataset, last)} is not the evidence that its commit named")
+        yield found
+    if last != head.number:
+        raise LakeDamaged(
+            f"{evidence.name_of(dataset, last + 1)} is lost; restore it from a copy, or `assay refine {dataset} --rebuild`"
+        )
+
+
+def _judged(
+    lake: "Lake", dataset: str, head: Head, landed: dict[tuple[int, int], int], wrong: list[str]
+) -> dict[tuple[int, int], Verdict]:
+    """Every verdict that counts, compared with bronze and quarantine."""
+    out: dict[tuple[int, int], Verdict] = {}
+    for one in _chain(lake, dataset, head):
+        rejected: Counter[tuple[int, int]] = Counter()
         try:
-            lines = bronze.inflate(files, part.path).count(b"\n")
+            rejected.update((r.place // N, r.place % N) for r in evidence.rejected(lake.target.files, one.quarantine))
         except LakeDamaged as error:
-            yield f"batch {manifest.batch} part: {error}"
+            wrong.append(f"{dataset} quarantine: {error}")
             continue
-        if lines != part.rows:
-            yield f"batch {manifest.batch} part: {part.path} has {lines} lines, the manifest says {part.rows}"
-    if sum(part.rows for part in manifest.parts) != manifest.rows:
-        yield f"batch {manifest.batch} part: the parts' rows do not sum to {manifest.rows}"
+        for v in one.verdicts:
+            place, name = (v.position, v.n), f"batch {v.position}.{v.n}"
+            out[place] = v
+            terms = v.accepted + v.unchanged + v.superseded + v.duplicate + v.quarantined + v.held
+            if v.state != "void" and terms != v.rows:
+                wrong.append(f"{name} evidence: {v.rows} captured is not the sum {terms} of its terms")
+            if v.of is None and not v.origin and v.rows != landed.get(place):
+                wrong.append(f"{name} evidence: {v.rows} captured, its entry says {landed.get(place)}")
+            if rejected[place] != v.quarantined:
+                wrong.append(f"{name} quarantine: {rejected[place]} lines, {v.quarantined} were quarantined")
+    return out
 
 
-def _silver_counts(lake: Lake, dataset: str, found: dict[str, bronze.Manifest], wrong: list[str]) -> set[str]:
-    """Compare evidence, quarantine and table with the manifests; the batches that were judged."""
-    table = silver.load(lake.target.catalog, dataset)
-    if table is None:
-        return set()
-    adopted = []
-    for snapshot in tables.history(table):
-        summary = snapshot.summary.additional_properties if snapshot.summary else {}
-        if "assay.evidence" not in summary:
-            continue
-        try:
-            adopted.append(
-                (
-                    snapshot.snapshot_id,
-                    evidence.read(
-                        lake.target.files, dataset, summary["assay.evidence"], summary["assay.evidence-sha256"]
-                    ),
-                )
-            )
-        except LakeDamaged as error:
-            for batch in summary["assay.batches"].split(","):
-                wrong.append(f"batch {batch} evidence: {error}")
-    adopted.reverse()
-    states = silver.states(adopted)
-    for _, one in adopted:
-        wrong += _evidence_counts(lake.target.files, one, found)
-    con = connect()
-    observed = silver.observed(table, silver.snapshot_id(table))
-    stored = dict(con.execute(f"SELECT _batch, count(*) FROM ({observed}) GROUP BY ALL").fetchall())
-    con.close()
-    for batch, state in states.items():
-        if batch not in found:
-            wrong.append(f"batch {batch} manifest: silver has it, but no manifest names it")
-        if stored.get(batch, 0) != state.accepted:
-            wrong.append(
-                f"batch {batch} silver: {stored.get(batch, 0)} rows in {silver.name(dataset)}, {state.accepted} were accepted"
-            )
-    for batch in stored.keys() - states.keys():
-        wrong.append(f"batch {batch} silver: {stored[batch]} rows that no evidence speaks of")
-    return set(states)
+def _silver_counts(lake: "Lake", dataset: str, pair: Pair, judged: dict[tuple[int, int], Verdict]) -> Iterator[str]:
+    rows = " UNION ALL ".join(
+        f"SELECT _position, _n FROM ({duck.relation(relation)})" for relation in _relations(lake, pair)
+    )
+    with _opened(lake) as con:
+        found = con.execute(f"SELECT _position, _n, count(*) FROM ({rows}) GROUP BY ALL").fetchall()
+    stored = {(p, n): number for p, n, number in found}
+    for place, v in judged.items():
+        if stored.get(place, 0) != v.accepted:
+            yield f"batch {place[0]}.{place[1]} silver: {stored.get(place, 0)} rows in {dataset}, {v.accepted} were accepted"
+    for place in stored.keys() - judged.keys():
+        yield f"batch {place[0]}.{place[1]} silver: {stored[place]} rows that no evidence speaks of"
 
 
-def _evidence_counts(files: Files, one: Evidence, found: dict[str, bronze.Manifest]) -> Iterator[str]:
-    for v in one.verdicts:
-        if v.accepted + v.duplicate + v.quarantined + v.held != v.captured:
-            yield f"batch {v.batch} evidence: {v.captured} captured is not {v.accepted} + {v.duplicate} + {v.quarantined} + {v.held}"
-        if one.kind != "replay" and v.batch in found and v.captured != found[v.batch].rows:
-            yield f"batch {v.batch} evidence: {v.captured} captured, the manifest says {found[v.batch].rows}"
-        try:
-            lines = sum(1 for _ in refining.quarantined(files, v))
-        except (LakeDamaged, msgspec.DecodeError) as error:
-            yield f"batch {v.batch} quarantine: {v.quarantine} cannot be read ({type(error).__name__})"
-            continue
-        if lines != v.quarantined:
-            yield f"batch {v.batch} quarantine: {v.quarantine} has {lines} lines, {v.quarantined} were quarantined"
+def _ledger_counts(
+    lake: "Lake", dataset: str, head: Head, judged: dict[tuple[int, int], Verdict]
+) -> Iterator[str]:
+    found = account.of(lake.target.ledger, dataset)
+    if found.evidence != head.number:
+        return  # the next command brings it up
+    right = account.sums(judged[place] for place in sorted(judged))
+    for term in ("rows", *account.TERMS, "withdrawn"):
+        if found.sums.get(term, 0) != right[term]:
+            yield f"{dataset} ledger: {found.sums.get(term, 0)} {term}, the evidence says {right[term]}"
 
 
-def bronze_objects(lake: Lake) -> dict[str, int]:
-    """Read every object of every batch; LakeDamaged names the first that is not what was written."""
+def _relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:
+    current, past = silver.pinned(pair.current)
+    files = lake.target.files
+    return tables.relation(pair.current, current, files), tables.relation(pair.past, past, files)
+
+
+@contextmanager
+def _opened(lake: "Lake") -> Iterator[duckdb.DuckDBPyConnection]:
+    con = duck.open(lake.target.limits)
+    try:
+        yield con
+    except duckdb.Error as error:
+        if told := duck.meaning(error, lake.target.limits, "the proof"):
+            raise told from error
+        raise
+    finally:
+        con.close()
+
+
+def bronze_objects(lake: "Lake") -> dict[str, int]:
+    """Read every entry and object of bronze; LakeDamaged names the first that is lost, or not what was written."""
     number = objects = 0
     for dataset in lake.contracts:
-        for manifest in bronze.manifests(lake.target.files, dataset):
-            bronze.check(lake.target.files, manifest, whole=True)
-            number += 1
-            objects += len(manifest.parts) + len(manifest.raw)
+        files, ledger = lake.target.files, lake.target.ledger
+        last = 0
+        for entry, _ in bronze.whole(files, dataset):
+            bronze.check(files, entry, whole=True)
+            if entry.kind == "contract":
+                bronze.pinned(files, entry.contract)
+            number += len(entry.batches)
+            objects += 1 + len(bronze.objects(entry))
+            last = entry.position
+        tail = ledger.newest("tail", dataset, "tail")
+        if tail and tail.version > last:
+            raise LakeDamaged(
+                f"{bronze.name_of(dataset, tail.version)} is lost: the log of {dataset} ends at {last}; restore it from a copy"
+            )
+        if tail and tail.version:
+            bronze.read(files, dataset, tail.version, tail.body["sha256"])
+        head, _ = _head(lake, dataset)
+        if head.position > last:
+            raise LakeDamaged(
+                f"silver.{dataset} holds the log up to {head.position}, it ends at {last}: bronze is of an older copy"
+            )
+        if head.position:
+            bronze.read(files, dataset, head.position, head.position_sha256)
     return {"batches": number, "objects": objects}
 
 
-def serving(lake: Lake) -> dict[str, int]:
-    """Read every file that serves the current release; LakeDamaged names those that are not what was written.
+def silver_objects(lake: "Lake") -> dict[str, int]:
+    """Read every evidence object and every file of silver; LakeDamaged names what is not what was written.
 
-    Gold's own tables are looked for too. `release` is 0 before the first. Files of a release made before their hashes
-    were kept are only opened.
+    Iceberg's own lists are held against the evidence: which files there are, their counts and bounds.
     """
-    files, found = lake.target.files, release.current(lake.target.files)
-    if found is None:
+    number = objects = 0
+    for dataset in lake.contracts:
+        head, pair = _head(lake, dataset)
+        if pair is None:
+            continue
+        found = list(_chain(lake, dataset, head))
+        objects += len(found)
+        for one in found:
+            if one.quarantine:
+                list(evidence.rejected(lake.target.files, one.quarantine))
+                objects += 1
+        for past, table in ((False, pair.current), (True, pair.past)):
+            there = silver.live(found, past=past)
+            for file in there.values():
+                silver.check(lake.target.files, file)
+            tables.check(lake.target.files, table, list(there.values()))
+            objects += len(there)
+        number += 1
+    return {"datasets": number, "objects": objects}
+
+
+def serving(lake: "Lake") -> dict[str, int]:
+    """Read every file that serves the current release, and gold's parquet; LakeDamaged names what is not as written.
+
+    `release` is 0 before the first.
+    """
+    files = lake.target.files
+    number = release.newest(files)
+    if not number:
         return {"release": 0, "files": 0}
+    found = release.read(files, number)
+    if number > 1 and found.parent_sha256 and files.exists(release.name_of(number - 1)):
+        before = release.stored(files, number - 1)[1]
+        if before != found.parent_sha256:
+            raise LakeDamaged(f"{release.name_of(number - 1)} is not the release that the one after it names")
     lost = [what for name, sha256 in found.objects.items() if (what := release.wrong(files, name, sha256))]
-    if not lost:
-        release.connect(files, lake.target.catalog, found, silver_views=False).close()
-    for gold in found.gold:
-        try:
-            tables.relation(lake.target.catalog.load_table(f"gold.{gold.name}"), gold.snapshot)
-        except (LakeDamaged, *release.UNREADABLE) as error:
-            lost.append(f"gold.{gold.name} cannot be read from the catalog ({type(error).__name__})")
+    lost += [what for g in found.gold for f in g.files if (what := release.wrong(files, f.name, f.sha256))]
     if lost:
         raise LakeDamaged(f"{'; '.join(lost)}; `assay build` makes it anew in the next release")
     return {"release": found.number, "files": len(found.objects)}
 
 
-def rebuild(lake: Lake, datasets: Sequence[str]) -> dict[str, int]:
-    """Refine bronze anew in an empty scratch lake, with the contracts each verdict pinned, and compare all versions.
+def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
+    """Fold the log again from nothing, and compare all rows, current and past; how many there are.
 
     LakeDamaged names key and column of what differs: an altered cell, a missing or extra row, a changed clock.
     """
+    from assay.refine import anew
+
+    t = lake.target
     out = {}
     for dataset in datasets:
-        contract = lake.contract(dataset)
-        if silver.load(lake.target.catalog, dataset) is None:
+        head, pair = _head(lake, dataset)
+        if pair is None or not head.position:
             continue
-        table = silver.ensure(lake.target.catalog, contract)
-        adopted = silver.adopt(lake.target.files, table, lake.target.ledger, dataset)
-        with tempfile.TemporaryDirectory(prefix="assay-rebuild-", dir=lake.target.files.scratch().parent) as scratch:
-            again = _refine_anew(lake, dataset, [one for _, one in adopted], Path(scratch))
-            is_now = silver.versions(contract, silver.observed(table, silver.snapshot_id(table)))
-            should_be = silver.versions(contract, silver.observed(again, silver.snapshot_id(again)))
-            columns = list(silver.view_columns(contract, versions=True))
-            out[dataset] = _compare(dataset, contract.key, columns, is_now, should_be)
+        with _scratch(lake) as scratch:
+            draft = anew(
+                dataset, pair, head.position, scratch, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine
+            )
+            total = 0
+            there = _relations(lake, pair)
+            made = (draft.current([]), draft.past([]))
+            for what, is_now, should_be in zip(("current", "past"), there, made, strict=True):
+                total += _compare(lake, dataset, what, is_now, should_be)
+            out[dataset] = total
     return out
 
 
-def _refine_anew(lake: Lake, dataset: str, history: Sequence[Evidence], root: Path) -> Any:
-    files = Files(root)
-    root.joinpath("bronze").symlink_to(lake.target.files.path("bronze"))
-    with closing(tables.open_catalog(root)) as catalog, closing(SqliteLedger(root / "ledger.db")) as ledger:
-        since = max((i for i, one in enumerate(history) if one.kind == "rebuild"), default=0)
-        manifests = {m.batch: m for m in batches(lake, dataset)}
-        for one in history[since:]:
-            contract = evidence.pinned(lake.target.files, one.contract_sha256)
-            todo = [manifests[v.batch] for v in one.verdicts if v.batch in manifests]
-            if lost := [v.batch for v in one.verdicts if v.batch not in manifests]:
-                raise LakeDamaged(f"{dataset}: batch {lost[0]} was refined, but no manifest names it any more")
-            act = refining.replay if one.kind == "replay" else refining.refine
-            more: dict[str, Any] = {} if one.kind == "replay" else {"regate": True}
-            act(
-                contract,
-                todo,
-                files=files,
-                catalog=catalog,
-                ledger=ledger,
-                engine=lake.target.engine,
-                run=str(ULID()),
-                **more,
-            )
-        table = silver.load(catalog, dataset)
-        return table if table is not None else silver.ensure(catalog, lake.contract(dataset))
+@contextmanager
+def _scratch(lake: "Lake") -> Iterator[Path]:
+    path = lake.target.files.scratch()
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _compare(dataset: str, key: Sequence[str], columns: Sequence[str], is_now: str, should_be: str) -> int:
-    con = connect()
-    names = ", ".join(ident(c) for c in columns)
-    con.execute(f"CREATE TABLE is_now AS SELECT {names} FROM ({is_now})")
-    con.execute(f"CREATE TABLE should_be AS SELECT {names} FROM ({should_be})")
-    extra = _difference(con, "is_now", "should_be")
-    lost = _difference(con, "should_be", "is_now")
-    number: int = con.execute("SELECT count(*) FROM is_now").fetchall()[0][0]
-    con.close()
+def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
+    key = lake.contract(dataset).key
+    columns = [name for _, name, _ in is_now.columns]
+    with _opened(lake) as con:
+        names = ", ".join(ident(c) for c in columns)
+        con.execute(f"CREATE TABLE is_now AS SELECT {names} FROM ({duck.relation(is_now)})")
+        con.execute(f"CREATE TABLE should_be AS SELECT {names} FROM ({duck.relation(should_be)})")
+        extra, lost = _difference(con, "is_now", "should_be"), _difference(con, "should_be", "is_now")
+        number: int = con.execute("SELECT count(*) FROM is_now").fetchall()[0][0]
     if not extra and not lost:
         return number
-    at = [columns.index(k) for k in key] + [columns.index("_batch"), columns.index("_seq")]
+    at = [columns.index(k) for k in key] + [columns.index(c) for c in ("_position", "_n", "_seq")]
     wrong = []
     by_place = {tuple(row[i] for i in at): row for row in extra}
     for row in lost:
-        place = tuple(row[i] for i in at)
         spoken = ", ".join(f"{k}={row[columns.index(k)]}" for k in key)
-        other = by_place.pop(place, None)
+        other = by_place.pop(tuple(row[i] for i in at), None)
         if other is None:
-            wrong.append(f"{dataset} {spoken}: a version is missing")
+            wrong.append(f"{dataset} {spoken}: a {what} row is missing")
         else:
             named = [f"{c} is {a}, bronze gives {b}" for c, a, b in zip(columns, other, row, strict=True) if a != b]
             wrong.append(f"{dataset} {spoken}: {', '.join(named)}")
     for row in by_place.values():
         spoken = ", ".join(f"{k}={row[columns.index(k)]}" for k in key)
-        wrong.append(f"{dataset} {spoken}: a version that bronze does not give")
+        wrong.append(f"{dataset} {spoken}: a {what} row that bronze does not give")
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
     raise LakeDamaged("; ".join(wrong[:SHOWN]) + more)
 
 
 def _difference(con: duckdb.DuckDBPyConnection, left: str, right: str) -> list[tuple[Any, ...]]:
     return con.execute(f"SELECT * FROM (SELECT * FROM {left} EXCEPT ALL SELECT * FROM {right}) ORDER BY ALL").fetchall()
+
+
+# ------------------------------------------------------------------ what is in quarantine
+
+
+def quarantined(lake: "Lake", dataset: str) -> list[tuple[tuple[int, int], str]]:
+    """The passed batches with rows in quarantine: position and n, and the contract that judged them last."""
+    timeline = Timeline.read(lake.target.files, lake.target.ledger, dataset)
+    bad: dict[tuple[int, int], str] = {}
+    for one, v in _standing(lake, dataset):
+        about = v.of or (v.position, v.n)
+        if v.quarantined:
+            bad[about] = _contract_of(one, v.position, timeline)
+        elif v.was:
+            bad.pop(about, None)
+    return sorted(bad.items())
+
+
+def _standing(lake: "Lake", dataset: str) -> Iterator[tuple[Evidence, Verdict]]:
+    head, _ = _head(lake, dataset)
+    for one in _chain(lake, dataset, head):
+        for v in one.verdicts:
+            if v.state == "passed":
+                yield one, v
+
+
+def _contract_of(one: Evidence, position: int, timeline: Timeline) -> str:
+    mine = [sha256 for p, sha256 in one.contracts if p <= position] or [sha256 for _, sha256 in one.contracts[:1]]
+    return mine[-1] if mine else timeline.contracts[-1][1]
+
+
+def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
+    """Rejected rows, of passed batches from quarantine, of held ones read from bronze again; nothing is written."""
+    head, _ = _head(lake, dataset)
+    again: dict[tuple[int, int], tuple[int, int]] = {}
+    for _, v in _standing(lake, dataset):
+        if v.of and v.was == "quarantined":
+            again[v.of] = (v.position, v.n)
+    for one in _chain(lake, dataset, head):
+        for r in evidence.rejected(lake.target.files, one.quarantine):
+            place = (r.place // N, r.place % N)
+            if place not in again:
+                yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=False)
+    t = lake.target
+    timeline = Timeline.read(t.files, t.ledger, dataset)
+    for one in account.of(t.ledger, dataset).open:
+        entry = bronze.read(t.files, dataset, one.place // N)
+        batch = bronze.batch_of(entry, one.place % N)
+        parts = sorted({part for part, _, _ in batch.pieces})
+        lines = [
+            Lines(t.files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {batch.n: one.place})
+            for p in parts
+        ]
+        with t.engine.group(timeline.contract(entry.position)[1], lines) as group:
+            group.judged()
+            for r in group.rejected([one.place]):
+                yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=True)
+
+
+def _told(dataset: str, place: int, seq: int, reasons: Sequence[str], line: bytes, *, held: bool) -> dict[str, Any]:
+    return {
+        "dataset": dataset, "batch": account.spoken(place), "held": held, "seq": seq, "reasons": list(reasons),
+        "line": line.decode("utf-8", "backslashreplace"),
+    }  # fmt: skip
+
+
