@@ -1,45 +1,38 @@
 """Why a number is that number: from a gold cell back to the record, the request that brought it and the rules it passed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-from pyiceberg.catalog import Catalog
 
-from assay.contract import guard
+from assay import guard
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
-from assay.lake import bronze, evidence, recompute, release, silver
-from assay.lake.files import Files
+from assay.lake import account, bronze, evidence, recompute
+from assay.lake.bronze import Entry, Part
+from assay.lake.duck import ident
+from assay.lake.recompute import same
 from assay.lake.release import Gold, Release
-from assay.lake.tables import ident
-from assay.ports import Ledger
+from assay.ports import N
+from assay.refine.history import Timeline
+from assay.serve.reader import Reader
+
+if TYPE_CHECKING:
+    from assay.run.lake import Lake
 
 LISTED = 20
 
-# the row that a contract makes of each bronze line: its columns and known_at; None where it rejects the line
-Reread = Callable[[Contract, Sequence[bytes]], Sequence[Mapping[str, Any] | None]]
-
 
 def explain(
-    files: Files,
-    catalog: Catalog,
-    ledger: Ledger,
-    found: Release,
-    table: str,
-    key: Mapping[str, str],
-    column: str | None = None,
-    *,
-    listed: int = LISTED,
-    reread: Reread | None = None,
+    lake: "Lake", found: Release, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = LISTED
 ) -> dict[str, Any]:
     """The way back of one gold row, or of one cell of it, as JSON.
 
     The model's input rows are selected by its own declared predicates, the models are run again over those rows
     alone, and the value is compared: `recomputed.equal`. At most `listed` input rows are followed to bronze, the
-    newest first; the rest is counted. `reread` refines their lines again: `record_refines_to_row`, null without it.
+    newest first; the rest is counted. Their lines are refined again: `record_refines_to_row`.
     UsageError if there is no such table, key or row; LakeDamaged if a part is not what was landed.
     """
     gold = found.table(table)
@@ -47,14 +40,16 @@ def explain(
         raise UsageError(f"{gold.name} has the key {', '.join(gold.key)}; {missing[0]} is missing or not part of it")
     if column is not None:
         gold.column(column)
-    con = release.connect(files, catalog, found)
+    t = lake.target
+    con = Reader(t.files, found, t.limits).connect()
     try:
         row = _row(con, gold, key)
         inputs = [recompute.input_rows(one, gold, row) for one in gold.inputs]
         given = recompute.given(con, found.models, gold, row)
-        again = recompute.recompute(files.path(found.seeds), found.models, gold, row, given)
+        seeds = t.files.local(found.seeds, found.seeds_sha256)
+        again = recompute.recompute(seeds, found.models, gold, row, given, t.limits)
         shown = column or next((c.name for c in gold.columns if c.name not in gold.key), gold.key[0])
-        observations, counts = _observations(files, catalog, ledger, con, found, gold, inputs, listed, reread)
+        observations, counts = _observations(lake, con, found, gold, inputs, listed)
     finally:
         con.close()
     compared = [column] if column else [c.name for c in gold.columns]
@@ -67,7 +62,7 @@ def explain(
             "relation": f"gold.{gold.name}", "sql": next(m.sql for m in found.models if m.relation == f"gold.{gold.name}"),
             "steps": [m.relation for m in recompute.ancestors(found.models, f"gold.{gold.name}")[0]],
         },
-        "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(_same(again[c], row[c]) for c in compared)},
+        "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(same(again[c], row[c]) for c in compared)},
         "inputs": [{"table": i.table, "where": i.where, "rows": n, "listed": k} for i, (n, k) in zip(gold.inputs, counts, strict=True)],
         "observations": observations, "not_listed": sum(n - k for n, k in counts),
     }  # fmt: skip
@@ -88,11 +83,6 @@ def render(value: Any) -> str | None:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _same(one: Any, other: Any) -> bool:
-    # NaN alone is not equal to itself
-    return bool(one == other or (one != one and other != other))  # noqa: PLR0124
-
-
 def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> dict[str, Any]:
     where = " AND ".join(f"{ident(k)} = TRY_CAST(? AS {gold.column(k).type})" for k in gold.key)
     names = [c.name for c in gold.columns]
@@ -106,114 +96,115 @@ def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> 
 
 
 def _observations(
-    files: Files,
-    catalog: Catalog,
-    ledger: Ledger,
-    con: duckdb.DuckDBPyConnection,
-    found: Release,
-    gold: Gold,
-    inputs: Sequence[str],
-    listed: int,
-    reread: Reread | None,
+    lake: "Lake", con: duckdb.DuckDBPyConnection, found: Release, gold: Gold, inputs: Sequence[str], listed: int
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """The newest input rows followed to bronze, a fair share of each input; and per input how many there are and are listed."""
     out: list[dict[str, Any]] = []
-    read_as: list[tuple[bytes, Mapping[str, Any]]] = []
     counts: list[tuple[int, int]] = []
     share = max(1, listed // max(1, len(inputs)))
     for one, select in zip(gold.inputs, inputs, strict=True):
         dataset = one.table.partition(".")[2].removesuffix("_versions")
-        read = next(s for s in found.silver if s.dataset == dataset)
-        contract = evidence.pinned(files, read.contract_sha256)
+        key = found.dataset(dataset).key
         number = con.execute(f"SELECT count(*) FROM ({select})").fetchall()[0][0]
-        order = ", ".join(f"{ident(k)} DESC" for k in reversed(contract.key))
+        order = ", ".join(f"{ident(k)} DESC" for k in reversed(key))
         cursor = con.execute(f"SELECT * FROM ({select}) ORDER BY {order} LIMIT {share}")
         names = [d[0] for d in cursor.description or ()]
         rows = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
         counts.append((number, len(rows)))
-        judged = _verdicts(files, catalog, ledger, dataset, read.snapshot) if rows else {}
-        for row in rows:
-            fact = ledger.fact("manifest", row["_batch"])
-            if fact is None or row["_batch"] not in judged:
-                raise LakeDamaged(
-                    f"no manifest or verdict names batch {row['_batch']} of {dataset}; see `assay verify counts`"
-                )
-            manifest = bronze.read_manifest(files, fact.body["name"])
-            by = _judged(files, judged[row["_batch"]], row["_batch"], row["_seq"])
-            found_at = bronze.line(files, manifest, row["_seq"])
-            out.append(_observation(files, con, contract, manifest, by, row, found_at))
-            read_as.append((found_at[2], row))
-    if reread:
-        _compare(files, reread, out, read_as)
+        out += _followed(lake, con, dataset, rows)
     return out, counts
 
 
-def _compare(
-    files: Files,
-    reread: Reread,
-    observations: Sequence[dict[str, Any]],
-    read_as: Sequence[tuple[bytes, Mapping[str, Any]]],
-) -> None:
-    """Say of each observation whether its line, refined again by the contract that judged it, gives its row."""
-    for sha256 in {one["contract_sha256"] for one in observations}:
-        mine = [n for n, one in enumerate(observations) if one["contract_sha256"] == sha256]
-        for n, again in zip(mine, reread(evidence.pinned(files, sha256), [read_as[n][0] for n in mine]), strict=True):
-            row = read_as[n][1]
-            same = again is not None and all(_same(value, row[name]) for name, value in again.items())
-            observations[n]["record_refines_to_row"] = same
+def _followed(
+    lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of one dataset with the lines they came from; each entry and each part is read once."""
+    t = lake.target
+    timeline = Timeline.read(t.files, t.ledger, dataset)
+    entries: dict[int, Entry] = {}
 
+    def entry_of(position: int) -> Entry:
+        if position not in entries:
+            entries[position] = bronze.read(t.files, dataset, position)
+        return entries[position]
 
-def _verdicts(
-    files: Files, catalog: Catalog, ledger: Ledger, dataset: str, snapshot: int | None
-) -> dict[str, list[evidence.Evidence]]:
-    """Per batch, the evidence that judged it up to the release's snapshot, since it was last judged as a whole."""
-    table = catalog.load_table(silver.name(dataset))
-    out: dict[str, list[evidence.Evidence]] = {}
-    for at, one in silver.adopt(files, table, ledger, dataset):
-        for verdict in one.verdicts:
-            if one.kind == "replay":
-                out[verdict.batch].append(one)
-            else:
-                out[verdict.batch] = [one]
-        if at == snapshot:
-            break
+    places: list[tuple[Entry, int, int]] = []  # the entry, batch and line that the row was first said in
+    for row in rows:
+        entry, n = entry_of(row["_position"]), row["_n"]
+        if entry.kind == "decided" and entry.decisions[n].batch:
+            position, n = entry.decisions[n].batch or (0, 0)
+            entry = entry_of(position)
+        places.append((entry, n, row["_seq"]))
+    lines: dict[tuple[int, int, int], tuple[Part | None, int, bytes]] = {}
+    for entry in {id(e): e for e, _, _ in places}.values():
+        wanted = {(n, seq) for e, n, seq in places if e is entry}
+        if entry.kind == "decided":
+            for n, seq in wanted:
+                lines[entry.position, n, seq] = (None, n + 1, b'{"_record":%s}' % (entry.decisions[n].record or "").encode())
+        else:
+            for (n, seq), at in bronze.lines_of(t.files, entry, wanted).items():
+                lines[entry.position, n, seq] = at
+    out = []
+    for row, (entry, n, seq) in zip(rows, places, strict=True):
+        contract = timeline.contract(row["_position"])[1]
+        out.append(_observation(lake, con, dataset, contract, entry, n, row, lines[entry.position, n, seq]))
+    _compare(lake, timeline, rows, [lines[e.position, n, s][2] for e, n, s in places], out)
     return out
 
 
-def _judged(files: Files, judged: Sequence[evidence.Evidence], batch: str, seq: int) -> evidence.Evidence:
-    """The evidence that let one row in: the first whose quarantine does not hold it."""
-    for one in judged:
-        verdict = next(v for v in one.verdicts if v.batch == batch)
-        if verdict.quarantine is None or f'{{"_seq":{seq},'.encode() not in bronze.inflate(files, verdict.quarantine):
-            return one
-    raise LakeDamaged(f"row {seq} of batch {batch} is in silver and in quarantine; `assay verify counts` says more")
+def _compare(
+    lake: "Lake", timeline: Timeline, rows: Sequence[Mapping[str, Any]], lines: Sequence[bytes], out: Sequence[dict[str, Any]]
+) -> None:
+    """Say of each observation whether its line, refined again by the contract that judged it, gives its row."""
+    for at in {timeline.contract(row["_position"])[0] for row in rows}:
+        mine = [n for n, row in enumerate(rows) if timeline.contract(row["_position"])[0] == at]
+        contract = timeline.by_position(at)[1]
+        for n, again in zip(mine, lake.target.engine.rows(contract, [lines[n] for n in mine]), strict=True):
+            row = rows[n]
+            out[n]["record_refines_to_row"] = again is not None and all(
+                same(value, row[name]) for name, value in again.items() if name in row
+            )
 
 
 def _observation(
-    files: Files,
-    con: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    manifest: bronze.Manifest,
-    judged: evidence.Evidence,
-    row: Mapping[str, Any],
-    found_at: tuple[bronze.Part, int, bytes],
-) -> dict[str, Any]:
-    seq = row["_seq"]
+    lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, contract: Contract, entry: Entry, n: int,
+    row: Mapping[str, Any], found_at: tuple[Part | None, int, bytes],
+) -> dict[str, Any]:  # fmt: skip
     part, number, line = found_at
-    asked = next(a for a in manifest.requests if a.first_seq <= seq < a.first_seq + a.rows)
-    return {
-        "dataset": contract.dataset, "key": {k: render(row[k]) for k in contract.key},
-        "values": {c.name: render(row[c.name]) for c in contract.columns},
+    seq = row["_seq"]
+    told: dict[str, Any] = {
+        "dataset": dataset, "key": {k: render(row[k]) for k in contract.key},
+        "values": {c.name: render(row[c.name]) for c in contract.columns if c.name in row},
         "known_from": render(row["known_from"]), "known_basis": row["known_basis"], "captured_at": render(row["captured_at"]),
-        "backfilled": row["backfilled"], "batch": manifest.batch, "seq": seq, "file": part.path, "line": number,
-        "record": _record(line), "record_refines_to_row": None, "origin": manifest.origin, "manifest": manifest.name,
-        "request": {
-            "url": asked.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status, "bytes": asked.bytes,
-            "sha256": asked.sha256, "rows": asked.rows,
-        },
-        "contract_sha256": judged.contract_sha256, "evidence": judged.id,
-        "rules": _rules(con, evidence.pinned(files, judged.contract_sha256), row),
+        "backfilled": row["backfilled"], "batch": account.spoken(row["_position"] * N + row["_n"]), "seq": seq,
+        "file": part.name if part else bronze.name_of(dataset, entry.position), "line": number,
+        "record": _record(line), "record_refines_to_row": None, "origin": entry.origin or "decided",
+        "entry": bronze.name_of(dataset, entry.position), "request": None, "decision": None,
+        "contract_sha256": contract.sha256, "evidence": _evidence(lake, dataset, row["_position"]),
+        "rules": _rules(con, contract, row),
     }  # fmt: skip
+    if entry.position != row["_position"] or entry.kind == "decided":
+        decided = bronze.read(lake.target.files, dataset, row["_position"])
+        told["decision"] = {"kind": decided.decisions[row["_n"]].kind, "who": decided.who, "why": decided.why}
+    if entry.kind == "landed":
+        first = 0
+        for asked in bronze.batch_of(entry, n).requests:
+            if first <= seq < first + asked.rows:
+                told["request"] = {
+                    "url": asked.url or entry.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status,
+                    "bytes": asked.bytes, "sha256": asked.sha256, "rows": asked.rows,
+                }  # fmt: skip
+            first += asked.rows
+    return told
+
+
+def _evidence(lake: "Lake", dataset: str, position: int) -> str:
+    """The name of the evidence object that took an entry in."""
+    ledger = lake.target.ledger
+    for fact in ledger.since("evidence", dataset, f"{account.began(ledger, dataset) - 1:09}"):
+        if fact.body["position"] >= position:
+            return evidence.name_of(dataset, int(fact.id))
+    raise LakeDamaged(f"no evidence speaks of entry {position} of {dataset}; see `assay verify counts`")
 
 
 def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str, Any]) -> list[dict[str, Any]]:
