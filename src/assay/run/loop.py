@@ -230,7 +230,7 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
 
 def _refined(lake: "Lake", step: Refine, run: str, say: Callable[[str], None]) -> dict[str, Any]:
     done = refine(lake, step.dataset, run, everything=step.everything)
-    say(f"refined {step.dataset}: {summed(done)}")
+    say(f"refined {step.dataset}: {tell_refined(done)}")
     if done.bad:
         say(f"  `assay quarantine list {step.dataset}` shows the rejected rows and why")
     return {"refined": done}
@@ -342,29 +342,3 @@ def build(lake: "Lake", run: str, say: Callable[[str], None]) -> Release:
         lake.project, lake.contracts, files=t.files, catalog=t.catalog, ledger=t.ledger, run=run, limits=t.limits,
         kept=t.settings.data.parent / "_kept", say=say,
     )  # fmt: skip
-
-
-# ------------------------------------------------------------------ words
-
-
-def some(number: int, one: str) -> str:
-    """A number with its noun: 1 step, 2 steps, 2 batches."""
-    return f"{number} {one}" if number == 1 else f"{number} {one}{'es' if one.endswith('ch') else 's'}"
-
-
-def summed(done: "Refined") -> str:
-    """A refine's counts in a line."""
-    if not done.evidence:
-        return "nothing new"
-    total = {word: sum(getattr(v, word) for v in done.verdicts) for word in ("rows", *account.TERMS, "withdrawn")}
-    said = " + ".join(f"{total[w]} {w}" for w in account.TERMS if total[w] or w in ("accepted", "quarantined", "held"))
-    return f"{total['rows']} captured = {said}" + (f"; {total['withdrawn']} withdrawn" if total["withdrawn"] else "")
-
-
-def held_errors(done: "Refined") -> list[AssayError]:
-    """The error a held batch is for whoever asked for the refine."""
-    return [
-        GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable") for v in done.held
-    ]
-
-
