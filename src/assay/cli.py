@@ -16,6 +16,7 @@ import click
 
 from assay import tell
 from assay.errors import AssayError, LakeDamaged, UsageError
+from assay.spoken import some
 
 if TYPE_CHECKING:
     from assay.run import Lake
@@ -184,7 +185,7 @@ def check(ctx: click.Context) -> None:
     from assay.run import check as check_lake
 
     found = check_lake(ctx.obj["path"], ctx.obj["env"])
-    contracts, gold = tell.some(len(found["datasets"]), "contract"), tell.some(len(found["gold"]), "gold table")
+    contracts, gold = some(len(found["datasets"]), "contract"), some(len(found["gold"]), "gold table")
     _out(ctx, found, [f"in order: {contracts} and {gold}"])
 
 
@@ -227,7 +228,7 @@ def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str |
         "run": done.run, "steps": len(steps), "landed": len(landed), "rows": done.rows, "held": done.held,
         "release": done.release.number if done.release else None, "errors": [str(e) for e in done.errors],
     }  # fmt: skip
-    what = f"{tell.some(len(steps), 'step')}, {tell.some(len(landed), 'batch')} of {tell.some(done.rows, 'row')}"
+    what = f"{some(len(steps), 'step')}, {some(len(landed), 'batch')} of {some(done.rows, 'row')}"
     _out(ctx, data, [what if steps else tell.NOTHING])
     _raise(done.errors)
 
@@ -253,7 +254,7 @@ def land(ctx: click.Context, lake: "Lake", dataset: str, shard: str | None, agai
     done = lake.apply(steps, say=ctx.obj["say"])
     landed = [one for one in done.landed if one.batch]
     data = {"landed": [f"{one.position}.{one.batch.n}" for one in landed if one.batch]}
-    _out(ctx, data, [f"{tell.some(len(landed), 'batch')}, {tell.some(done.rows, 'row')}"])
+    _out(ctx, data, [f"{some(len(landed), 'batch')}, {some(done.rows, 'row')}"])
     _raise(done.errors)
 
 
@@ -409,7 +410,7 @@ def verify_silver(ctx: click.Context, lake: "Lake") -> None:
     from assay.run import prove
 
     found = prove.silver_objects(lake)
-    _out(ctx, found, [f"{tell.some(found['datasets'], 'dataset')} in {found['objects']} objects are what was written"])
+    _out(ctx, found, [f"{some(found['datasets'], 'dataset')} in {found['objects']} objects are what was written"])
 
 
 @verify.command("serving")
@@ -424,7 +425,7 @@ def verify_serving(ctx: click.Context, lake: "Lake") -> None:
     from assay.run import prove
 
     found = prove.serving(lake)
-    what = f"release {found['release']}: {tell.some(found['files'], 'file')} as written"
+    what = f"release {found['release']}: {some(found['files'], 'file')} as written"
     _out(ctx, found, [what if found["release"] else "nothing is released yet"])
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from assay.spoken import some, terms
+
 if TYPE_CHECKING:
     from assay.errors import AssayError
     from assay.plan import Step
@@ -17,20 +19,6 @@ if TYPE_CHECKING:
 NOTHING = (
     "nothing is missing: what was due is landed (`assay land DATASET --again` asks for it anew), judged and released"
 )
-TERMS = ("accepted", "unchanged", "superseded", "duplicate", "quarantined", "held")
-ALWAYS = ("accepted", "quarantined", "held")
-
-
-def some(number: int, one: str) -> str:
-    """A number with its noun: 1 step, 2 steps, 2 batches."""
-    return f"{number} {one}" if number == 1 else f"{number} {one}{'es' if one.endswith('ch') else 's'}"
-
-
-def terms(counts: Mapping[str, int], rows: int) -> str:
-    """The account in a line: what there is none of is left out, but for the terms people look for."""
-    said = " + ".join(f"{counts[t]} {t}" for t in TERMS if counts[t] or t in ALWAYS)
-    withdrawn = f"; {counts['withdrawn']} withdrawn" if counts.get("withdrawn") else ""
-    return f"{rows} captured = {said}{withdrawn}"
 
 
 def step(one: "Step") -> dict[str, Any]:
@@ -57,8 +45,7 @@ def refined(done: "Refined") -> str:
     """A refine's counts in a line."""
     if not done.evidence:
         return "nothing new"
-    counts = {word: sum(getattr(v, word) for v in done.verdicts) for word in (*TERMS, "withdrawn")}
-    return terms(counts, sum(v.rows for v in done.verdicts if v.state != "void"))
+    return terms(done.counts, done.rows)
 
 
 def held(done: "Refined") -> "list[AssayError]":

@@ -12,8 +12,8 @@ from assay.lake import bronze, evidence
 from assay.lake.evidence import Evidence, Verdict
 from assay.lake.silver import Head
 from assay.ports import Fact, Files, Ledger, N
+from assay.spoken import TERMS
 
-TERMS = ("accepted", "unchanged", "superseded", "duplicate", "quarantined", "held")
 HUNDRED = 100
 
 

@@ -21,6 +21,7 @@ from assay.lake.evidence import Absence, Change, Evidence, Verdict
 from assay.ports import Act, Counted, Engine, Files, Folded, Group, Ledger, Lines, N, Rejected
 from assay.refine.draft import Draft
 from assay.refine.gate import closed
+from assay.spoken import TERMS
 from assay.refine.history import History, Standing, Timeline
 
 ATTEMPTS = 5
@@ -43,6 +44,16 @@ class Refined:
     def held(self) -> list[Verdict]:
         """The verdicts of batches whose gate is closed."""
         return [v for v in self.verdicts if v.state == "held"]
+
+    @property
+    def rows(self) -> int:
+        """How many rows were judged."""
+        return sum(v.rows for v in self.verdicts if v.state != "void")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The terms that sum to `rows`, and `withdrawn` beside them."""
+        return {term: sum(getattr(v, term) for v in self.verdicts) for term in (*TERMS, "withdrawn")}
 
     @property
     def bad(self) -> int:

@@ -23,6 +23,7 @@ from assay.plan import Land, Member, Step
 from assay.run import loop
 from assay.run.loop import Applied
 from assay.settings import Settings
+from assay.spoken import TERMS
 from assay.targets import Target
 from assay.windows import Window
 
@@ -146,7 +147,7 @@ class Lake:
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
                 "captured": found.sum("captured"),
-                **{term: found.sum(term) for term in (*account.TERMS, "withdrawn", "pending", "void")},
+                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "pending", "void")},
                 "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
                 "replaced": sum(h.rows for h in found.held if h.superseded),
                 "unjudged": found.waiting,

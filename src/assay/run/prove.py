@@ -16,6 +16,7 @@ from assay.lake.evidence import Evidence, Verdict
 from assay.lake.silver import Head, Pair
 from assay.ports import N, Lines, Relation
 from assay.refine.history import Timeline
+from assay.spoken import TERMS
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
@@ -137,7 +138,7 @@ def _ledger_counts(
     if found.evidence != head.number:
         return  # the next command brings it up
     right = account.sums(judged[place] for place in sorted(judged))
-    for term in ("rows", *account.TERMS, "withdrawn"):
+    for term in ("rows", *TERMS, "withdrawn"):
         if found.sums.get(term, 0) != right[term]:
             yield f"{dataset} ledger: {found.sums.get(term, 0)} {term}, the evidence says {right[term]}"
 
