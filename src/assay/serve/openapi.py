@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from assay.serve.pages import MOST, OPERATORS, USUAL, Column, Table
-from assay.serve.reading import Reading
+from assay.serve.query import MOST, OPERATORS, USUAL, Column, Table
+from assay.serve.newest import Reading
 
 _KINDS = {
     "VARCHAR": {"type": "string"}, "BOOLEAN": {"type": "boolean"}, "DATE": {"type": "string", "format": "date"},

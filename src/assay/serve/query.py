@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 import duckdb
 import msgspec
 
-from assay.lake.tables import ident
+from assay.lake.duck import ident
 
 MOST, USUAL, FIELDS = 10_000, 100, 64
 OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
