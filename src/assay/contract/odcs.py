@@ -17,7 +17,7 @@ from open_data_contract_standard.model import (
 )
 from pydantic import BaseModel, ValidationError
 
-from assay.contract import guard
+from assay import guard
 from assay.contract.model import NAME, RESERVED, Column, Contract, Gate, Kind, KnownAt, Rule
 from assay.errors import ContractError, UsageError
 from assay.windows import Duration, cell_of

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 from pyiceberg.catalog import Catalog
 
-from assay.contract import guard
+from assay import guard
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
 from assay.lake import bronze, evidence, recompute, release, silver
