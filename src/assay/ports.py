@@ -54,10 +54,10 @@ CONFLICT = "key:conflict"
 
 @dataclass(frozen=True)
 class Field:
-    """A contract column `name` and the record's field `origin` it is read from."""
+    """A contract column `name` and the paths of a record's fields it is read from: the first that is there, and not null."""
 
     name: str
-    origin: str
+    origins: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def test_a_decimal_says_what_duckdb_says(digits: tuple[int, int]) -> None:
     assert str(SqlType.parse(told)) == told
 
 
-@pytest.mark.parametrize("kind", ["TIMESTAMPTZ", "TIMESTAMP", "DATE", "BIGINT", "HUGEINT", "DOUBLE", "VARCHAR", "BOOLEAN"])
+@pytest.mark.parametrize(
+    "kind", ["TIMESTAMPTZ", "TIMESTAMP", "DATE", "BIGINT", "HUGEINT", "DOUBLE", "VARCHAR", "BOOLEAN"]
+)
 def test_a_type_is_the_one_duckdb_names(kind: str) -> None:
     with duckdb.connect() as con:
         [(told,)] = con.execute(f"SELECT typeof(CAST(NULL AS {kind}))").fetchall()

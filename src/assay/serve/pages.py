@@ -216,7 +216,11 @@ def _decimal(text: str, kind: SqlType) -> str:
         found = Decimal(_number(text)).normalize()
     exponent = found.as_tuple().exponent
     # a value between two of the column's would be rounded by the engine, and `gt` would then mean something else
-    if not isinstance(exponent, int) or -exponent > kind.scale or (found and found.adjusted() >= kind.precision - kind.scale):
+    if (
+        not isinstance(exponent, int)
+        or -exponent > kind.scale
+        or (found and found.adjusted() >= kind.precision - kind.scale)
+    ):
         raise ValueError(text)
     return format(found, "f")
 
