@@ -43,7 +43,6 @@ customProperties:
   - {property: source, value: fmp}
   - {property: options, value: {path: things}}
   - {property: every, value: P1D}
-  - {property: mutability, value: calendar}
   - {property: knownAt, value: {column: at}}
   - {property: gate, value: {quarantinedAtMost: 50, unit: percent, minRows: 20}}
 """

@@ -331,13 +331,19 @@ def _stage_sql(refinement: Refinement, inputs: Sequence[Input], batches: Sequenc
     """The one SELECT that reads lines, those of `given` (_file, _raw) or the files': raw text, JSON, tokens, values, reasons."""
     paths = ", ".join(text(one.path) for one in inputs)
     owners = ", ".join(str(batches.index(one.batch)) for one in inputs)
-    shape = {"_seq": "BIGINT", "_at": "TIMESTAMPTZ", "_record": {f.origin: "JSON" for f in refinement.fields}}
+    shape = {
+        "_seq": "BIGINT",
+        "_at": "TIMESTAMPTZ",
+        "_record": {path[0]: "JSON" for f in refinement.fields for path in f.origins},
+    }
     raw = given or (
         f"read_csv([{paths}], columns = {{'_raw': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', comment = '', header = false, "
         "auto_detect = false, strict_mode = false, null_padding = false, nullstr = '\x02', store_rejects = true, filename = '_file', "
         "compression = 'gzip')"
     )
-    tokens = ", ".join(f"_v._record.{ident(f.origin)} AS {ident('_t_' + f.name)}" for f in refinement.fields)
+    tokens = ", ".join(
+        f"coalesce({', '.join(map(_token, f.origins))}) AS {ident('_t_' + f.name)}" for f in refinement.fields
+    )
     values = ", ".join(f"{_sql(tree)} AS {ident(name)}" for name, tree in refinement.values.items())
     rules = [f"CASE WHEN NOT ({_sql(tree)}) THEN {text(name)} END" for name, tree in refinement.rules]
     warned = [f"CASE WHEN NOT ({_sql(tree)}) THEN {text(name)} END" for name, tree in refinement.warnings]
@@ -362,6 +368,17 @@ FROM (
       FROM (
         SELECT _file, _raw, _j, json_transform(_j, {text(json.dumps(shape))}) AS _v
         FROM (SELECT _file, _raw, TRY_CAST(_raw AS JSON) AS _j FROM {raw})))))"""
+
+
+def _token(path: Sequence[str]) -> str:
+    """The token at the end of a path, null where one of its fields is not there or is no object."""
+    top = f"_v._record.{ident(path[0])}"
+    if len(path) == 1:
+        return top
+    nested: Any = "JSON"
+    for part in reversed(path[1:]):
+        nested = {part: nested}
+    return f"json_transform({top}, {text(json.dumps(nested))})" + "".join(f".{ident(part)}" for part in path[1:])
 
 
 def _sql(tree: exp.Expr) -> str:

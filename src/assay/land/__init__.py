@@ -56,6 +56,10 @@ def settings_of(name: str, sources: Mapping[str, Mapping[str, Any]]) -> SourceSe
 
 def check(contract: Contract) -> None:
     """ContractError, with the contract's file, if there is no such source or it does not know the contract's options."""
+    if contract.cursor:
+        raise ContractError(
+            f"{contract.path or contract.dataset}: cursor is read by no source yet; say window or every"
+        )
     try:
         source = load(contract.source)
         if source.check:
@@ -126,8 +130,7 @@ async def _land(
         }  # fmt: skip
         writer = bronze.Writer(files, run, contract.dataset, one.shard, one.window, claim)
         try:
-            fields = tuple(column.origin for column in contract.columns)
-            ask = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
+            ask = Ask(contract.dataset, contract.options, one.shard, one.days, contract.fields)
             async for page in source.fetch(ask, remote):
                 writer.page(vars(page.request), list(page.records))
                 if page.raw is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from assay.contract import guard
+from assay import guard
 from assay.errors import UsageError
 from assay.lake import release
 
