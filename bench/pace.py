@@ -79,7 +79,9 @@ def main() -> None:
         served = [at for at in told[name]["served"] if at <= asked.seconds]
         volley = sum(at < 1 for at in served)
         shares.append(len(served) / (requests * asked.seconds / PER))
-        refusals += told[name]["refused"] + one["failed"]
+        refusals += told[name]["refused"]
+        if one["failed"]:
+            raise SystemExit(f"{name}: {one['failed']} calls failed")
         print(
             f"{requests:>10} {milliseconds:>10} {len(served):>8} {shares[-1]:>8.3f} {volley:>8}"
             f" {told[name]['refused']:>6} {one['together']:>9}"

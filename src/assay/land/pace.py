@@ -14,7 +14,7 @@ RECENT = 0.1  # weight of the newest answer's seconds
 class Pace:
     """At most `requests` arrivals in any `per` seconds, as the vendor counts them.
 
-    GCRA with multiplicative decrease and slow increase: a burst of 2 % of the requests, and beyond it one
+    GCRA with multiplicative decrease and slow increase: a burst of 1 % of the requests, and beyond it one
     permit every `(per + jitter) / (requests - burst)` seconds, so that requests which leave in time and arrive up
     to `jitter` seconds late do not crowd a window. Permits are given in the order they were asked for.
 
@@ -32,8 +32,8 @@ class Pace:
         requests: int,
         per: float,
         *,
-        burst: float = 0.02,
-        jitter: float = 0.5,
+        burst: float = 0.01,
+        jitter: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
