@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from assay.contract.model import Contract
@@ -54,14 +55,14 @@ def settings_of(name: str, sources: Mapping[str, Mapping[str, Any]]) -> SourceSe
     return SourceSettings(**sources[name])
 
 
-def check(contract: Contract) -> None:
-    """ContractError, with the contract's file, if there is no such source or it does not know the contract's options."""
+def check(contract: Contract, root: Path | None = None) -> None:
+    """ContractError, with the contract's file, if the lake in `root` has no such source or it does not know its options."""
     if contract.cursor:
         raise ContractError(
             f"{contract.path or contract.dataset}: cursor is read by no source yet; say window or every"
         )
     try:
-        source = load(contract.source)
+        source = load(contract.source, root)
         if source.check:
             source.check(contract.options)
     except ContractError as error:
@@ -76,15 +77,17 @@ def land(
     ledger: Ledger,
     secrets: Secrets,
     run: str,
+    root: Path | None = None,
     done: Callable[[Landed], None] = lambda _: None,
 ) -> list[Landed]:
     """Land what is wanted from one source, each as one batch; a refused key stops the rest.
 
-    All contracts must name the same source. An ask that fails leaves nothing and does not hinder the others; `done`
-    hears of each as it ends, and not of those that were not asked.
+    All contracts must name the same source; `root` is the lake's directory, where its own sources lie. An ask that
+    fails leaves nothing and does not hinder the others; `done` hears of each as it ends, and not of those that were
+    not asked.
     """
     try:
-        return asyncio.run(_land(asks, settings, files, ledger, secrets, run, done))
+        return asyncio.run(_land(asks, settings, files, ledger, secrets, run, root, done))
     except (TypeError, ValueError) as error:  # what the asks raise is caught with them; this is `connect`
         kind = type(error).__name__
         raise SettingsError(
@@ -94,9 +97,9 @@ def land(
 
 async def _land(
     asks: Sequence[Wanted], settings: SourceSettings, files: Files, ledger: Ledger, secrets: Secrets, run: str,
-    done: Callable[[Landed], None],
+    root: Path | None, done: Callable[[Landed], None],
 ) -> list[Landed]:  # fmt: skip
-    source = load(asks[0].contract.source)
+    source = load(asks[0].contract.source, root)
     pins = {one.contract.dataset: evidence.pin(files, one.contract) for one in asks}
     out: list[Landed] = []
     waiting = list(reversed(asks))
@@ -123,7 +126,7 @@ async def _land(
 
     async def _one(one: Wanted, remote: Any) -> Manifest:
         contract = one.contract
-        check(contract)
+        check(contract, root)
         claim = {
             "source": contract.source, "connector": source.version, "origin": settings.origin,
             "capture_fingerprint": contract.capture_fingerprint, "contract_sha256": pins[contract.dataset],
@@ -134,7 +137,8 @@ async def _land(
             async for page in source.fetch(ask, remote):
                 writer.page(vars(page.request), list(page.records))
                 if page.raw is not None:
-                    writer.keep(page.raw, page.kind)
+                    raw = page.raw if isinstance(page.raw, bytes) else b"".join(page.raw.chunks())
+                    writer.keep(raw, page.kind)
             manifest = writer.commit()
         finally:
             writer.discard()
