@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,18 +67,16 @@ def missing(
 ) -> list[Step]:  # fmt: skip
     """The missing steps of these contracts; with `again`, all landings as if nothing had been landed."""
     t = lake.target
-    covered: dict[str, coverage.Coverage] = {}
+    covered: dict[str, Mapping[str, coverage.Cover]] = {}
     standing: dict[str, Standing] = {}
     for dataset, contract in contracts.items():
         tail = brought(lake, dataset)
-        covered[dataset] = (
-            coverage.Coverage() if again
-            else coverage.bring(lambda p, d=dataset: bronze.since(t.files, d, p), t.ledger, contract)
-        )  # fmt: skip
+        if not again:
+            covered[dataset] = coverage.bring(partial(bronze.since, t.files, dataset), t.ledger, contract).covers
         standing[dataset] = _standing(lake, contract, tail.position, regate=regate)
     built = release.current(t.files, released(t.ledger)) if gold else None
     return planning.missing(
-        contracts, covered, standing, lake.universes, at, span=span,
+        contracts, covered, standing, lake.universes, at, span=span, regate=regate,
         gold=_gold(lake, built) if gold else None,
     )  # fmt: skip
 
@@ -108,12 +107,20 @@ def _standing(lake: "Lake", contract: Contract, position: int, *, regate: bool) 
             f"{contract.dataset}: {broken[0].said}: readers would break; keep it, or promise a new id "
             f"(say {contract.dataset}_v2) beside the old one"
         )
-    otherwise = before is not None and before.refine_fingerprint != contract.refine_fingerprint
-    gated = before is not None and before.gate_fingerprint != contract.gate_fingerprint
+    in_force = before or contract
     return Standing(
-        log=position, silver=found.position, force=force.body["sha256"] if force else None,
-        everything=otherwise or (regate and (gated or bool(found.open))), waiting=found.waiting,
+        log=position, silver=found.position, evidence=found.evidence, contract=force.body["sha256"] if force else "",
+        refine=in_force.refine_fingerprint if force else "", gates=_gates(lake, contract, found) if regate else (),
     )  # fmt: skip
+
+
+def _gates(lake: "Lake", contract: Contract, found: account.Account) -> list[str]:
+    """The gates that judged what silver holds; what is held makes today's one of another kind."""
+    t = lake.target
+    facts = list(t.ledger.since("contract", contract.dataset))
+    anew = max((n for n, f in enumerate(facts) if f.body["everything"]), default=0)
+    gates = [bronze.pinned(t.files, f.body["sha256"]).gate_fingerprint for f in facts[anew:]]
+    return [*gates, *(["held"] if found.open else [])]
 
 
 def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
@@ -122,10 +129,8 @@ def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
 
     return planning.Gold(
         released=None if built is None else {s.dataset: (s.evidence, s.contract_sha256) for s in built.silver},
-        silver={d: account.of(lake.target.ledger, d).evidence for d in lake.contracts},
         released_dbt=built.dbt_hash if built else "",
         dbt=project_hash(lake.project) if lake.project.is_dir() else "",
-        contracts={d: c.sha256 for d, c in lake.contracts.items()},
     )
 
 
