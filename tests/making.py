@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
+from assay import clock
 from assay import refine as refining
-from assay import windows
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.engines.duckdb import DuckDBEngine
@@ -94,7 +94,7 @@ class Made:
         asked = {
             "url": "http://127.0.0.1/things",
             "params": {},
-            "at": windows.now(),
+            "at": clock.now(),
             "status": 200,
             "bytes": 1,
             "sha256": "0",

@@ -1,24 +1,13 @@
-"""Half-open days, durations, and the only clock of the package."""
+"""Half-open days and durations."""
 
 import re
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from assay.errors import UsageError
 
 _DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
-_last = datetime.min.replace(tzinfo=UTC)
-_lock = threading.Lock()
-
-
-def now() -> datetime:
-    """The time in UTC, to the microsecond, never the same or earlier twice within a process."""
-    global _last  # noqa: PLW0603 - a clock has one state, and this is the only clock
-    with _lock:
-        _last = max(datetime.now(UTC), _last + timedelta(microseconds=1))
-        return _last
 
 
 @dataclass(frozen=True)

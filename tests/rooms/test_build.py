@@ -17,7 +17,7 @@ import pytest
 
 import assay
 from assay import build as building
-from assay import run, windows
+from assay import clock, run
 from assay.build import dbt
 from assay.errors import BuildFailed, LakeBusy, LakeDamaged, UsageError
 from assay.lake import release, silver
@@ -462,7 +462,7 @@ def test_a_build_that_is_refused_changes_nothing_of_gold(lake: Lake) -> None:
 def test_what_is_old_is_swept_and_nothing_that_links_lead_to(tmp_path: Path) -> None:
     files = Files(tmp_path)
     assert building.sweep(files) == 0
-    old = windows.now().timestamp() - 90_000
+    old = clock.now().timestamp() - 90_000
 
     def age(path: Path) -> None:
         os.utime(path, (old, old), follow_symlinks=False)

@@ -72,10 +72,10 @@ def test_a_late_twin_loses_and_its_parts_do_not_exist(made: Made) -> None:
     }
     from datetime import date
 
-    from assay import windows
+    from assay import clock
     from assay.windows import Window
 
-    asked = {"url": "u", "params": {}, "at": windows.now(), "status": 200, "bytes": 1, "sha256": "0", "rows": 1}
+    asked = {"url": "u", "params": {}, "at": clock.now(), "status": 200, "bytes": 1, "sha256": "0", "rows": 1}
     window = Window(date(2024, 1, 1), date(2024, 1, 2))
     late, quick = (bronze.Writer(made.files, run, contract.dataset, "all", window, claim) for run in ("late", "quick"))
     for writer in (late, quick):

@@ -16,7 +16,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from ulid import ULID
 
-from assay import windows
+from assay import clock
 from assay.build import dbt
 from assay.build.dbt import project_hash
 from assay.contract.model import Contract
@@ -87,7 +87,7 @@ def build(
         raise
     shutil.rmtree(work, ignore_errors=True)
     made = Release(
-        number=number, id=release_id, parent=parent.number if parent else None, at=windows.now(), run=run, dbt_hash=built.dbt_hash,
+        number=number, id=release_id, parent=parent.number if parent else None, at=clock.now(), run=run, dbt_hash=built.dbt_hash,
         gold=tuple(published), seeds=seeds[0], seeds_sha256=seeds[1], tests=built.tests, models=models,
         silver=tuple(_silver(d, c, snapshots[d], read[d], files, ledger) for d, c in contracts.items()),
     )  # fmt: skip
@@ -334,7 +334,7 @@ def sweep(files: Files, older: timedelta = timedelta(days=1)) -> int:
 
     Age is the only guard for what another process has in the making: choose more than any step takes.
     """
-    before = windows.now().timestamp() - older.total_seconds()
+    before = clock.now().timestamp() - older.total_seconds()
     removed = 0
     for one in files.path("_tmp").glob("*"):
         # What queries spill is DuckDB's: it knows whose process has died.

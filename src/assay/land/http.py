@@ -17,10 +17,10 @@ import stamina.instrumentation
 from isal import isal_zlib
 from yarl import URL
 
+from assay.clock import now
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceError, SourceRefused, SourceSuspect
 from assay.land.pace import Pace
 from assay.land.source import SourceSettings
-from assay.windows import now
 
 REDIRECTS = 3
 INFLATED = 64 * 2**20  # bytes of one answer

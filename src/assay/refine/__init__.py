@@ -10,7 +10,7 @@ from isal import igzip
 from pyiceberg.catalog import Catalog
 from ulid import ULID
 
-from assay import windows
+from assay import clock
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import LakeBusy, LakeDamaged, UsageError
@@ -170,7 +170,7 @@ def _commit(
         written, accepted = staged.written(passing)
         verdicts = tuple(_verdict(m, only, counts, reasons, why[m.batch], accepted, objects) for m in todo)
         found = Evidence(
-            id=evidence_id, kind=kind, dataset=contract.dataset, run=run, at=windows.now(), contract_sha256=pin,
+            id=evidence_id, kind=kind, dataset=contract.dataset, run=run, at=clock.now(), contract_sha256=pin,
             refine_fingerprint=contract.refine_fingerprint, gate_fingerprint=contract.gate_fingerprint,
             parent_snapshot=silver.snapshot_id(table), verdicts=verdicts,
         )  # fmt: skip

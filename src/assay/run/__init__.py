@@ -18,11 +18,11 @@ import pyarrow as pa
 from pyiceberg.exceptions import NoSuchTableError
 from ulid import ULID
 
+from assay import clock
 from assay import land as landing
 from assay import plan as planning
 from assay import refine as refining
 from assay import settings as lake_settings
-from assay import windows
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.errors import AssayError, ContractError, GateClosed, LakeDamaged, SettingsError, UsageError
@@ -208,7 +208,7 @@ def plan(
         chosen,
         facts(lake),
         lake.universes,
-        now or windows.now(),
+        now or clock.now(),
         span=span,
         regate=regate,
         gold=gold and lake.project.is_dir(),
@@ -441,13 +441,13 @@ def read(
             gold = found.table(name)
             source = f"SELECT * FROM gold.{ident(gold.name)}"
             if as_of or recorded_as_of:
-                clock = gold.clocks.get("known_from")
-                if not clock or recorded_as_of:
+                column = gold.clocks.get("known_from")
+                if not column or recorded_as_of:
                     having = [g.name for g in found.gold if g.clocks.get("known_from")]
                     raise UsageError(
                         f"{gold.name} has no clock for that; as_of is answered by {', '.join(having) or 'no gold table'}"
                     )
-                source += f" WHERE {ident(clock)} <= {silver.literal(as_of or windows.now())}"
+                source += f" WHERE {ident(column)} <= {silver.literal(as_of or clock.now())}"
         there = [d[0] for d in con.execute(f"SELECT * FROM ({source}) LIMIT 0").description or ()]
         if unknown := [c for c in columns or () if c not in there]:
             raise UsageError(f"{name} has no column {unknown[0]!r}; it has {', '.join(there)}")
@@ -485,7 +485,7 @@ def landings(lake: Lake, dataset: str, *, again: bool = False) -> list[Step]:
     known = Facts() if again else facts(lake)
     return [
         s
-        for s in planning.plan({dataset: contract}, known, lake.universes, windows.now(), gold=False)
+        for s in planning.plan({dataset: contract}, known, lake.universes, clock.now(), gold=False)
         if s.kind == "land"
     ]
 

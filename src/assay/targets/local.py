@@ -1,90 +1,21 @@
 """One machine: SQLite ledger, secrets from the environment or a file only its owner reads, DuckDB, local files."""
 
 import fcntl
-import json
 import os
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
 from assay.engines.duckdb import DuckDBEngine
-from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
+from assay.errors import AssayError, LakeBusy, SettingsError
 from assay.lake.files import Files
 from assay.lake.tables import open_catalog
-from assay.ports import Engine, Fact, Ledger, Secrets
+from assay.ports import Engine, Ledger, Secrets
 from assay.settings import Settings
-
-
-class SqliteLedger:
-    """See `assay.ports.Ledger`. One file; many processes may use it at once."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._con = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-        try:
-            with self._errors():
-                self._con.execute("PRAGMA journal_mode = WAL")
-                # An index: what a power cut takes from it, the next start puts in from the objects.
-                self._con.execute("PRAGMA synchronous = NORMAL")
-                self._con.execute(
-                    "CREATE TABLE IF NOT EXISTS facts (kind TEXT, id TEXT, dataset TEXT, at TEXT, body TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID"
-                )
-                self._con.execute("CREATE INDEX IF NOT EXISTS by_dataset ON facts (kind, dataset, id)")
-        except AssayError:
-            self._con.close()
-            raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise SettingsError(
-                f"{self._path} cannot be used ({error}); is the disk full? It is an index and heals itself"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise LakeDamaged(
-                f"{self._path} is not a ledger ({error}); move it away: it is an index and is rebuilt from the lake"
-            ) from error
-
-    def record(self, facts: Iterable[Fact]) -> None:
-        rows = [(f.kind, f.id, f.dataset, f.at.isoformat(), json.dumps(f.body, default=str)) for f in facts]
-        if rows:
-            with self._errors():
-                self._con.execute("BEGIN IMMEDIATE")
-                try:
-                    self._con.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?, ?)", rows)
-                    self._con.execute("COMMIT")
-                except sqlite3.Error:
-                    if self._con.in_transaction:
-                        self._con.execute("ROLLBACK")
-                    raise
-
-    def facts(self, kind: str, dataset: str | None = None) -> Iterator[Fact]:
-        where = "kind = ?" if dataset is None else "kind = ? AND dataset = ?"
-        sql = f"SELECT kind, id, dataset, at, body FROM facts WHERE {where} ORDER BY id"
-        with self._errors():
-            rows = self._con.execute(sql, [kind] if dataset is None else [kind, dataset]).fetchall()
-        yield from map(_fact, rows)
-
-    def fact(self, kind: str, id: str) -> Fact | None:  # noqa: A002 - the field's name
-        sql = "SELECT kind, id, dataset, at, body FROM facts WHERE kind = ? AND id = ?"
-        with self._errors():
-            row = self._con.execute(sql, [kind, id]).fetchone()
-        return _fact(row) if row else None
-
-    def close(self) -> None:
-        self._con.close()
-
-
-def _fact(row: tuple[str, str, str, str, str]) -> Fact:
-    return Fact(row[0], row[1], row[2], datetime.fromisoformat(row[3]), json.loads(row[4]))
+from assay.targets.sqlite import SqliteLedger
 
 
 class LocalSecrets:

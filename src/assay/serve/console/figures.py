@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from assay import windows
+from assay import clock
 from assay.serve.pages import Column
 
 # characters that are not seen, or turn around those beside them: what is read would not be what is stored
@@ -72,7 +72,7 @@ def _when(at: datetime | str | None) -> Markup:
 def _ago(at: datetime | None) -> str:
     if at is None:
         return ""
-    seconds = max(0, int((windows.now() - at).total_seconds()))
+    seconds = max(0, int((clock.now() - at).total_seconds()))
     for name, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= size:
             count = seconds // size
