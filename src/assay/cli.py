@@ -74,6 +74,7 @@ def cli(ctx: click.Context, path: Path, env: str, as_json: bool, quiet: bool, de
     """The lake that runs whole on your laptop, and can explain every number it serves."""
     ctx.obj = {"path": path, "env": env, "json": as_json, "say": _Say(quiet), "debug": debug}
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # its line says neither whom nor why; land.http's does
 
 
 _received: list[int] = []

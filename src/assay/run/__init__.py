@@ -4,7 +4,6 @@ import csv
 import errno
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,9 +99,6 @@ def exists(root: Path, env: str) -> None:
 def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract], dict[str, list[Member]]]:
     """A lake's settings, contracts and universes, read and checked; nothing of its data is touched or made."""
     settings = lake_settings.read(root, env)
-    # A lake's own sources are found by dotted path below its directory; they are its owner's trusted code.
-    if str(root.resolve()) not in sys.path:
-        sys.path.append(str(root.resolve()))
     contracts = odcs.read_all(root / "contracts")
     if not contracts:
         raise SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
@@ -311,7 +307,8 @@ def _apply_landings(
             try:
                 found = landing.land(
                     wanted, settings=landing.settings_of(source, lake.target.settings.sources), files=lake.target.files,
-                    ledger=lake.target.ledger, secrets=lake.target.secrets, run=run, done=heard,
+                    ledger=lake.target.ledger, secrets=lake.target.secrets, run=run,
+                    root=lake.target.settings.root, done=heard,
                 )  # fmt: skip
             except AssayError as error:
                 errors.append(error)
@@ -513,7 +510,7 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
             bind(refinement(contract), {c.name: c.type for c in contract.columns})
         except ContractError as error:
             raise ContractError(f"{contract.path}: {error}") from error
-        landing.check(contract)
+        landing.check(contract, root)
         landing.settings_of(contract.source, settings.sources)
     gold = check_gold(root / "dbt", contracts) if (root / "dbt").is_dir() else []
     return {"datasets": list(contracts), "gold": gold}
