@@ -15,6 +15,8 @@ EFFECTS = (
     "refine.evidence",
     "refine.commit",
     "refine.ledger",
+    "tables.data",
+    "tables.metadata",
     "release.intent",
     "release.commit",
     "release.serving",

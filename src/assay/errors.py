@@ -12,6 +12,7 @@ AssayError
 ├── GateClosed         the data's owner: the batch is held, its reasons are in the evidence
 ├── LakeDamaged        the operator: what is stored is not what was written
 ├── LakeBusy           nobody: another process holds what this one needs; run it again
+│   └── CommitUnknown  nobody: whether a commit is in must be looked for before it is tried again
 └── BuildFailed        the model's author: dbt or one of its tests said no; the old release stays
 """
 
@@ -88,6 +89,10 @@ class LakeBusy(AssayError):
     """Another process changed the same thing first; nothing of ours became visible."""
 
     exit_code = 75
+
+
+class CommitUnknown(LakeBusy):
+    """A catalog answered a commit with an error, and may have applied it: look at the table's head before going on."""
 
 
 class BuildFailed(AssayError):

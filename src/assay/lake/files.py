@@ -1,17 +1,15 @@
-"""Durable files: written once, whole or not at all, and never over one another."""
+"""The names of the lake's objects, and what a disk says of them as errors of who must act."""
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ulid import ULID
-
-from assay.crash import effect
 from assay.errors import LakeDamaged, SettingsError
+
+SCRATCH = "_tmp"
+"""Below the lake's data: files in the making, and copies of objects; nothing that the lake names lies there."""
 
 
 def safe(text: str) -> str:
@@ -24,98 +22,22 @@ def safe(text: str) -> str:
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
-@dataclass(frozen=True)
-class Files:
-    """The objects below one directory, named by relative paths with forward slashes."""
-
-    root: Path
-
-    def path(self, name: str) -> Path:
-        """Where an object lies on this machine."""
-        return self.root / name
-
-    def put_new(self, name: str, data: bytes, as_effect: str) -> bool:
-        """Write an object unless it exists; False if it does. After True it survives a power cut."""
-        temporary = self.scratch()
-        with clear_errors(self.root):
-            temporary.write_bytes(data)
-            return self.adopt(temporary, name, as_effect)
-
-    def scratch(self) -> Path:
-        """A path for a file in the making, on the same disk; nothing reads it."""
-        where = self.root / "_tmp"
-        if not where.is_dir():
-            with clear_errors(self.root):
-                where.mkdir(parents=True, exist_ok=True)
-        return where / str(ULID())
-
-    def adopt(self, temporary: Path, name: str, as_effect: str) -> bool:
-        """Make a finished scratch file the object `name`, unless that exists: fsync, link, fsync the directory."""
-        target = self.path(name)
-        with clear_errors(self.root):
-            made = _new_directories(target.parent)
-            _sync(temporary)
-            try:
-                with effect(as_effect):
-                    # link, not rename: rename would overwrite what a faster process wrote.
-                    os.link(temporary, target)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink()
-            for directory in (target.parent, *(one.parent for one in made)):
-                _sync(directory)
-            return True
-
-    def read(self, name: str) -> bytes:
-        """An object's bytes; LakeDamaged if it is gone."""
-        try:
-            return self.path(name).read_bytes()
-        except FileNotFoundError as error:
-            raise LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy") from error
-
-    def exists(self, name: str) -> bool:
-        """Whether there is such an object."""
-        return self.path(name).exists()
-
-    def names(self, prefix: str, suffix: str = "") -> Iterator[str]:
-        """Objects below a directory, sorted, as relative names."""
-        start = self.path(prefix)
-        for directory, below, files in os.walk(start, onerror=_unless_missing):
-            below.sort()
-            for one in sorted(files):
-                if one.endswith(suffix):
-                    yield (Path(directory) / one).relative_to(self.root).as_posix()
+def checked(name: str) -> str:
+    """The name, if it can be an object's: relative, forward slashes, no segment that leads elsewhere; else LakeDamaged."""
+    parts = name.split("/")
+    if "\0" in name or parts[0] == SCRATCH or any(part in ("", ".", "..") for part in parts):
+        raise LakeDamaged(f"{name!r} is named by the lake, but no object of a lake can have that name")
+    return name
 
 
-def _unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
-def _new_directories(directory: Path) -> list[Path]:
-    """Make a directory and what is missing above it; which ones were made, the lowest first."""
-    made = []
-    above = directory
-    while not above.is_dir():
-        made.append(above)
-        above = above.parent
-    for one in reversed(made):
-        one.mkdir(exist_ok=True)
-    return made
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def lost(name: str) -> LakeDamaged:
+    """What to raise for an object that is named and not there."""
+    return LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy")
 
 
 @contextmanager
-def clear_errors(root: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into a SettingsError that says what to do."""
+def clear_errors(root: Path, doing: str = "written") -> Iterator[None]:
+    """Turn a full or forbidden disk into a SettingsError that says what to do, a failing one into LakeDamaged."""
     try:
         yield
     except OSError as error:
@@ -125,6 +47,10 @@ def clear_errors(root: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise SettingsError(
-                f"{root} cannot be written: {error.strerror}; the lake's owner must allow it"
+                f"{root} cannot be {doing}: {error.strerror}; the lake's owner must allow it"
+            ) from error
+        if error.errno == errno.EIO:
+            raise LakeDamaged(
+                f"the disk below {root} fails: {error.strerror}; look after it before anything else"
             ) from error
         raise

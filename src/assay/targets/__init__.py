@@ -1,1 +1,72 @@
 """Where it runs; the file's name is the target's name."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.errors import SettingsError
+from assay.ports import Engine, Files, Ledger, Secrets
+from assay.settings import Settings
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+NAMES = ("local",)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one DuckDB may take: memory (as "1GB"), threads, and the directory it spills to."""
+
+    memory: str
+    threads: int
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """Everything of one lake where it runs; steps take its parts, never the whole.
+
+    Catalog, ledger and engine are opened when they are first asked for.
+    """
+
+    name: str
+    settings: Settings
+    files: Files
+    secrets: Secrets
+    limits: Limits
+    open_catalog: "Callable[[], Catalog]"
+    open_ledger: Callable[[], Ledger]
+    open_engine: Callable[[], Engine]
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        """The Iceberg tables' catalog; its errors say who must act."""
+        return self.open_catalog()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The index of facts."""
+        return self.open_ledger()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What refines."""
+        return self.open_engine()
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        for one in ("catalog", "ledger"):
+            if opened := self.__dict__.pop(one, None):
+                opened.close()
+
+
+def open(name: str, settings: Settings) -> Target:  # noqa: A001 - read as targets.open
+    """The target of that name, opened for a lake; SettingsError where there is none."""
+    if name not in NAMES:
+        raise SettingsError(f"there is no target {name!r}; there is {', '.join(NAMES)}")
+    opened: Target = importlib.import_module(f"assay.targets.{name}").open_target(settings)
+    return opened
