@@ -149,11 +149,17 @@ def name_of(dataset: str, position: int) -> str:
 
 @dataclass(frozen=True)
 class Tail:
-    """The last entry of a log that somebody has read; position 0 where there is none."""
+    """The last entry of a log that somebody has read, and the position of the last contract up to it; 0 where there is none."""
 
     position: int
     sha256: str | None
     captured_at: datetime | None
+    contract: int = 0
+
+    def then(self, entry: Entry, sha256: str) -> "Tail":
+        """The tail once this entry has been read."""
+        contract = entry.position if entry.kind == "contract" else self.contract
+        return Tail(entry.position, sha256, entry.captured_at, contract)
 
 
 NONE = Tail(0, None, None)
@@ -464,7 +470,10 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
 
 def _tail_fact(dataset: str, tail: Tail) -> Fact:
     assert tail.captured_at  # noqa: S101 - it is an entry's
-    body = {"position": tail.position, "sha256": tail.sha256, "captured_at": tail.captured_at.isoformat()}
+    body = {
+        "position": tail.position, "sha256": tail.sha256, "captured_at": tail.captured_at.isoformat(),
+        "contract": tail.contract,
+    }  # fmt: skip
     return Fact("tail", dataset, "tail", tail.captured_at, body, tail.position)
 
 
@@ -475,7 +484,8 @@ def adopt(files: Files, ledger: Ledger, dataset: str) -> Tail:
     """
     known = ledger.newest("tail", dataset, "tail")
     if known:
-        tail = Tail(known.version, known.body["sha256"], datetime.fromisoformat(known.body["captured_at"]))
+        at = datetime.fromisoformat(known.body["captured_at"])
+        tail = Tail(known.version, known.body["sha256"], at, known.body["contract"])
         entries = _since(files, dataset, tail.position, tail.sha256, "the ledger")
     else:
         tail, entries = NONE, whole(files, dataset)
@@ -486,7 +496,7 @@ def adopt(files: Files, ledger: Ledger, dataset: str) -> Tail:
             _record(ledger, dataset, facts, tail)
             facts = []
         facts += fresh
-        tail = Tail(entry.position, sha256, entry.captured_at)
+        tail = tail.then(entry, sha256)
     if facts:
         _record(ledger, dataset, facts, tail)
     return tail
@@ -519,7 +529,7 @@ def append(
             if entry.landing == landing:
                 return entry, sha256
             hear(entry)
-            tail = Tail(entry.position, sha256, entry.captured_at)
+            tail = tail.then(entry, sha256)
         if known and known.version > tail.position:
             raise LakeDamaged(
                 f"{name_of(dataset, tail.position + 1)} is missing, but the ledger knows position {known.version}: restore "
@@ -572,7 +582,10 @@ def put_contract(files: Files, ledger: Ledger, contract: Contract, *, everything
     """
     dataset, mine = contract.dataset, contract.sha256
     seen = adopt(files, ledger, dataset)
-    said = [(int(fact.id), str(fact.body["sha256"])) for fact in ledger.since("contract", dataset)]
+    facts = list(ledger.since("contract", dataset))
+    if seen.contract and (newest := ledger.newest("contract", dataset, f"{seen.contract:09}")):
+        facts.append(newest)  # a listing may be late, this is not
+    said = sorted({int(fact.id): str(fact.body["sha256"]) for fact in facts}.items())
 
     def hear(entry: Entry) -> None:
         if entry.kind == "contract":

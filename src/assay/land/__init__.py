@@ -14,7 +14,7 @@ from assay import clock
 from assay.contract.model import Column, Contract
 from assay.errors import AssayError, ContractError, KeyRefused, LakeBusy, SettingsError, SourceSuspect
 from assay.lake import bronze
-from assay.lake.bronze import Asked, Batch
+from assay.lake.bronze import Asked, Batch, Entry
 from assay.lake.landing import Landing
 from assay.land.pace import size
 from assay.land.running import together, waited
@@ -93,7 +93,10 @@ def scope_of(contract: Contract, shard: str, days: Window | None) -> dict[str, t
     if contract.universe:
         said = contract.options.get("shard_field") or contract.options.get("shard_param")
         found = [column for column in keys if column.origin == said and column.kind == "string"]
-        scope[_one(found, "a text of the key that is read from the source's shard_field or shard_param")] = (shard, shard)
+        scope[_one(found, "a text of the key that is read from the source's shard_field or shard_param")] = (
+            shard,
+            shard,
+        )
     if days:
         said = contract.options.get("date_field")
         found = [column for column in keys if column.kind == "date" and said in (None, column.origin)]
@@ -107,7 +110,9 @@ def scope_of(contract: Contract, shard: str, days: Window | None) -> dict[str, t
 
 def _one(found: Sequence[Column], what: str) -> str:
     if len(found) != 1:
-        raise ContractError(f"complete: what an answer is complete about needs {what}; here are {len(found)} such columns")
+        raise ContractError(
+            f"complete: what an answer is complete about needs {what}; here are {len(found)} such columns"
+        )
     return found[0].name
 
 
@@ -182,8 +187,8 @@ class _Landings:
             async with self.source.connect(self.secrets, self.settings) as remote:
                 await together(self._items(), lambda one: self._work(one, remote), lambda: size(remote))
         finally:  # also when it is interrupted: what is complete was paid for
-            for one in (*self.closing, *self.open.values()):
-                self._commit(one)
+            for slice_ in (*self.closing, *self.open.values()):
+                self._commit(slice_)
         for one in self.waiting:
             self._not_asked(one)
         return self.out
@@ -289,7 +294,8 @@ class _Landings:
 
     def _commit(self, one: _Slice) -> None:
         dataset = one.landing.dataset
-        entry = error = None
+        entry: Entry | None = None
+        error: AssayError | None = None
         with one.landing:
             try:
                 if wrong := next((e for e in self.refused if isinstance(e, _WrongClockError)), None):
@@ -305,7 +311,9 @@ class _Landings:
             if entry and n in batches:
                 self._add(wanted, position=entry.position, batch=batches[n], error=error)
             else:
-                void = f"{dataset} {wanted.shard!r} {wanted.window} was landed by another run meanwhile; that one counts"
+                void = (
+                    f"{dataset} {wanted.shard!r} {wanted.window} was landed by another run meanwhile; that one counts"
+                )
                 self._add(wanted, error=error or LakeBusy(void))
 
     def _let_go(self, one: Wanted) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ulid import ULID
 
 from assay.crash import effect
-from assay.errors import AssayError, SettingsError
+from assay.errors import SettingsError
 from assay.lake.files import SCRATCH, checked, clear_errors, lost
 from assay.ports import Engine, Ledger
 from assay.settings import Settings
