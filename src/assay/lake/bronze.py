@@ -213,9 +213,8 @@ def _stored(files: Files, name: str) -> bytes | None:
     try:
         return files.read(name)
     except LakeDamaged:
-        if files.exists(name):
-            raise
-        return None
+        # One that was put in between is read now; of any other, what is wrong is said again.
+        return files.read(name) if files.exists(name) else None
 
 
 def read(files: Files, dataset: str, position: int, sha256: str | None = None) -> Entry:
@@ -284,7 +283,10 @@ def _since(files: Files, dataset: str, position: int, sha256: str | None, knower
                 "was restored, or entries were lost; restore bronze from the copy that has them"
             )
         if _sha256(data) != sha256:
-            raise _other(dataset, position, sha256, _sha256(data), knower)
+            raise LakeDamaged(
+                f"{name_of(dataset, position)} has sha256 {_sha256(data)}, but {knower} knows {sha256}: an older bronze was "
+                "restored and written to, or the entry was altered; restore bronze from one copy"
+            )
 
 
 def _following(files: Files, dataset: str, position: int, sha256: str | None) -> Iterator[tuple[Entry, str]]:
@@ -296,7 +298,10 @@ def _following(files: Files, dataset: str, position: int, sha256: str | None) ->
             return
         entry = _placed(decode(data, name), dataset, at)
         if entry.previous != before and (before is not None or at == 1):
-            raise _other(dataset, at - 1, before, entry.previous, "the entry before it")
+            raise LakeDamaged(
+                f"{name} follows sha256 {entry.previous}, but {name_of(dataset, at - 1)} has {before}: an older bronze was "
+                "restored and written to, or an entry was altered; restore bronze from one copy"
+            )
         before = _sha256(data)
         yield entry, before
 
@@ -307,13 +312,6 @@ def _placed(entry: Entry, dataset: str, position: int) -> Entry:
             f"{name_of(dataset, position)} holds entry {entry.position} of {entry.dataset}; restore it from a copy"
         )
     return entry
-
-
-def _other(dataset: str, position: int, known: str | None, found: str | None, knower: str) -> LakeDamaged:
-    return LakeDamaged(
-        f"position {position} of {dataset} has two entries: {knower} knows {known}, the log goes on from {found}: an "
-        "older bronze was restored and written to, or an entry was altered; restore bronze from one copy"
-    )
 
 
 def batch_of(entry: Entry, n: int) -> Batch:

@@ -247,8 +247,8 @@ class _Landings:
                 self.unusable[contract.dataset] = None
             except AssayError as error:
                 self.unusable[contract.dataset] = error
-        if error := self.unusable[contract.dataset]:
-            raise error
+        if unusable := self.unusable[contract.dataset]:
+            raise unusable
 
     async def _ask(self, one: Wanted, remote: Any) -> None:
         contract, into = one.contract, self._slice(one.contract)
