@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 EFFECTS = (
     "land.part",
-    "land.manifest",
+    "land.entry",
     "land.ledger",
-    "refine.contract",
+    "land.contract",
     "refine.schema",
     "refine.quarantine",
     "refine.evidence",
