@@ -306,7 +306,7 @@ def build(ctx: click.Context, lake: run.Lake) -> None:
     Example:
       assay build
     """
-    made = run.build(lake)
+    made = run.build(lake, say=ctx.obj["say"])
     _out(ctx, {"release": made.number, "gold": {g.name: g.rows for g in made.gold}}, [told(made)])
 
 

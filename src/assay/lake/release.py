@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,18 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError, ValidationError
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
-from assay.lake import evidence, silver
+from assay.lake import duck, evidence, silver
+from assay.lake.duck import Limits
 from assay.lake.files import Files
 from assay.lake.tables import ident, text
 
-# A question that spills more than this is a mistake; the disk is needed for what is landed.
-SPILL = "10GB"
 UNREADABLE = (NoSuchTableError, ValidationError, OSError, ValueError, EOFError)
 """What PyIceberg raises where a table's metadata is lost or torn."""
+ASKED = Limits(threads=1)
+"""What questions may use where the lake's own limits are not given: nothing is spilled."""
+# A question that spills more than this is a mistake; the disk is needed for what is landed.
+_SPILL = "10GB"
 _LOST = "LakeDamaged: "
-# From the first word on: what a query does wrong may be told with any text of its own.
-_DAMAGED = re.compile(
-    r"Corrupt database file|IO Error: (Cannot open database|Could not read|No files found that match|The file .* exists, but)|"
-    r"Invalid Input Error: (No magic bytes|File '.*' too small to be|Failed to read file)"
-)
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -171,8 +170,7 @@ def connect(
     release: Release,
     *,
     silver_views: bool = True,
-    threads: int = 1,
-    memory: str | None = None,
+    limits: Limits = ASKED,
     locked: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB with the release's tables as views `gold.<table>`, `silver.<dataset>` and `silver.<dataset>_versions`.
@@ -181,18 +179,11 @@ def connect(
     names a serving file that is lost or altered. Silver that is lost takes nothing else with it: its view is there,
     and reading it fails; `damaged` says as what.
 
-    `memory` is what it may hold before it spills, as DuckDB writes sizes. `locked`, it opens no file but silver's and
-    changes no setting, whatever is asked of it.
+    `limits` are what its questions may use together. `locked`, it opens no file but silver's and changes no setting,
+    whatever is asked of it.
     """
-    con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    con = duck.open(replace(limits, spill=limits.spill or _SPILL))
     try:
-        # GLOBAL: what is set without it does not reach the connection's cursors, and they would take the machine's zone.
-        con.execute(f"SET GLOBAL timezone = 'UTC'; SET enable_progress_bar = false; SET threads = {threads}")
-        # A name can never stand for a variable of this program.
-        con.execute("SET GLOBAL python_enable_replacements = false")
-        con.execute(f"SET temp_directory = {text(str(files.root / '_tmp'))}; SET max_temp_directory_size = '{SPILL}'")
-        if memory:
-            con.execute(f"SET memory_limit = {text(memory)}")
         con.execute("CREATE SCHEMA gold; CREATE SCHEMA silver; CREATE SCHEMA stg; CREATE SCHEMA seeds")
         for one in release.gold:
             alias = f"_{one.name}"
@@ -215,10 +206,10 @@ def attach(con: duckdb.DuckDBPyConnection, files: Files, name: str, alias: str) 
     try:
         con.execute(f"ATTACH {text(str(files.path(name)))} AS {ident(alias)} (READ_ONLY)")
     except duckdb.Error as error:
-        said = str(error).splitlines()[0]
-        if "Could not set lock" in said:
-            raise LakeBusy(f"{name} is open for writing in another program; close it there and ask again") from error
-        what = "is damaged" if _DAMAGED.match(said) else f"cannot be opened ({said})"
+        told = duck.meaning(error)
+        if told and not isinstance(told, LakeDamaged):
+            raise told from error
+        what = "is damaged" if told else f"cannot be opened ({str(error).splitlines()[0]})"
         what = what if files.exists(name) else "is lost"
         raise LakeDamaged(f"{name} {what}; `assay build` makes it anew") from error
 
@@ -228,13 +219,8 @@ def damaged(error: duckdb.Error) -> LakeDamaged | None:
     said = str(error).splitlines()[0]
     if said.startswith(f"Invalid Input Error: {_LOST}"):
         return LakeDamaged(said.partition(_LOST)[2])
-    if not _DAMAGED.match(said):
-        return None
-    named = re.search(r"['\"](/[^'\"]+)['\"]", said)
-    return LakeDamaged(
-        f"{named[1] if named else 'a file that serves gold'} is lost or damaged; `assay build` makes gold's files anew, "
-        f"`assay refine DATASET --rebuild` silver's"
-    )
+    told = duck.meaning(error)
+    return told if isinstance(told, LakeDamaged) else None
 
 
 def _silver_views(con: duckdb.DuckDBPyConnection, files: Files, catalog: Catalog, release: Release) -> None:

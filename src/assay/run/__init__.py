@@ -28,6 +28,7 @@ from assay.contract.model import Contract
 from assay.errors import AssayError, ContractError, GateClosed, LakeDamaged, SettingsError, UsageError
 from assay.lake import bronze, evidence, release, silver
 from assay.lake.bronze import Manifest
+from assay.lake.duck import Limits
 from assay.lake.release import Release, told
 from assay.lake.tables import REMEDY
 from assay.plan import Batch, Facts, Judged, Member, Step
@@ -249,7 +250,7 @@ class Applied:
 
 def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
     """Run the steps in order. A failed step does not hinder the others; gold is built only if none failed."""
-    from assay.build import sweep
+    from assay.lake.upkeep import sweep
 
     sweep(lake.target.files)
     run = str(ULID())
@@ -271,7 +272,7 @@ def apply(lake: Lake, steps: Sequence[Step], *, say: Callable[[str], None] = lam
             say("gold is not built: a step before it failed; what was served stays served")
         else:
             try:
-                done = build(lake, run=run)
+                done = build(lake, run=run, say=say)
                 say(told(done))
             except AssayError as error:
                 errors.append(error)
@@ -391,15 +392,20 @@ def refine(lake: Lake, dataset: str, *, how: str = "refine", run: str = "") -> r
     )
 
 
-def build(lake: Lake, *, run: str = "") -> Release:
-    """Compute gold by dbt and release it; BuildFailed leaves the old release served."""
+def build(lake: Lake, *, run: str = "", say: Callable[[str], None] = lambda _: None) -> Release:
+    """Compute gold by dbt and release it; BuildFailed leaves the old release served. `say` hears dbt's warnings."""
     from assay.build import build as build_gold
 
     t = lake.target
     return build_gold(
         lake.project, lake.contracts, files=t.files, catalog=t.catalog, ledger=t.ledger, run=run or str(ULID()),
-        threads=t.settings.threads, memory=t.settings.memory,
+        limits=t.limits, kept=_kept(t.settings), say=say,
     )  # fmt: skip
+
+
+def _kept(settings: Settings) -> Path:
+    """Where dbt's reading of the project is kept: beside the environments, and no name of one."""
+    return settings.data.parent / ".kept"
 
 
 def current(lake: Lake) -> Release:
@@ -424,9 +430,7 @@ def read(
     found = current(lake)
     t = lake.target
     zone, _, table = name.partition(".")
-    con = release.connect(
-        t.files, t.catalog, found, silver_views=zone == "silver", threads=t.settings.threads, memory=t.settings.memory
-    )
+    con = release.connect(t.files, t.catalog, found, silver_views=zone == "silver", limits=t.limits)
     try:
         if zone == "silver":
             selects = release.silver_selects(t.files, t.catalog, found, as_of=as_of, recorded_as_of=recorded_as_of)
@@ -515,7 +519,11 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
             raise ContractError(f"{contract.path}: {error}") from error
         landing.check(contract)
         landing.settings_of(contract.source, settings.sources)
-    gold = check_gold(root / "dbt", contracts) if (root / "dbt").is_dir() else []
+    gold = (
+        check_gold(root / "dbt", contracts, kept=_kept(settings), limits=Limits(settings.memory, settings.threads))
+        if (root / "dbt").is_dir()
+        else []
+    )
     return {"datasets": list(contracts), "gold": gold}
 
 
@@ -612,7 +620,16 @@ def explain(
 
     t = lake.target
     return explain_cell(
-        t.files, t.catalog, t.ledger, current(lake), table, key, column, listed=listed, reread=_reread(lake)
+        t.files,
+        t.catalog,
+        t.ledger,
+        current(lake),
+        table,
+        key,
+        column,
+        listed=listed,
+        reread=_reread(lake),
+        limits=t.limits,
     )
 
 
@@ -631,7 +648,7 @@ def sql(lake: Lake, query: str, *, limit: int = 1000, timeout: float = 30.0) -> 
     t = lake.target
     names = [f"gold.{g.name}" for g in found.gold]
     names += [f"silver.{n}" for s in found.silver for n in (s.dataset, f"{s.dataset}_versions")]
-    con = release.connect(t.files, t.catalog, found, threads=t.settings.threads, memory=t.settings.memory, locked=True)
+    con = release.connect(t.files, t.catalog, found, limits=t.limits, locked=True)
     try:
         return run_sql(con, query, names, limit=limit, timeout=timeout)
     finally:
@@ -648,7 +665,9 @@ def application(lake: Lake) -> Any:
     t = lake.target
 
     def why(found: Release, table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
-        return explain_cell(t.files, t.catalog, t.ledger, found, table, key, column, reread=_reread(lake))
+        return explain_cell(
+            t.files, t.catalog, t.ledger, found, table, key, column, reread=_reread(lake), limits=t.limits
+        )
 
     return partial(
         app, t.files, t.catalog, t.ledger, lake.contracts, explain=why, title=t.settings.name, memory=t.settings.memory

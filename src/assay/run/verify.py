@@ -11,9 +11,9 @@ import msgspec
 from ulid import ULID
 
 from assay import refine as refining
-from assay.engines.duckdb import connect
 from assay.errors import LakeDamaged
-from assay.lake import bronze, evidence, release, silver, tables
+from assay.lake import bronze, duck, evidence, release, silver, tables
+from assay.lake.duck import Limits
 from assay.lake.evidence import Evidence
 from assay.lake.files import Files
 from assay.lake.tables import ident
@@ -89,7 +89,7 @@ def _silver_counts(lake: Lake, dataset: str, found: dict[str, bronze.Manifest], 
     states = silver.states(adopted)
     for _, one in adopted:
         wrong += _evidence_counts(lake.target.files, one, found)
-    con = connect()
+    con = duck.open(lake.target.limits)
     observed = silver.observed(table, silver.snapshot_id(table))
     stored = dict(con.execute(f"SELECT _batch, count(*) FROM ({observed}) GROUP BY ALL").fetchall())
     con.close()
@@ -142,7 +142,7 @@ def serving(lake: Lake) -> dict[str, int]:
         return {"release": 0, "files": 0}
     lost = [what for name, sha256 in found.objects.items() if (what := release.wrong(files, name, sha256))]
     if not lost:
-        release.connect(files, lake.target.catalog, found, silver_views=False).close()
+        release.connect(files, lake.target.catalog, found, silver_views=False, limits=lake.target.limits).close()
     for gold in found.gold:
         try:
             tables.relation(lake.target.catalog.load_table(f"gold.{gold.name}"), gold.snapshot)
@@ -170,7 +170,7 @@ def rebuild(lake: Lake, datasets: Sequence[str]) -> dict[str, int]:
             is_now = silver.versions(contract, silver.observed(table, silver.snapshot_id(table)))
             should_be = silver.versions(contract, silver.observed(again, silver.snapshot_id(again)))
             columns = list(silver.view_columns(contract, versions=True))
-            out[dataset] = _compare(dataset, contract.key, columns, is_now, should_be)
+            out[dataset] = _compare(dataset, contract.key, columns, is_now, should_be, lake.target.limits)
     return out
 
 
@@ -201,8 +201,10 @@ def _refine_anew(lake: Lake, dataset: str, history: Sequence[Evidence], root: Pa
         return table if table is not None else silver.ensure(catalog, lake.contract(dataset))
 
 
-def _compare(dataset: str, key: Sequence[str], columns: Sequence[str], is_now: str, should_be: str) -> int:
-    con = connect()
+def _compare(
+    dataset: str, key: Sequence[str], columns: Sequence[str], is_now: str, should_be: str, limits: Limits
+) -> int:
+    con = duck.open(limits)
     names = ", ".join(ident(c) for c in columns)
     con.execute(f"CREATE TABLE is_now AS SELECT {names} FROM ({is_now})")
     con.execute(f"CREATE TABLE should_be AS SELECT {names} FROM ({should_be})")

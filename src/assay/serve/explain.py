@@ -12,6 +12,7 @@ from assay.contract import guard
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
 from assay.lake import bronze, evidence, recompute, release, silver
+from assay.lake.duck import Limits
 from assay.lake.files import Files
 from assay.lake.release import Gold, Release
 from assay.lake.tables import ident
@@ -34,8 +35,9 @@ def explain(
     *,
     listed: int = LISTED,
     reread: Reread | None = None,
+    limits: Limits = release.ASKED,
 ) -> dict[str, Any]:
-    """The way back of one gold row, or of one cell of it, as JSON.
+    """The way back of one gold row, or of one cell of it, as JSON, within `limits`.
 
     The model's input rows are selected by its own declared predicates, the models are run again over those rows
     alone, and the value is compared: `recomputed.equal`. At most `listed` input rows are followed to bronze, the
@@ -47,12 +49,12 @@ def explain(
         raise UsageError(f"{gold.name} has the key {', '.join(gold.key)}; {missing[0]} is missing or not part of it")
     if column is not None:
         gold.column(column)
-    con = release.connect(files, catalog, found)
+    con = release.connect(files, catalog, found, limits=limits)
     try:
         row = _row(con, gold, key)
         inputs = [recompute.input_rows(one, gold, row) for one in gold.inputs]
         given = recompute.given(con, found.models, gold, row)
-        again = recompute.recompute(files.path(found.seeds), found.models, gold, row, given)
+        again = recompute.recompute(files.path(found.seeds), found.models, gold, row, given, limits)
         shown = column or next((c.name for c in gold.columns if c.name not in gold.key), gold.key[0])
         observations, counts = _observations(files, catalog, ledger, con, found, gold, inputs, listed, reread)
     finally:
@@ -67,7 +69,7 @@ def explain(
             "relation": f"gold.{gold.name}", "sql": next(m.sql for m in found.models if m.relation == f"gold.{gold.name}"),
             "steps": [m.relation for m in recompute.ancestors(found.models, f"gold.{gold.name}")[0]],
         },
-        "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(_same(again[c], row[c]) for c in compared)},
+        "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(recompute.same(again[c], row[c]) for c in compared)},
         "inputs": [{"table": i.table, "where": i.where, "rows": n, "listed": k} for i, (n, k) in zip(gold.inputs, counts, strict=True)],
         "observations": observations, "not_listed": sum(n - k for n, k in counts),
     }  # fmt: skip
@@ -86,11 +88,6 @@ def render(value: Any) -> str | None:
     if isinstance(value, Decimal):
         return f"{value:f}"
     return repr(value) if isinstance(value, float) else str(value)
-
-
-def _same(one: Any, other: Any) -> bool:
-    # NaN alone is not equal to itself
-    return bool(one == other or (one != one and other != other))  # noqa: PLR0124
 
 
 def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> dict[str, Any]:
@@ -159,7 +156,7 @@ def _compare(
         mine = [n for n, one in enumerate(observations) if one["contract_sha256"] == sha256]
         for n, again in zip(mine, reread(evidence.pinned(files, sha256), [read_as[n][0] for n in mine]), strict=True):
             row = read_as[n][1]
-            same = again is not None and all(_same(value, row[name]) for name, value in again.items())
+            same = again is not None and all(recompute.same(value, row[name]) for name, value in again.items())
             observations[n]["record_refines_to_row"] = same
 
 

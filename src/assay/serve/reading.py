@@ -19,6 +19,7 @@ from starlette.requests import Request
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import evidence, release, silver
+from assay.lake.duck import Limits
 from assay.lake.files import Files
 from assay.lake.release import Release
 from assay.lake.tables import ident
@@ -30,6 +31,10 @@ _log = logging.getLogger(__name__)
 EVERY, DEADLINE, WORKERS, QUEUE = 1.0, 30.0, 4, 16
 
 
+def _limits(files: Files, memory: str | None) -> Limits:
+    return Limits(memory or release.ASKED.memory, release.ASKED.threads, files.root / "_tmp")
+
+
 class Reading:
     """One release: `tables` by (zone, name), and cursors of one connection, each used by one thread at a time."""
 
@@ -38,7 +43,7 @@ class Reading:
         self.mark = f"{found.number}-{found.id}"
         self.contracts = {one.dataset: evidence.pinned(files, one.contract_sha256) for one in found.silver}
         self.tables = _tables(catalog, found, self.contracts)
-        self._con = release.connect(files, catalog, found, memory=memory, locked=True)
+        self._con = release.connect(files, catalog, found, limits=_limits(files, memory), locked=True)
         self.days: dict[str, str | None] = {}
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._users, self._over = 0, False

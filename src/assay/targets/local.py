@@ -14,6 +14,7 @@ from pyiceberg.catalog import Catalog
 
 from assay.engines.duckdb import DuckDBEngine
 from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
+from assay.lake.duck import Limits
 from assay.lake.files import Files
 from assay.lake.tables import open_catalog
 from assay.ports import Engine, Fact, Ledger, Secrets
@@ -117,6 +118,11 @@ class Local:
     ledger: Ledger
     engine: Engine
     secrets: Secrets
+
+    @property
+    def limits(self) -> Limits:
+        """What one DuckDB of this lake may use."""
+        return Limits(self.settings.memory, self.settings.threads, self.settings.data / "_tmp")
 
     @contextmanager
     def landing(self) -> Iterator[None]:
