@@ -12,8 +12,8 @@ from isal import igzip
 from pyiceberg.table import Table
 from sqlglot import exp
 
-from assay.errors import AssayError, ContractError, LakeDamaged, SettingsError
-from assay.lake import tables
+from assay.errors import AssayError, ContractError, LakeDamaged
+from assay.lake import duck, tables
 from assay.lake.tables import Written, ident, text
 from assay.ports import CONFLICT, Input, Refinement, Rejected
 
@@ -27,12 +27,7 @@ _UNREADABLE = {
 
 def connect(memory: str = "1GB", threads: int = 2, scratch: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A private in-memory DuckDB in UTC that never looks for extensions."""
-    con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    con.execute("SET enable_progress_bar = false; SET timezone = 'UTC'; SET preserve_insertion_order = false")
-    con.execute(f"SET memory_limit = {text(memory)}; SET threads = {threads}")
-    if scratch:
-        con.execute(f"SET temp_directory = {text(str(scratch))}")
-    return con
+    return duck.open(duck.Limits(memory, threads, scratch), ordered=False)
 
 
 @dataclass(frozen=True)
@@ -387,17 +382,11 @@ def _sql(tree: exp.Expr) -> str:
 
 def _meaning(error: duckdb.Error, scratch: Path) -> AssayError:
     """What an engine error asks of whom, without quoting any value of the data."""
-    said = str(error).lower()
-    if "no space left" in said or "file too large" in said:
-        return SettingsError(
-            f"no room left below {scratch}: free some and run it again; nothing of this refine is visible"
-        )
+    told = duck.meaning(error, duck.Limits(scratch=scratch), "this refine")
+    if told and not isinstance(told, LakeDamaged):
+        return told
     if isinstance(error, duckdb.BinderException | duckdb.ConversionException | duckdb.OutOfRangeException):
         return ContractError(
             f"a rule of the contract cannot be computed ({type(error).__name__}); `assay check` names it"
-        )
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return SettingsError(
-            "the refine needs more than [lake] memory of assay.toml allows; raise it, or refine fewer batches at once"
         )
     return LakeDamaged(f"a bronze object cannot be read ({type(error).__name__}); `assay verify bronze` names it")

@@ -259,7 +259,7 @@ class _Landings:
         into.running += 1
         into.asked += 1
         try:
-            fields = tuple(column.origin for column in contract.columns)
+            fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
             wanted = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
             scope = scope_of(contract, one.shard, one.days)
             with into.landing.ask(one.shard, one.window, scope=scope) as ask:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation, localcontext
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
 import duckdb
 import msgspec
 
+from assay.lake import duck
 from assay.lake.duck import ident
 from assay.sqltypes import SqlType
 
@@ -429,14 +430,19 @@ def fetch(con: Any, table: Table, ask: Ask) -> Page:
     return page(table, ask, con.execute(_parsed(sql), values).fetchall())
 
 
-_parser, _parsing = duckdb.connect(), threading.Lock()
+_parsing = threading.Lock()
 
 
 @lru_cache(1024)
 def _parsed(sql: str) -> duckdb.Statement:
     """The statement of a text; any connection may run it, and its parsing is a tenth of a short query."""
     with _parsing:
-        return _parser.extract_statements(sql)[0]
+        return _parser().extract_statements(sql)[0]
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duck.open(duck.Limits("64MB", 1))
 
 
 def page(table: Table, ask: Ask, rows: list[Sequence[Any]]) -> Page:

@@ -11,7 +11,7 @@ import duckdb
 
 from assay import guard
 from assay.errors import UsageError
-from assay.lake import release
+from assay.lake import duck, release
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE"}
 _REFERENCES = {"BASE_TABLE", "SUBQUERY", "JOIN", "EMPTY", "EXPRESSION_LIST"}
@@ -62,8 +62,10 @@ def run(
         columns = tuple(one[0] for one in found.description or ())
         rows = found.fetchmany(limit + 1)
     except duckdb.Error as error:
-        if lost := release.damaged(error):
-            raise lost from error
+        told = release.damaged(error) or duck.meaning(error)
+        # Too little memory is first the question's matter.
+        if told and not isinstance(error, duckdb.OutOfMemoryException):
+            raise told from error
         if not over.is_set():
             raise UsageError(_told(error, text)) from None
     finally:
