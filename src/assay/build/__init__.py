@@ -77,8 +77,7 @@ def _silver(
     views, read = [], []
     for dataset, contract in contracts.items():
         before = next((s for s in parent.silver if s.dataset == dataset), None) if parent else None
-        with _readable(silver.name(dataset)):
-            one = _as_read(contract, catalog, files, ledger, before)
+        one = _as_read(contract, catalog, files, ledger, before)
         read.append(one)
         current, past = (duck.relation(rows.relation(files)) for rows in (one.current, one.past))
         docs = {c.name: c.description for c in one.columns}
@@ -87,15 +86,6 @@ def _silver(
         chosen = ", ".join(map(ident, docs))
         views.append(SilverView(f"{dataset}_versions", f"SELECT {chosen} FROM ({whole} UNION ALL BY NAME {past})", docs))
     return views, tuple(read)
-
-
-@contextmanager
-def _readable(table: str) -> Iterator[None]:
-    try:
-        yield
-    except tables.UNREADABLE as error:
-        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise LakeDamaged(f"the metadata of {table} cannot be read ({said}); restore it from a copy") from error
 
 
 def _as_read(
@@ -111,7 +101,7 @@ def _as_read(
     rows = []
     for table, snapshot in zip((pair.current, pair.past), silver.pinned(pair.current), strict=True):
         there = []
-        for name in tables.names_of(files, table, snapshot):
+        for name in sorted(tables.name_of(table, one) for one in (tables.data_files(table, snapshot) if snapshot else ())):
             file = known.get(name) or stored.get(name)
             if file is None:
                 raise LakeDamaged(f"{name} is in {silver.name(dataset)}, but no evidence names it; `assay verify silver` says more")

@@ -26,7 +26,7 @@ from assay.lake import duck
 from assay.lake.duck import Limits
 from assay.lake.files import clear_errors
 from assay.lake.release import Column, Gold, Input, Model
-from assay.lake.tables import ident
+from assay.lake.duck import ident
 
 _LEFTOVERS = {"target", "logs", "dbt_packages", "__pycache__", ".user.yml"}
 _META = {"key", "clocks", "inputs"}

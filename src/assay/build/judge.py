@@ -13,7 +13,7 @@ from assay.errors import BuildFailed, LakeDamaged
 from assay.lake import duck, recompute, tables
 from assay.lake.duck import Limits
 from assay.lake.release import Column, Gold, Model
-from assay.lake.tables import ident
+from assay.lake.duck import ident
 
 SAMPLED = 200_000
 # What Python, Iceberg and JSON can all say; beyond it, readers get an error, or another value.

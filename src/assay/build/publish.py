@@ -1,6 +1,9 @@
 """Gold to readers: a snapshot and a serving file per table, each unless the last release has it already."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 from msgspec import structs
@@ -9,13 +12,11 @@ from pyiceberg.table import Table
 
 from assay.build.compute import Built
 from assay.build.judge import Judged
-from assay.crash import effect
-from assay.errors import LakeDamaged
-from assay.lake import duck, release, silver, tables
-from assay.lake.duck import Limits
-from assay.lake.files import Files
+from assay.lake import duck, parquet, release, silver, tables
+from assay.lake.duck import Limits, ident, text
+from assay.lake.evidence import Change
 from assay.lake.release import Gold, Release
-from assay.lake.tables import ident, text
+from assay.ports import Files
 
 ROW_GROUP = 32_768
 
@@ -52,30 +53,39 @@ def _publish(
     before = next((g for g in parent.gold if g.name == gold.name), None) if parent else None
     select = f"SELECT * FROM gold.{ident(gold.name)} ORDER BY {', '.join(ident(k) for k in gold.key)}"
     table = _table(catalog, gold)
-    snapshot = before.snapshot if before and _holds(table, before.snapshot, content) else None
-    if snapshot is None:
-        written = tables.write(con, table, select, f"{release_id}-{gold.name}", row_group=ROW_GROUP)
-        with effect("release.commit"):
-            snapshot = tables.replace(
-                table, written, {"assay.release": release_id, "assay.content": content}
-            ).snapshot_id
-    elif before and before.serving_sha256 and not release.wrong(files, before.serving, before.serving_sha256):
-        return structs.replace(gold, snapshot=snapshot, serving=before.serving, serving_sha256=before.serving_sha256)
+    if before and _holds(files, table, before, content):
+        gold = structs.replace(gold, snapshot=before.snapshot, files=before.files, content=content)
+        if before.serving_sha256 and not release.wrong(files, before.serving, before.serving_sha256):
+            return structs.replace(gold, serving=before.serving, serving_sha256=before.serving_sha256)
+    else:
+        with scratch(files) as where:
+            made = parquet.write(con, tables.layout(table), select, where, row_group=ROW_GROUP)
+            added = tuple(tables.adopt(files, table, made, f"{release_id}-{gold.name}"))
+        said = {"assay.release": release_id, "assay.content": content}
+        snapshot = tables.commit(table, files, Change(added, (), everything=True), said, as_effect="release.commit")
+        gold = structs.replace(gold, snapshot=snapshot.snapshot_id, files=added, content=content)
     # Named by the release: of one snapshot there may be a file that was altered, and nothing is written over.
     serving = f"serving/{gold.name}-{release_id}.duckdb"
     sha256 = _serve(con, {f"main.{ident(gold.name)}": select}, files, serving)
-    return structs.replace(gold, snapshot=snapshot, serving=serving, serving_sha256=sha256)
+    return structs.replace(gold, serving=serving, serving_sha256=sha256)
 
 
-def _holds(table: Table, snapshot: int, content: str) -> bool:
-    """Whether the table's newest snapshot is this one, has these rows, and lost none of its files."""
-    if silver.snapshot_id(table) != snapshot or _content_of(table, snapshot) != content:
-        return False
+@contextmanager
+def scratch(files: Files) -> Iterator[Path]:
+    """A directory for files in the making, gone afterwards."""
+    path = files.scratch()
+    path.mkdir()
     try:
-        tables.relation(table, snapshot)
-    except LakeDamaged:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _holds(files: Files, table: Table, before: Gold, content: str) -> bool:
+    """Whether the table's newest snapshot is the last release's, has these rows, and its files are what was written."""
+    if silver.snapshot_id(table) != before.snapshot or _content_of(table, before.snapshot) != content:
         return False
-    return True
+    return not any(release.wrong(files, one.name, one.sha256) for one in before.files)
 
 
 def _content_of(table: Table, snapshot: int) -> str | None:
@@ -91,12 +101,12 @@ def _table(catalog: Catalog, gold: Gold) -> Table:
     found = {f.name: tables.sql_type(f.field_type) for f in table.schema().fields}
     same = {n: tables.sql_type(tables.iceberg_type(kind)) for n, (kind, _) in wanted.items()}
     if found != same:
-        with tables.catalog_errors(name), table.update_schema(allow_incompatible_changes=True) as change:
+        with tables.changing(table), table.update_schema(allow_incompatible_changes=True) as change:
             for column, kind in found.items():
                 if same.get(column) != kind:
                     change.delete_column(column)
         table = catalog.load_table(name)
-        with tables.catalog_errors(name), table.update_schema(allow_incompatible_changes=True) as change:
+        with tables.changing(table), table.update_schema(allow_incompatible_changes=True) as change:
             for column, (kind, doc) in wanted.items():
                 if found.get(column) != same[column]:
                     change.add_column(column, tables.iceberg_type(kind), doc or None)
@@ -106,15 +116,15 @@ def _table(catalog: Catalog, gold: Gold) -> Table:
 
 def _serve(con: duckdb.DuckDBPyConnection, selects: Mapping[str, str], files: Files, name: str) -> str:
     """Lay down a DuckDB file of these relations; its sha256."""
-    scratch = files.scratch()
+    made = files.scratch()
     # An older storage version, so that DuckDB clients of the last two years can open the file too.
-    con.execute(f"ATTACH {text(str(scratch))} AS serving (STORAGE_VERSION 'v1.0.0')")
+    con.execute(f"ATTACH {text(str(made))} AS serving (STORAGE_VERSION 'v1.0.0')")
     for relation, select in selects.items():
         con.execute(f"CREATE SCHEMA IF NOT EXISTS serving.{relation.partition('.')[0]}")
         con.execute(f"CREATE TABLE serving.{relation} AS {select}")
     con.execute("DETACH serving")
-    sha256 = release.file_sha256(scratch)
-    files.adopt(scratch, name, "release.serving")
+    sha256 = release.file_sha256(made)
+    files.put_new(name, made, "release.serving")
     return sha256
 
 

@@ -265,7 +265,7 @@ def newest(files: Files, ledger: Ledger, dataset: str, limit: int) -> list[Line]
     number, reached = found.evidence, found.position + 1
     out: list[Line] = []
     while position > 0 and len(out) < limit:
-        entry, _ = bronze.read(files, dataset, position)
+        entry = bronze.read(files, dataset, position)
         while number > 0 and entry.position < reached:
             one, _ = evidence.read(files, dataset, number)
             verdicts |= {(v.position, v.n): v for v in one.verdicts}

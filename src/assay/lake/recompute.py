@@ -14,7 +14,7 @@ from sqlglot import exp
 from assay.lake import duck
 from assay.lake.duck import Limits
 from assay.lake.release import Gold, Input, Model
-from assay.lake.tables import ident, text
+from assay.lake.duck import ident, text
 
 
 def input_rows(one: Input, gold: Gold, row: Mapping[str, Any]) -> str:

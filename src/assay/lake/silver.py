@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
@@ -68,18 +67,10 @@ class Head:
 
 def load(catalog: Catalog, dataset: str) -> Pair | None:
     """Both tables, or None before the first refine; LakeDamaged if one of them is lost."""
-    found = [_loaded(catalog, name(dataset, past=past)) for past in (False, True)]
+    found = [tables.load(catalog, name(dataset, past=past)) for past in (False, True)]
     if found[0] is None or found[1] is None:
         return None
     return Pair(found[0], found[1])
-
-
-def _loaded(catalog: Catalog, table: str) -> Table | None:
-    try:
-        with tables.errors(table):
-            return catalog.load_table(table)
-    except NoSuchTableError:
-        return None
 
 
 def compatible(table: Table, contract: Contract, *, past: bool = False) -> list[str]:
@@ -116,7 +107,7 @@ def ensure(catalog: Catalog, contract: Contract) -> Pair:
         with effect("refine.schema"):
             table = tables.ensure(catalog, label, wanted, contract.partition)
         if added := compatible(table, contract, past=past):
-            with effect("refine.schema"), tables.errors(label), table.update_schema() as change:
+            with effect("refine.schema"), tables.changing(table), table.update_schema() as change:
                 for column in added:
                     change.add_column(column, tables.iceberg_type(wanted[column][0]))
             table = catalog.load_table(label)
@@ -185,9 +176,10 @@ def forward(files: Files, catalog: Catalog, dataset: str, pair: Pair) -> Pair:
             done = _had(pair.past)
             if any(_changes(one.past) and one.number > done for one, _ in beyond):
                 whole = merged(one.past for one, _ in beyond if one.number > done)
-                tables.commit(files, pair.past, whole, said, as_effect="refine.past")
+                tables.commit(pair.past, files, whole, said, as_effect="refine.past")
             said["assay.past-snapshot"] = str(snapshot_id(pair.past) or 0)
-            tables.commit(files, pair.current, merged(one.current for one, _ in beyond), said, as_effect="refine.current")
+            whole = merged(one.current for one, _ in beyond)
+            tables.commit(pair.current, files, whole, said, as_effect="refine.current")
         except LakeBusy:
             reloaded = load(catalog, dataset)
             if reloaded is None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from isal import igzip
 from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 
 from assay.clock import now
 from assay.contract.model import Contract
@@ -18,8 +19,9 @@ from assay.errors import LakeBusy, LakeDamaged
 from assay.lake import account, bronze, evidence, silver, tables
 from assay.lake.bronze import Decision, Entry
 from assay.lake.evidence import Absence, Change, Evidence, Verdict
-from assay.ports import Act, Counted, Engine, Files, Folded, Group, Ledger, Lines, N, Rejected
-from assay.refine.draft import Draft
+from assay.ports import Act, Counted, Engine, Files, Folded, Group, Layout, Ledger, Lines, N, Rejected, Relation
+from assay.refine import draft as drafts
+from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
 from assay.spoken import TERMS
 from assay.refine.history import History, Standing, Timeline
@@ -88,10 +90,7 @@ def anew(
 ) -> Draft:  # fmt: skip
     """The log up to a position folded from nothing, in a scratch directory; nothing of the lake changes."""
     timeline = Timeline.read(files, ledger, dataset, upto)
-    draft = Draft(
-        lambda _: tables.empty(pair.current), lambda _: tables.empty(pair.past),
-        (tables.layout(pair.current), tables.layout(pair.past)), scratch,
-    )  # fmt: skip
+    draft = _empty((tables.layout(pair.current), tables.layout(pair.past)), scratch)
     history = History(files, ledger, dataset, True, timeline)
     _Refiner(dataset, files, catalog, ledger, engine, "anew").fold(draft, history, timeline, (0, None, upto, None))
     return draft
@@ -143,13 +142,10 @@ class _Refiner:
         with _directory(files) as scratch:
             layouts = (tables.layout(pair.current), tables.layout(pair.past))
             if restart:
-                draft = Draft(lambda _: tables.empty(pair.current), lambda _: tables.empty(pair.past), layouts, scratch)
+                draft = _empty(layouts, scratch)
                 after, sha256, upto, room = 0, None, restart, None
             else:
-                draft = Draft(
-                    lambda boxes: tables.meeting(files, pair.current, boxes),
-                    lambda boxes: tables.meeting(files, pair.past, boxes), layouts, scratch,
-                )  # fmt: skip
+                draft = Draft(_meeting(files, pair.current), _meeting(files, pair.past), layouts, scratch)
                 after, sha256, upto, room = head.position, head.position_sha256, tail.position, UNIT
             history = History(files, self.ledger, dataset, bool(restart), timeline)
             made, at = self.fold(draft, history, timeline, (after, sha256, upto, room))
@@ -234,7 +230,7 @@ class _Refiner:
         if origin >= place or origin in timeline.lost:
             return
         standing = history.about(origin)
-        landed = bronze.read(self.files, self.dataset, decision.batch[0])[0]
+        landed = bronze.read(self.files, self.dataset, decision.batch[0])
         batch = next((b for b in landed.batches if b.n == decision.batch[1]), None)
         if standing is None or batch is None or standing.state == "void":
             return
@@ -358,7 +354,7 @@ class _Refiner:
             past=Change(tuple(tables.adopt(files, pair.past, list(draft.former.values()), stem)), (), anew),
             current=Change(
                 tuple(tables.adopt(files, pair.current, list(draft.fresh.values()), stem)),
-                tuple(tables.names(files, pair.current, draft.removed)), anew,
+                _names(files, pair.current, draft.removed), anew,
             ),
         )  # fmt: skip
         if not files.put_new(evidence.name_of(self.dataset, number), evidence.encode(found), "refine.evidence"):
@@ -366,6 +362,24 @@ class _Refiner:
         pair = silver.forward(files, self.catalog, self.dataset, pair)
         account.adopt(files, self.ledger, self.dataset, silver.head(pair.current))
         return found
+
+
+def _empty(layouts: tuple[Layout, Layout], scratch: Path) -> Draft:
+    current, past = (drafts.of(Relation(one.columns)) for one in layouts)
+    return Draft(current, past, layouts, scratch)
+
+
+def _meeting(files: Files, table: Table) -> Read:
+    """The files of a table that may hold keys within some boxes."""
+    return lambda boxes: tables.relation(table, silver.snapshot_id(table), files, boxes)
+
+
+def _names(files: Files, table: Table, urls: Sequence[str]) -> tuple[str, ...]:
+    """The objects of a table that an engine reads by these URLs."""
+    if not urls:
+        return ()
+    named = {files.url(name): name for name in (tables.name_of(table, one) for one in tables.data_files(table))}
+    return tuple(named[url] for url in urls)
 
 
 @contextmanager

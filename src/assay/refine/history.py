@@ -229,7 +229,7 @@ def _scratch(files: Files) -> Iterator[Path]:
 def _lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path) -> Collection[Lines]:
     """The lines a verdict was about, their batch taken for its origin."""
     position, n = v.of or (v.position, v.n)
-    entry, _ = bronze.read(files, dataset, position)
+    entry = bronze.read(files, dataset, position)
     if entry.kind == "decided":
         decision = entry.decisions[n]
         path = scratch / f"{position}-{n}.ndjson.gz"
