@@ -59,6 +59,10 @@ class Secrets(Protocol):
         """The secret's text; SettingsError names the missing one and where to put it."""
         ...
 
+    def ensure(self, name: str) -> bytes:
+        """A secret of the lake's own, 32 random bytes: made on first use, the same for everybody afterwards."""
+        ...
+
 
 @dataclass(frozen=True)
 class Fact:

@@ -133,4 +133,4 @@ def relation(rows: Relation, *, filename: str | None = None) -> str:
     listed = ", ".join(map(text, sorted(rows.files)))
     said = f", filename = {text(filename)}" if filename else ""
     chosen = ", ".join([*names, *([ident(filename)] if filename else [])])
-    return f"SELECT {chosen} FROM read_parquet([{listed}], schema = MAP {{{schema}}}{said})"
+    return f"SELECT {chosen} FROM read_parquet([{listed}], schema = MAP {{{schema}}}, hive_partitioning = false{said})"

@@ -42,10 +42,10 @@ def write(
         if not got["count"]:
             Path(got["filename"]).unlink(missing_ok=True)
             continue
-        value = ()
+        value: tuple[str | int | None, ...] = ()
         if layout.partition:
             cut = got["partition_keys"]["__p"]
-            value = (cut if cut is None or layout.partition[1] == "value" else int(cut),)
+            value = (_value(layout.partition[1], cut),)
         out.append(Parquet(Path(got["filename"]), got["count"], got["file_size_bytes"], value))
     return sorted(out, key=lambda one: one.path)
 
@@ -57,4 +57,10 @@ def _partition(column: str, how: str) -> str:
         return f"(year({name}) - 1970)"
     if how == "month":
         return f"((year({name}) - 1970) * 12 + month({name}) - 1)"
-    return name
+    return f"'=' || {name}"  # so that a text which says NULL is not taken for one
+
+
+def _value(how: str, cut: str | None) -> str | int | None:
+    if cut is None or cut == "NULL":
+        return None
+    return cut.removeprefix("=") if how == "value" else int(cut)

@@ -5,18 +5,17 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
-from assay import windows
-from assay.lake.files import Files
+from assay import clock
 
 
-def sweep(files: Files, older: timedelta = timedelta(days=1)) -> int:
-    """Remove what failed or killed processes left in `_tmp`, unless any of it was touched within `older`; how many.
+def sweep(scratch: Path | None, older: timedelta = timedelta(days=1)) -> int:
+    """Remove what failed or killed processes left in the scratch directory, unless any of it was touched within `older`; how many.
 
     Age is the only guard for what another process has in the making: choose more than any step takes.
     """
-    before = windows.now().timestamp() - older.total_seconds()
+    before = clock.now().timestamp() - older.total_seconds()
     removed = 0
-    for one in files.path("_tmp").glob("*"):
+    for one in scratch.glob("*") if scratch else ():
         # What queries spill is DuckDB's: it knows whose process has died.
         if one.name.startswith("duckdb_temp_"):
             continue

@@ -242,7 +242,9 @@ class Lake:
         def why(found: Release, table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
             return explain(self, found, table, key, column)
 
-        return app(t.files, t.ledger, self.contracts, explain=why, title=t.settings.name, limits=t.limits)
+        return app(
+            t.files, t.ledger, self.contracts, explain=why, title=t.settings.name, limits=t.limits, key=t.secrets.ensure("cursor")
+        )
 
     def serve(self, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:
         """Serve until interrupted; SettingsError if the port is taken."""

@@ -212,7 +212,7 @@ def silver_objects(lake: "Lake") -> dict[str, int]:
             there = silver.live(found, past=past)
             for file in there.values():
                 silver.check(lake.target.files, file)
-            tables.check(lake.target.files, table, list(there.values()))
+            tables.check(table, lake.target.files, list(there.values()))
             objects += len(there)
         number += 1
     return {"datasets": number, "objects": objects}
@@ -351,17 +351,17 @@ def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
                 yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=False)
     t = lake.target
     timeline = Timeline.read(t.files, t.ledger, dataset)
-    for one in account.of(t.ledger, dataset).open:
-        entry = bronze.read(t.files, dataset, one.place // N)
-        batch = bronze.batch_of(entry, one.place % N)
+    for held in account.of(t.ledger, dataset).open:
+        entry = bronze.read(t.files, dataset, held.place // N)
+        batch = bronze.batch_of(entry, held.place % N)
         parts = sorted({part for part, _, _ in batch.pieces})
         lines = [
-            Lines(t.files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {batch.n: one.place})
+            Lines(t.files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {batch.n: held.place})
             for p in parts
         ]
         with t.engine.group(timeline.contract(entry.position)[1], lines) as group:
             group.judged()
-            for r in group.rejected([one.place]):
+            for r in group.rejected([held.place]):
                 yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=True)
 
 

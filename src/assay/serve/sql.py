@@ -11,7 +11,8 @@ import duckdb
 
 from assay import guard
 from assay.errors import UsageError
-from assay.lake import duck, release
+from assay.lake import duck
+from assay.serve.reader import damaged
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE"}
 _REFERENCES = {"BASE_TABLE", "SUBQUERY", "JOIN", "EMPTY", "EXPRESSION_LIST"}
@@ -40,7 +41,7 @@ def run(
     """The first `limit` rows of a SELECT; UsageError says what is not allowed, unknown, or took too long.
 
     Args:
-        con: a connection of `assay.lake.release.connect`; nobody else may use it meanwhile.
+        con: a connection of `assay.serve.reader.Reader.connect`; nobody else may use it meanwhile.
         text: one SELECT, as a person writes it.
         tables: what may be read: `gold.<table>` (also without `gold.`), `silver.<dataset>`, `silver.<dataset>_versions`.
         limit: rows kept.
@@ -62,7 +63,7 @@ def run(
         columns = tuple(one[0] for one in found.description or ())
         rows = found.fetchmany(limit + 1)
     except duckdb.Error as error:
-        told = release.damaged(error) or duck.meaning(error)
+        told = damaged(error) or duck.meaning(error)
         # Too little memory is first the question's matter.
         if told and not isinstance(error, duckdb.OutOfMemoryException):
             raise told from error

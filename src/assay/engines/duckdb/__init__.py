@@ -15,8 +15,10 @@ from assay.contract.model import Contract
 from assay.contract.tree import Tree, tree
 from assay.engines.duckdb import operators
 from assay.engines.duckdb.fold import Fold
-from assay.engines.duckdb.operators import FIRST, LAST, ident, sql, text
-from assay.errors import AssayError, ContractError, LakeDamaged, SettingsError
+from assay.engines.duckdb.operators import FIRST, LAST, sql
+from assay.errors import AssayError, ContractError, LakeDamaged
+from assay.lake import duck, parquet
+from assay.lake.duck import Limits, ident, text
 from assay.ports import (
     CONFLICT,
     Act,
@@ -34,7 +36,6 @@ from assay.ports import (
 from assay.windows import Duration
 
 GROUP_BYTES = 192 * 2**20
-ROW_GROUP = 122_880
 _UNREADABLE = {
     "INVALID ENCODING": "line:encoding",
     "INVALID UNICODE": "line:encoding",
@@ -45,23 +46,11 @@ _ENVELOPE = r'^\{"_seq":([0-9]{1,18}),"_n":([0-9]{1,9}),'
 _ENVELOPE_BYTES = re.compile(_ENVELOPE[1:].encode())
 
 
-def connect(memory: str = "1GB", threads: int = 2, scratch: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """A private in-memory DuckDB in UTC that never looks for extensions."""
-    con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    con.execute("SET enable_progress_bar = false; SET timezone = 'UTC'; SET preserve_insertion_order = false")
-    con.execute(f"SET memory_limit = {text(memory)}; SET threads = {threads}")
-    if scratch:
-        con.execute(f"SET temp_directory = {text(str(scratch))}")
-    return con
-
-
 @dataclass(frozen=True)
 class DuckDBEngine:
-    """The engine of the local target; `memory` bounds what one group may hold before it spills to `scratch`."""
+    """The engine of the local target; `limits` bound what one group may hold before it spills to their scratch."""
 
-    scratch: Path
-    memory: str = "1GB"
-    threads: int = 2
+    limits: Limits
 
     @contextmanager
     def group(
@@ -92,12 +81,11 @@ class DuckDBEngine:
 
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        con = connect(self.memory, self.threads, self.scratch)
+        con = duck.open(self.limits, ordered=False)
         try:
             yield con
         except duckdb.Error as error:
-            raise _meaning(error, self.scratch) from error
+            raise _meaning(error, self.limits) from error
         finally:
             con.close()
 
@@ -113,7 +101,7 @@ def _is_text(line: bytes) -> bool:
 class DuckDBGroup:
     """See `assay.ports.Group`. The table `_lines` holds each line of the wanted batches, typed, once.
 
-    Its `_op` is `u` for a good row, `q` for a quarantined one with a readable key, `same` for a duplicate and null
+    Its `_op` is `u` for a good row, `d` for a deletion, `q` for a quarantined one with a readable key, `same` for a duplicate and null
     for the rest. Names of ours begin with an underscore, which no column of a contract does.
     """
 
@@ -228,7 +216,7 @@ class DuckDBGroup:
         """See `assay.ports.Group`."""
         con = self._con
         counts = con.execute("""
-            SELECT _place, count(*), count(*) FILTER (_op = 'u'), count(*) FILTER (_op = 'same'),
+            SELECT _place, count(*), count(*) FILTER (_op IN ('u', 'd')), count(*) FILTER (_op = 'same'),
               count(*) FILTER (_reasons <> ''), count(*) FILTER (_reasons <> '' AND _op IS NULL)
             FROM _lines GROUP BY _place""").fetchall()
         counted = {place: terms for place, *terms in counts}
@@ -286,6 +274,28 @@ class DuckDBGroup:
         data: bytes = igzip.decompress(found[0][0])
         return data
 
+    def bounds(self, places: Collection[int]) -> dict[int, Scope]:
+        """See `assay.ports.Group`."""
+        keys = self._tree.key
+        found = self._con.execute(
+            f"""SELECT _place, {", ".join(f"min({ident(k)}), max({ident(k)})" for k in keys)} FROM _lines
+            WHERE _op IS NOT NULL AND _place IN (SELECT unnest(CAST(? AS BIGINT[]))) GROUP BY _place""",
+            [list(places)],
+        ).fetchall()
+        return {place: {k: (row[2 * i], row[2 * i + 1]) for i, k in enumerate(keys)} for place, *row in found}
+
+    def seen(self, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+        """See `assay.ports.Group`."""
+        if not keys:
+            return {}
+        names = ", ".join(map(ident, self._tree.key))
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE _asked AS SELECT {names} FROM _lines LIMIT 0")
+        self._con.executemany(f"INSERT INTO _asked VALUES ({', '.join('?' * len(self._tree.key))})", list(keys))
+        found = self._con.execute(
+            f"SELECT {names}, max(_place) FROM _lines JOIN _asked USING ({names}) WHERE _op IS NOT NULL GROUP BY {names}"
+        ).fetchall()
+        return {tuple(key): place for *key, place in found}
+
     # the fold
 
     def boxes(self, places: Collection[int], partition: tuple[str, str] | None) -> Sequence[Scope]:
@@ -309,7 +319,7 @@ class DuckDBGroup:
     def write(self, what: str, layout: Layout, leaving: Relation | None, scratch: Path) -> list[Parquet]:
         """See `assay.ports.Group`."""
         select = self._fold.select(what, leaving)
-        return write(self._con, select, layout, scratch, what) if select else []
+        return parquet.write(self._con, layout, select, scratch) if select else []
 
 
 def _runs(lines: Sequence[Lines]) -> list[tuple[int, list[Lines]]]:
@@ -348,7 +358,8 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True) -> str:
     ]
     rules = [f"CASE WHEN NOT ({sql(rule)}) THEN {text(rule.name)} END" for rule in plan.rules]
     warned = [f"CASE WHEN NOT ({sql(rule)}) THEN {text(rule.name)} END" for rule in plan.warnings]
-    keyless = " OR ".join(f"({why}) IS NOT NULL" for f, why in zip(plan.fields, doubly, strict=True) if f.name in plan.key)
+    of_key = [why for f, why in zip(plan.fields, doubly, strict=True) if f.name in plan.key]
+    keyless = " OR ".join(f"({why}) IS NOT NULL" for why in of_key)
     no_token = " AND ".join(f"{ident('_t_' + f.name)} IS NULL" for f in plan.fields)
     seq, n = (
         f"coalesce(_v.{ident(name)}, TRY_CAST(regexp_extract(_raw, {text(_ENVELOPE)}, {group}) AS BIGINT))"
@@ -357,19 +368,20 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True) -> str:
     source = "_read JOIN _wanted USING (_part, _n)" if placed else "(SELECT *, 0 AS _place FROM _read)"
     return f"""
 WITH _parsed AS (SELECT _part, _raw, TRY(json_transform(_raw, {text(operators.shape(plan))})) AS _v FROM {given} _g),
-_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan)} FROM _parsed),
+_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan)} FROM _parsed),
 _typed AS (SELECT *, {values} FROM {source} WHERE _seq IS NOT NULL),
 _found AS (
   SELECT *, {sql(plan.known_at) if plan.known_at else "CAST(NULL AS TIMESTAMPTZ)"} AS _known, {sql(plan.hash)} AS _hash,
     CASE WHEN NOT _is_json THEN 'line:malformed'
       WHEN {no_token} AND json_type(_raw, '/_record') IS DISTINCT FROM 'OBJECT' THEN 'record:type'
+      WHEN _is_delete THEN concat_ws(';', {", ".join(of_key)})
       WHEN {operators.suspected(plan)} THEN concat_ws(';', {", ".join([*doubly, *rules])})
       ELSE concat_ws(';', {", ".join([*refused, *rules])}) END AS _reasons,
     {f"concat_ws(';', {', '.join(warned)})" if warned else "''"} AS _warnings
   FROM _typed)
 SELECT _place, _seq, {names}, _hash, _reasons, _warnings, _part, _n,
   CASE WHEN _known < {FIRST} THEN {FIRST} WHEN _known > {LAST} THEN {LAST} ELSE _known END AS known_at,
-  CASE WHEN _reasons = '' THEN 'u' WHEN NOT _is_json OR {no_token} THEN NULL WHEN {keyless} THEN NULL ELSE 'q' END AS _op,
+  CASE WHEN _reasons = '' THEN CASE WHEN _is_delete THEN 'd' ELSE 'u' END WHEN NOT _is_json OR {no_token} THEN NULL WHEN {keyless} THEN NULL ELSE 'q' END AS _op,
   CASE WHEN _reasons <> '' THEN _raw END AS _raw
 FROM _found"""
 
@@ -379,7 +391,7 @@ def bind(contract: Contract) -> None:
     plan = tree(contract)
     operators.check(plan)
     empty = ", ".join(f"CAST(NULL AS {c.type}) AS {ident(c.name)}" for c in contract.columns)
-    con = connect()
+    con = duck.open(Limits())
     try:
         for rule in (*plan.rules, *plan.warnings):
             try:
@@ -391,63 +403,12 @@ def bind(contract: Contract) -> None:
         con.close()
 
 
-def write(con: duckdb.DuckDBPyConnection, select: str, layout: Layout, scratch: Path, stem: str) -> list[Parquet]:
-    """Write a SELECT's rows as parquet in the directory `scratch`: zstd, field ids, one file a partition and thread."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    columns = ", ".join(ident(name) for _, name, _ in layout.columns)
-    ids = ", ".join(f"{ident(name)}: {number}" for number, name, _ in layout.columns)
-    options = [
-        "FORMAT parquet",
-        "COMPRESSION zstd",
-        # Level 1: half the CPU of the default for files a tenth larger.
-        "COMPRESSION_LEVEL 1",
-        f"FIELD_IDS {{{ids}}}",
-        "RETURN_STATS true",
-        f"ROW_GROUP_SIZE {ROW_GROUP}",
-    ]
-    target = scratch / f"{stem}.parquet"
-    if layout.partition:
-        columns += f", {_partition_sql(*layout.partition)} AS _partition"
-        options += ["PARTITION_BY (_partition)", "OVERWRITE_OR_IGNORE true", f"FILENAME_PATTERN {text(stem + '-{i}')}"]
-        target = scratch
-    cursor = con.execute(f"COPY (SELECT {columns} FROM ({select})) TO {text(str(target))} ({', '.join(options)})")
-    names = [one[0] for one in cursor.description or ()]
-    out = []
-    for row in cursor.fetchall():
-        got = dict(zip(names, row, strict=True))
-        if got["count"]:
-            value = got["partition_keys"].get("_partition") if layout.partition else None
-            cut = (_partition_value(layout.partition[1], value),) if layout.partition else ()
-            out.append(Parquet(Path(got["filename"]), got["count"], got["file_size_bytes"], cut))
-    return out
-
-
-def _partition_sql(column: str, by: str) -> str:
-    c = ident(column)
-    if by == "year":
-        return f"(year({c}) - 1970)"
-    return f"((year({c}) - 1970) * 12 + month({c}) - 1)" if by == "month" else f"'=' || {c}"
-
-
-def _partition_value(by: str, found: str | None) -> str | int | None:
-    if found is None or found == "NULL":
-        return None
-    return found.removeprefix("=") if by == "value" else int(found)
-
-
-def _meaning(error: duckdb.Error, scratch: Path) -> AssayError:
+def _meaning(error: duckdb.Error, limits: Limits) -> AssayError:
     """What an engine error asks of whom, without quoting any value of the data."""
-    said = str(error).lower()
-    if "no space left" in said or "file too large" in said:
-        return SettingsError(
-            f"no room left below {scratch}: free some and run it again; nothing of this refine is visible"
-        )
     if isinstance(error, duckdb.BinderException | duckdb.ConversionException | duckdb.OutOfRangeException):
         return ContractError(
             f"a rule of the contract cannot be computed ({type(error).__name__}); `assay check` names it"
         )
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return SettingsError(
-            "the refine needs more than [lake] memory of assay.toml allows; raise it, or refine fewer batches at once"
-        )
+    if told := duck.meaning(error, limits, "this refine"):
+        return told
     return LakeDamaged(f"a bronze object cannot be read ({type(error).__name__}); `assay verify bronze` names it")

@@ -8,6 +8,8 @@ from typing import Any
 import duckdb
 
 from assay.errors import LakeDamaged
+from assay.lake import duck
+from assay.lake.duck import ident, text
 from assay.ports import Act, Folded, N, Observed, Relation, Scope
 from assay.windows import Duration
 
@@ -28,30 +30,6 @@ ENDS = {"known_to": "TIMESTAMPTZ", "recorded_to": "TIMESTAMPTZ"}
 _PLACE = f"(_position * {N} + _n)"
 _LAST = 2**62
 _BEFORE = "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
-
-
-def ident(name: str) -> str:
-    """A name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """A string as a quoted SQL literal, for the places where nothing can be bound."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def relation_sql(relation: Relation, *, filename: bool = False) -> str:
-    """The SELECT of a relation's rows, columns by field id; with `filename` also `_file`, as DuckDB spells the URL."""
-    if not relation.files:
-        empty = [f"CAST(NULL AS {kind}) AS {ident(name)}" for _, name, kind in relation.columns]
-        return f"SELECT {', '.join([*empty, *(['CAST(NULL AS VARCHAR) AS _file'] if filename else [])])} WHERE false"
-    schema = ", ".join(
-        f"{i}: {{name: {text(name)}, type: {text(kind)}, default_value: NULL}}" for i, name, kind in relation.columns
-    )
-    names = ", ".join([*(ident(name) for _, name, _ in relation.columns), *(["_file"] if filename else [])])
-    more = ", filename = '_file'" if filename else ""
-    files = ", ".join(map(text, relation.files))
-    return f"SELECT {names} FROM read_parquet([{files}], schema = MAP {{{schema}}}, hive_partitioning = false{more})"
 
 
 class Fold:
@@ -175,7 +153,7 @@ class Fold:
         asked = "(SELECT _s.* FROM staged _s SEMI JOIN (FROM _acts) _a ON _s._place = _a._place WHERE _op <> 'h')"
         light = f"{self._keys}, {_PLACE} AS _place, _seq, true AS _old, _file, known_at, captured_at, known_from, _hash, {self._order} AS _order"
         if current.files:
-            relation = f"({relation_sql(current, filename=True)})"
+            relation = f"({duck.relation(current, filename="_file")})"
             con.execute(
                 f"INSERT INTO _current SELECT {light} FROM {relation} _c SEMI JOIN {asked} _s ON {self._on('_c', '_s')}"
             )
@@ -191,7 +169,7 @@ class Fold:
                   arg_max(struct_pack(_at := known_at), (_place, _seq))['_at'], arg_max(known_to, (_place, _seq)),
                   arg_max(struct_pack(_at := _order), (_place, _seq))['_at']
                 FROM (SELECT {self._keys}, {_PLACE} AS _place, _seq, known_at, known_to, {self._order} AS _order
-                  FROM ({relation_sql(past)}) _p SEMI JOIN {asked} _s ON {self._on("_p", "_s")}
+                  FROM ({duck.relation(past)}) _p SEMI JOIN {asked} _s ON {self._on("_p", "_s")}
                   ANTI JOIN (FROM _current) _c ON {self._on("_p", "_c")}) GROUP BY {self._keys}""")
 
     # one round
@@ -385,7 +363,7 @@ class Fold:
         out = []
         if leaving and leaving.files:
             names = ", ".join([self._names, *CLOCKS])
-            out.append(f"""SELECT {names} FROM ({relation_sql(leaving)}) _f ANTI JOIN (SELECT _place, _seq FROM _moved WHERE _old) _m
+            out.append(f"""SELECT {names} FROM ({duck.relation(leaving)}) _f ANTI JOIN (SELECT _place, _seq FROM _moved WHERE _old) _m
                 ON {_PLACE} = _m._place AND _f._seq = _m._seq""")
         if self._any(f"({self._rows}) _r {self._lone} WHERE _op = 'u'"):
             first = "least(coalesce(known_at, captured_at), captured_at)"
@@ -400,7 +378,7 @@ class Fold:
         out = []
         if leaving and leaving.files:
             names = ", ".join([self._names, *(f"_f.{name}" for name in CLOCKS)])
-            out.append(f"""SELECT {names}, _m.known_to, _m.recorded_to FROM ({relation_sql(leaving)}) _f JOIN (FROM _moved WHERE _old) _m
+            out.append(f"""SELECT {names}, _m.known_to, _m.recorded_to FROM ({duck.relation(leaving)}) _f JOIN (FROM _moved WHERE _old) _m
                 ON {_PLACE} = _m._place AND _f._seq = _m._seq""")
         those = "SELECT _place, _seq, known_from AS _from, known_to, recorded_to FROM _moved WHERE NOT _old"
         return out + ([self._told(those, *ENDS)] if self._any(f"({those})") else [])

@@ -14,22 +14,13 @@ import msgspec
 from assay.contract import tree as ops
 from assay.contract.tree import Field, Operator, Tree
 from assay.errors import ContractError
+from assay.lake.duck import ident, text
 
 FIRST, LAST = "TIMESTAMPTZ '0001-01-01 00:00:00+00'", "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?\z"
 _ZONED = r"(Z|[+-][0-9]{2}:[0-9]{2})\z"
 _SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
 _records = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def ident(name: str) -> str:
-    """A name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """A string as a quoted SQL literal, for the places where nothing can be bound."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def sql(operator: Operator, column: str = "") -> str:
@@ -54,7 +45,7 @@ def define(con: duckdb.DuckDBPyConnection, tree: Tree) -> None:
 
 def shape(tree: Tree) -> str:
     """What `json_transform` is to make of a line: the envelope's numbers, and a text for each token."""
-    return json.dumps({"_seq": "BIGINT", "_n": "UINTEGER", "_record": _branches(_paths(tree.fields))})
+    return json.dumps({"_seq": "BIGINT", "_n": "UINTEGER", "_op": "VARCHAR", "_record": _branches(_paths(tree.fields))})
 
 
 def json_token(line: str | None, paths: str) -> str | None:
