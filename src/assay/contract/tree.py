@@ -186,8 +186,7 @@ def tree(contract: Contract) -> Tree:
 
 def paths_of(column: Column) -> tuple[tuple[str, ...], ...]:
     """Where in a record a column's value may stand, in the order of trying."""
-    found: tuple[tuple[str, ...], ...] = getattr(column, "origins", None) or ((column.origin,),)
-    return found
+    return column.origins
 
 
 def _value(column: Column) -> Value:

@@ -226,7 +226,7 @@ def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Ev
 
 
 def _open(fact: Fact, body: Mapping[str, Any]) -> bool:
-    return fact.body["state"] != "released" and fact.body["began"] == body["began"]
+    return bool(fact.body["state"] != "released") and bool(fact.body["began"] == body["began"])
 
 
 def _held(fact: Fact) -> Held:

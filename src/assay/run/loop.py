@@ -159,9 +159,9 @@ def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None]
         out += _land(lake, landings, run, say)
     for step in steps:
         if isinstance(step, Refine):
-            out.append(_kept(lake, step, run, lambda s=step: _refined(lake, s, run, say)))
+            out.append(_kept(lake, step, run, partial(_refined, lake, step, run, say)))
         elif isinstance(step, Build):
-            out.append(_kept(lake, step, run, lambda s=step: _built(lake, s, run, say)))
+            out.append(_kept(lake, step, run, partial(_built, lake, step, run, say)))
     return out
 
 

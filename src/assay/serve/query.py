@@ -21,6 +21,7 @@ import msgspec
 
 from assay.lake import duck
 from assay.lake.duck import ident
+from assay.lake.release import Column
 from assay.sqltypes import SqlType
 
 MOST, USUAL, FIELDS = 10_000, 100, 64
@@ -47,17 +48,6 @@ class NoClock(Problem):
         """Keep what was asked for."""
         super().__init__(400, detail)
         self.parameter, self.clock = parameter, clock
-
-
-@dataclass(frozen=True)
-class Column:
-    """A served column: `type` is DuckDB's name of its type."""
-
-    name: str
-    type: str
-    description: str = ""
-    unit: str = ""
-    classification: str = "internal"
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ class DuckDBGroup:
         places = sorted({place for one in self._lines for place in one.batches.values()})
         return {
             place: Counted(
-                *counted.get(place, ()),
+                *counted.get(place, (0,) * 5),
                 reasons=named["_reasons"].get(place, {}),
                 warnings=named["_warnings"].get(place, {}),
             )

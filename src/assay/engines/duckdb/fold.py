@@ -153,7 +153,7 @@ class Fold:
         asked = "(SELECT _s.* FROM staged _s SEMI JOIN (FROM _acts) _a ON _s._place = _a._place WHERE _op <> 'h')"
         light = f"{self._keys}, {_PLACE} AS _place, _seq, true AS _old, _file, known_at, captured_at, known_from, _hash, {self._order} AS _order"
         if current.files:
-            relation = f"({duck.relation(current, filename="_file")})"
+            relation = f"({duck.relation(current, filename='_file')})"
             con.execute(
                 f"INSERT INTO _current SELECT {light} FROM {relation} _c SEMI JOIN {asked} _s ON {self._on('_c', '_s')}"
             )

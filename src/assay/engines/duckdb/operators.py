@@ -40,7 +40,7 @@ def check(tree: Tree) -> None:
 def define(con: duckdb.DuckDBPyConnection, tree: Tree) -> None:
     """Give the connection the functions that this tree's operators need beyond DuckDB's own."""
     if any(isinstance(f.value, ops.JsonOf) for f in tree.fields):
-        con.create_function("_json_token", json_token, ["VARCHAR", "VARCHAR"], "VARCHAR", null_handling="special")  # type: ignore[arg-type, list-item]
+        con.create_function("_json_token", json_token, ["VARCHAR", "VARCHAR"], "VARCHAR", null_handling="special")  # type: ignore[call-overload]
 
 
 def shape(tree: Tree) -> str:
