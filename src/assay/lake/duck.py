@@ -126,7 +126,7 @@ def relation(rows: Relation, *, filename: str | None = None) -> str:
     if not rows.files:
         nothing = [f"CAST(NULL AS {kind}) AS {ident(name)}" for _, name, kind in rows.columns]
         nothing += [f"CAST(NULL AS VARCHAR) AS {ident(filename)}"] if filename else []
-        return f"SELECT {', '.join(nothing)} LIMIT 0"
+        return f"SELECT {', '.join(nothing)} WHERE false"
     schema = ", ".join(
         f"{i}: {{name: {text(name)}, type: {text(kind)}, default_value: NULL}}" for i, name, kind in rows.columns
     )
