@@ -12,6 +12,20 @@ import msgspec
 from assay.contract.model import Contract
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one DuckDB may use: sizes as DuckDB writes them, and the directory it spills to.
+
+    Without `scratch` it never spills: what needs more than `memory` fails. Without `spill` it may take nine tenths of
+    what is free on that disk.
+    """
+
+    memory: str = "1GB"
+    threads: int = 2
+    scratch: Path | None = None
+    spill: str | None = None
+
+
 class Files(Protocol):
     """The lake's objects: named by relative paths with forward slashes, each written once and whole."""
 

@@ -17,11 +17,11 @@ from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import BuildFailed, LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
-from assay.lake.duck import Limits, ident
+from assay.lake.duck import ident
 from assay.lake.evidence import DataFile
 from assay.lake.files import clear_errors
 from assay.lake.release import Column, Release, Rows, Silver
-from assay.ports import Fact, Files, Ledger
+from assay.ports import Fact, Files, Ledger, Limits
 
 
 def build(
@@ -125,7 +125,7 @@ def _as_read(
     )  # fmt: skip
 
 
-def _stored(files: Files, dataset: str, head: silver.Head, before: Silver | None) -> dict[str, DataFile]:
+def _stored(files: Files, dataset: str, head: evidence.Head, before: Silver | None) -> dict[str, DataFile]:
     """The files that evidence names since the last release, by name; all of them where the chain begins anew."""
     if not head.number:
         return {}

@@ -23,10 +23,10 @@ from sqlglot import exp
 
 from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
-from assay.lake.duck import Limits
+from assay.lake.duck import ident
 from assay.lake.files import clear_errors
 from assay.lake.release import Column, Gold, Input, Model
-from assay.lake.duck import ident
+from assay.ports import Limits
 
 _LEFTOVERS = {"target", "logs", "dbt_packages", "__pycache__", ".user.yml"}
 _META = {"key", "clocks", "inputs"}

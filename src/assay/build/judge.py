@@ -11,9 +11,9 @@ from msgspec import structs
 from assay.build.compute import Built
 from assay.errors import BuildFailed, LakeDamaged
 from assay.lake import duck, recompute, tables
-from assay.lake.duck import Limits
-from assay.lake.release import Column, Gold, Model
 from assay.lake.duck import ident
+from assay.lake.release import Column, Gold, Model
+from assay.ports import Limits
 
 SAMPLED = 200_000
 # What Python, Iceberg and JSON can all say; beyond it, readers get an error, or another value.

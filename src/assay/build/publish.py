@@ -13,10 +13,10 @@ from pyiceberg.table import Table
 from assay.build.compute import Built
 from assay.build.judge import Judged
 from assay.lake import duck, parquet, release, silver, tables
-from assay.lake.duck import Limits, ident, text
+from assay.lake.duck import ident, text
 from assay.lake.evidence import Change
 from assay.lake.release import Gold, Release
-from assay.ports import Files
+from assay.ports import Files, Limits
 
 ROW_GROUP = 32_768
 

@@ -9,8 +9,7 @@ from typing import Any
 from assay.crash import effect
 from assay.errors import LakeDamaged
 from assay.lake import bronze, evidence
-from assay.lake.evidence import Evidence, Verdict
-from assay.lake.silver import Head
+from assay.lake.evidence import Evidence, Head, Verdict
 from assay.ports import Fact, Files, Ledger, N
 from assay.spoken import TERMS
 

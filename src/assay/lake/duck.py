@@ -1,14 +1,13 @@
 """The one way to open DuckDB, within the lake's limits, and what its errors ask of whom."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
-from assay.ports import Relation
+from assay.ports import Limits, Relation
 
 # From the first word on: what a query does wrong may be told with any text of its own.
 _DAMAGED = re.compile(
@@ -27,20 +26,6 @@ _FULL = re.compile(
     r"Out of Memory Error: failed to offload data block"
 )
 _PATH = re.compile(r"['\"](/[^'\"\\]+)\\?['\"]")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one DuckDB may use: sizes as DuckDB writes them, and the directory it spills to.
-
-    Without `scratch` it never spills: what needs more than `memory` fails. Without `spill` it may take nine tenths of
-    what is free on that disk.
-    """
-
-    memory: str = "1GB"
-    threads: int = 2
-    scratch: Path | None = None
-    spill: str | None = None
 
 
 def open(  # noqa: A001 - said as `duck.open`

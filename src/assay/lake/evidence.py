@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count, islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from isal import igzip, isal_zlib
 
 from assay.errors import LakeDamaged
 from assay.lake.files import clear_errors
-from assay.ports import N, Files, Rejected
+from assay.ports import Files, N, Rejected
 
 FORMAT = 1
 TOGETHER = 2_000
@@ -123,6 +124,19 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     current: Change = Change()
     past: Change = Change()
     quarantine: Stored | None = None
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the newest commit of current names: the evidence it comes from, and how far the log is folded in.
+
+    Number and position are 0 before the first.
+    """
+
+    number: int = 0
+    sha256: str | None = None
+    position: int = 0
+    position_sha256: str | None = None
 
 
 def name_of(dataset: str, number: int) -> str:

@@ -12,9 +12,9 @@ import sqlglot
 from sqlglot import exp
 
 from assay.lake import duck
-from assay.lake.duck import Limits
-from assay.lake.release import Gold, Input, Model
 from assay.lake.duck import ident, text
+from assay.lake.release import Gold, Input, Model
+from assay.ports import Limits
 
 
 def input_rows(one: Input, gold: Gold, row: Mapping[str, Any]) -> str:

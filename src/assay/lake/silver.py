@@ -9,10 +9,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from assay.contract.model import Contract
-from assay.errors import ContractError, LakeBusy, LakeDamaged
 from assay.crash import effect
+from assay.errors import ContractError, LakeBusy, LakeDamaged
 from assay.lake import evidence, tables
-from assay.lake.evidence import Change, DataFile, Evidence
+from assay.lake.evidence import Change, DataFile, Evidence, Head
 from assay.ports import Files
 
 ATTEMPTS = 5
@@ -50,19 +50,6 @@ class Pair:
 
     current: Table
     past: Table
-
-
-@dataclass(frozen=True)
-class Head:
-    """What the newest commit of current names: the evidence it comes from, and how far the log is folded in.
-
-    Number and position are 0 before the first.
-    """
-
-    number: int = 0
-    sha256: str | None = None
-    position: int = 0
-    position_sha256: str | None = None
 
 
 def load(catalog: Catalog, dataset: str) -> Pair | None:

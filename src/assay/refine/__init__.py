@@ -23,8 +23,8 @@ from assay.ports import Act, Counted, Engine, Files, Folded, Group, Layout, Ledg
 from assay.refine import draft as drafts
 from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
-from assay.spoken import TERMS
 from assay.refine.history import History, Standing, Timeline
+from assay.spoken import TERMS
 
 ATTEMPTS = 5
 UNIT = 256 * 2**20
@@ -336,7 +336,7 @@ class _Refiner:
         history.add(told, contract[0], made.absences[before:], spool)
 
     def _commit(
-        self, draft: Draft, made: _Made, head: silver.Head, at: tuple[int, str | None], *, anew: bool, after: int
+        self, draft: Draft, made: _Made, head: evidence.Head, at: tuple[int, str | None], *, anew: bool, after: int
     ) -> Evidence:
         files, number = self.files, head.number + 1
         began = evidence.read(files, self.dataset, head.number, head.sha256)[0].began if head.number and not anew else 1
@@ -406,7 +406,7 @@ def _lines(files: Files, entry: Entry, wanted: Mapping[int, int]) -> list[Lines]
     ]
 
 
-def _same(files: Files, dataset: str, head: silver.Head) -> None:
+def _same(files: Files, dataset: str, head: evidence.Head) -> None:
     """LakeDamaged if the log's entry at the head's position is not the one that was folded."""
     if head.position:
         bronze.read(files, dataset, head.position, head.position_sha256)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
-
 from assay import settings as lake_settings
 from assay import targets
 from assay.clock import now
@@ -327,9 +326,9 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
     """Everything that can be known without data: sources load, settings name them, the dbt project parses."""
     from assay.build import check as check_gold
     from assay.engines.duckdb import bind
-    from assay.lake.duck import Limits
     from assay.land import check as check_source
     from assay.land import settings_of
+    from assay.ports import Limits
 
     settings, contracts, _ = promises(root, env)
     for contract in contracts.values():

@@ -12,9 +12,9 @@ import duckdb
 from assay.errors import LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
 from assay.lake.duck import ident
-from assay.lake.evidence import Evidence, Verdict
-from assay.lake.silver import Head, Pair
-from assay.ports import N, Lines, Relation
+from assay.lake.evidence import Evidence, Head, Verdict
+from assay.lake.silver import Pair
+from assay.ports import Lines, N, Relation
 from assay.refine.history import Timeline
 from assay.spoken import TERMS
 

@@ -16,9 +16,8 @@ from starlette.requests import Request
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import release
-from assay.lake.duck import Limits
 from assay.lake.release import Release
-from assay.ports import Files, Ledger
+from assay.ports import Files, Ledger, Limits
 from assay.serve.query import FIELDS, Problem, Table, value
 from assay.serve.reader import SPILL, Reader, damaged
 

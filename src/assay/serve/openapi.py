@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from assay.serve.query import MOST, OPERATORS, USUAL, Column, Table
 from assay.serve.newest import Reading
+from assay.serve.query import MOST, OPERATORS, USUAL, Column, Table
 from assay.sqltypes import SqlType
 
 _KINDS = {

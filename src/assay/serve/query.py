@@ -22,6 +22,7 @@ import msgspec
 from assay.lake import duck
 from assay.lake.duck import ident
 from assay.lake.release import Column
+from assay.ports import Limits
 from assay.sqltypes import SqlType
 
 MOST, USUAL, FIELDS = 10_000, 100, 64
@@ -432,7 +433,7 @@ def _parsed(sql: str) -> duckdb.Statement:
 
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
-    return duck.open(duck.Limits("64MB", 1))
+    return duck.open(Limits("64MB", 1))
 
 
 def page(table: Table, ask: Ask, rows: list[Sequence[Any]]) -> Page:

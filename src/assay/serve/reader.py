@@ -8,10 +8,10 @@ import duckdb
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake import duck
-from assay.lake.duck import Limits, ident, text
+from assay.lake.duck import ident, text
 from assay.lake.moment import literal, moment
-from assay.lake.release import Column, Gold, Release, Silver
-from assay.ports import Files
+from assay.lake.release import Gold, Release, Silver
+from assay.ports import Files, Limits
 from assay.serve.query import Table
 
 # A question that spills more than this is a mistake; the disk is needed for what is landed.

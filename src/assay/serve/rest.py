@@ -20,11 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import release
-from assay.lake.duck import Limits
-from assay.ports import Files, Ledger
+from assay.ports import Files, Ledger, Limits
 from assay.serve import console, openapi, query
-from assay.serve.query import Ask, Problem, Table
 from assay.serve.newest import DEADLINE, EVERY, Explain, Newest, Place, Reading, explain_question, opened, way_back
+from assay.serve.query import Ask, Problem, Table
 
 CACHE, LONGEST = 64 * 2**20, 4096
 _log = logging.getLogger(__name__)

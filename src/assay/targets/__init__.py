@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from assay.errors import SettingsError
-from assay.lake.duck import Limits
-from assay.ports import Engine, Files, Ledger, Secrets
+from assay.ports import Engine, Files, Ledger, Limits, Secrets
 from assay.settings import Settings
 
 if TYPE_CHECKING:

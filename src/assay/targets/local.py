@@ -13,8 +13,7 @@ from ulid import ULID
 from assay.crash import effect
 from assay.errors import SettingsError
 from assay.lake.files import SCRATCH, checked, clear_errors, lost
-from assay.lake.duck import Limits
-from assay.ports import Engine, Ledger
+from assay.ports import Engine, Ledger, Limits
 from assay.settings import Settings
 from assay.targets import Target
 from assay.targets.sqlite import SqliteLedger

@@ -18,7 +18,7 @@ from assay.engines.duckdb.fold import Fold
 from assay.engines.duckdb.operators import FIRST, LAST, sql
 from assay.errors import AssayError, ContractError, LakeDamaged
 from assay.lake import duck, parquet
-from assay.lake.duck import Limits, ident, text
+from assay.lake.duck import ident, text
 from assay.ports import (
     CONFLICT,
     Act,
@@ -26,6 +26,7 @@ from assay.ports import (
     Folded,
     Group,
     Layout,
+    Limits,
     Lines,
     Observed,
     Parquet,

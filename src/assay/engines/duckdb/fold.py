@@ -9,7 +9,7 @@ import duckdb
 
 from assay.errors import LakeDamaged
 from assay.lake import duck
-from assay.lake.duck import ident, text
+from assay.lake.duck import ident
 from assay.ports import Act, Folded, N, Observed, Relation, Scope
 from assay.windows import Duration
 

@@ -16,8 +16,8 @@ from assay.lake.duck import ident
 from assay.serve import query
 from assay.serve.console import charts, facts
 from assay.serve.console.figures import templates
-from assay.serve.query import MOST, Ask, Problem, Table, token, value
 from assay.serve.newest import Place, Reading, explain_question, opened, way_back
+from assay.serve.query import MOST, Ask, Problem, Table, token, value
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
