@@ -213,4 +213,16 @@ def make(root: Path) -> Made:
     )
 
 
-__all__ = ["GOOD", "Decision", "Landed", "Made", "every_type", "literal", "make", "record"]
+def make_on_store(root: Path, seed: int = 0, worst: float = 0.25) -> Made:
+    """An empty lake whose objects lie in a store at its worst; catalog and ledger below the directory."""
+    from assay.engines.duckdb import DuckDBEngine
+    from tests.every.stores import StoreFiles, WorstStore
+
+    root.mkdir(parents=True, exist_ok=True)
+    files = StoreFiles(WorstStore(root / "_tmp", seed, worst))
+    limits = Limits("1GB", 2, root / "_tmp")
+    catalog = catalogs.open_catalog(root, files, "lake://")
+    return Made(root, files, catalog, SqliteLedger(root / "ledger.db"), DuckDBEngine(limits), limits)
+
+
+__all__ = ["GOOD", "Decision", "Landed", "Made", "every_type", "literal", "make", "make_on_store", "record"]
