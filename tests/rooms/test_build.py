@@ -199,6 +199,55 @@ def test_a_release_without_hashes_is_still_read(small: serving_lake.Lake) -> Non
     assert old.objects == {g.serving: "" for g in made.gold} | {"serving/seeds.duckdb": ""}
 
 
+@pytest.mark.parametrize("name", [silver.name("trades"), "gold.mart_position"])
+def test_a_build_over_torn_metadata_says_whose(lake: Lake, name: str) -> None:
+    path = Path(lake.target.catalog.load_table(name).metadata_location.removeprefix("file://"))
+    for how in (lambda path: path.write_bytes(b""), Path.unlink):
+        with damage(path, how), pytest.raises(LakeDamaged, match=f"{name} (cannot be read|lost a file) .*restore it"):
+            run.build(lake)
+    assert run.build(lake).number == 2
+
+
+BUILDS = """
+import sys; from pathlib import Path; import assay; from assay import run; from assay.errors import AssayError
+root = Path(sys.argv[1])
+lake = assay.open(root)
+for where in sys.argv[2:]:
+    (root / where).chmod(0o555)
+    try:
+        run.build(lake)
+    except AssayError as error:
+        print(type(error).__name__, error)
+    (root / where).chmod(0o755)
+print(run.build(lake).number)
+lake.close()
+"""
+
+
+def test_a_build_that_may_not_write_tells_the_lakes_owner(lake: Lake, tmp_path: Path) -> None:
+    root = lake.target.settings.root
+    [sql] = lake.project.rglob("mart_position.sql")
+    sql.write_text(f"with was as (\n{sql.read_text()}\n)\nselect * from was where symbol <> 'NVDA'\n")
+    gold = "data/dev/warehouse/gold/mart_position"
+    program = [sys.executable, "-c", BUILDS, str(root), f"{gold}/data", f"{gold}/metadata", "data/dev/serving"]
+    if os.getuid() == 0:  # whom no mode hinders
+        if not shutil.which("setpriv"):
+            pytest.skip("root may write everywhere, and there is no setpriv to be another")
+        for one in (tmp_path, *tmp_path.parents[:2]):
+            one.chmod(0o755)
+        for one in (root, *root.rglob("*")):
+            os.chown(one, 65534, 65534)
+        program = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *program]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    *said, number = done.stdout.splitlines()
+    assert number == "2", done.stderr
+    assert len(said) == 3
+    for line in said:
+        assert line.startswith("SettingsError "), line
+        assert "Permission denied" in line
+        assert line.endswith("the lake's owner must allow it")
+
+
 # ------------------------------------------------------------------------------------------- a connection to a release
 
 

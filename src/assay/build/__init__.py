@@ -16,7 +16,7 @@ from assay.build import compute, judge, publish
 from assay.build.compute import SilverView, project_hash
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import BuildFailed, LakeDamaged
+from assay.errors import BuildFailed
 from assay.lake import duck, evidence, release, silver
 from assay.lake.duck import Limits
 from assay.lake.files import Files, clear_errors
@@ -71,7 +71,7 @@ def _silver(
     """The views dbt reads, and what a release says of the datasets behind them; LakeDamaged names one that is lost."""
     views, read = [], []
     for dataset, contract in contracts.items():
-        with _readable(silver.name(dataset)):
+        with release.readable(silver.name(dataset)):
             table = silver.load(catalog, dataset)
             snapshot = silver.snapshot_id(table)
             read.append(_as_read(dataset, contract, table, snapshot, files, ledger))
@@ -80,15 +80,6 @@ def _silver(
         for name, select in selects.items():
             views.append(SilverView(name, select, silver.descriptions(contract, versions=name != dataset)))
     return views, tuple(read)
-
-
-@contextmanager
-def _readable(table: str) -> Iterator[None]:
-    try:
-        yield
-    except release.UNREADABLE as error:
-        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise LakeDamaged(f"the metadata of {table} cannot be read ({said}); restore it from a copy") from error
 
 
 def _as_read(

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,16 @@ ASKED = Limits(threads=1)
 # A question that spills more than this is a mistake; the disk is needed for what is landed.
 _SPILL = "10GB"
 _LOST = "LakeDamaged: "
+
+
+@contextmanager
+def readable(table: str) -> Iterator[None]:
+    """LakeDamaged instead of what PyIceberg raises while a table is looked up in a block."""
+    try:
+        yield
+    except UNREADABLE as error:
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise LakeDamaged(f"the metadata of {table} cannot be read ({said}); restore it from a copy") from error
 
 
 class Column(msgspec.Struct, frozen=True):

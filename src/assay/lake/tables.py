@@ -160,8 +160,12 @@ def catalog_errors(table: str) -> Iterator[None]:
                 f"the catalog cannot be written ({said}); {table} was not changed, is the disk full?"
             ) from error
         raise LakeDamaged(f"catalog.db is not a catalog any more ({said}); restore it from a copy") from error
+    except FileNotFoundError as error:
+        raise LakeDamaged(f"{table} lost a file ({error}); restore it from a copy") from error
+    except PermissionError as error:
+        raise SettingsError(f"{table} cannot be written ({error}); the lake's owner must allow it") from error
     except OSError as error:
-        raise SettingsError(f"{table} was not changed: {error.strerror}; is the disk full?") from error
+        raise SettingsError(f"{table} was not changed ({error}); is the disk full?") from error
 
 
 @dataclass(frozen=True)
