@@ -292,6 +292,8 @@ def _dbt(work: Path, command: str, *options: str) -> str | None:
             text=True,
             check=False,
         )
+    except OSError as error:
+        raise SettingsError(f"{sys.executable} cannot be started for dbt: {error.strerror}") from error
     finally:
         os.close(child)
         os.close(held)
