@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from assay.lake import recompute, release, silver
 from assay.lake.duck import Limits
 from assay.lake.release import Column, Gold, Input, Model, Release, Silver
 from assay.run import Lake, verify
+from assay.windows import Window
 from tests.conftest import ROOT
 from tests.rooms import serving_lake
 
@@ -196,6 +199,51 @@ def test_a_release_without_hashes_is_still_read(small: serving_lake.Lake) -> Non
     assert old.objects == {g.serving: "" for g in made.gold} | {"serving/seeds.duckdb": ""}
 
 
+@pytest.mark.parametrize("name", [silver.name("trades"), "gold.mart_position"])
+def test_a_build_over_torn_metadata_says_whose(lake: Lake, name: str) -> None:
+    path = Path(lake.target.catalog.load_table(name).metadata_location.removeprefix("file://"))
+    for how in (lambda path: path.write_bytes(b""), Path.unlink):
+        with damage(path, how), pytest.raises(LakeDamaged, match=f"{name} (cannot be read|lost a file) .*restore it"):
+            run.build(lake)
+    assert run.build(lake).number == 2
+
+
+BUILDS = """
+import sys; from pathlib import Path; import assay; from assay import run; from assay.errors import AssayError
+root = Path(sys.argv[1])
+lake = assay.open(root)
+for where in sys.argv[2:]:
+    (root / where).chmod(0o555)
+    try:
+        run.build(lake)
+    except AssayError as error:
+        print(type(error).__name__, error)
+    (root / where).chmod(0o755)
+print(run.build(lake).number)
+lake.close()
+"""
+
+
+def test_a_build_that_may_not_write_tells_the_lakes_owner(lake: Lake) -> None:
+    root = lake.target.settings.root
+    [sql] = lake.project.rglob("mart_position.sql")
+    sql.write_text(f"with was as (\n{sql.read_text()}\n)\nselect * from was where symbol <> 'NVDA'\n")
+    gold = "data/dev/warehouse/gold/mart_position"
+    program = [sys.executable, "-c", BUILDS, str(root), f"{gold}/data", f"{gold}/metadata", "data/dev/serving"]
+    if os.getuid() == 0:  # whom no mode hinders
+        if not shutil.which("setpriv"):
+            pytest.skip("root may write everywhere, and there is no setpriv to take that away")
+        program = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *program]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    *said, number = done.stdout.splitlines()
+    assert number == "2", done.stderr
+    assert len(said) == 3
+    for line in said:
+        assert line.startswith("SettingsError "), line
+        assert "Permission denied" in line
+        assert line.endswith("the lake's owner must allow it")
+
+
 # ------------------------------------------------------------------------------------------- a connection to a release
 
 
@@ -282,7 +330,7 @@ def test_a_locked_connection_is_bounded_and_opens_nothing_but_silver(small: serv
     t, found = small.local, release.read(small.local.files, 1)
     outside = tmp_path / "outside.csv"
     outside.write_text("a\n1\n")
-    con = release.connect(t.files, t.catalog, found, limits=Limits("60MB", 1, tmp_path / "spill"), locked=True)
+    con = release.connect(t.files, t.catalog, found, limits=Limits("60MB", 1, t.files.root / "_tmp"), locked=True)
     cursor = con.cursor()
     rows = found.table("fct_price").rows
     for table in ("gold.fct_price", "silver.price_eod"):
@@ -411,6 +459,35 @@ def test_sums_in_another_order_are_the_same_and_nothing_else_is() -> None:
     assert not recompute.same(math.nan, 0.0)
     assert not recompute.same(math.inf, -math.inf)
     assert not recompute.same(Decimal("0.1"), Decimal("0.1000000000000001"))
+
+
+def test_a_sum_of_floats_that_a_build_releases_is_explained_as_equal(lake: Lake) -> None:
+    """Sixty thousand trades: one thread over one symbol's rows adds them up in another order than two over all."""
+    order = random.Random(1)
+    rows = ["trade_id,date,symbol,quantity,price"]
+    for i in range(60_000):
+        quantity = f"{order.randint(1, 999)}.{order.randint(1, 999):03}"
+        rows.append(f"T-{i:06},2024-01-03,S{i % 2},{quantity},{order.randint(1, 99)}.{order.randint(1, 99):02}")
+    settings = lake.target.settings.root
+    settings.joinpath("files/trades.csv").write_text("\n".join(rows) + "\n")
+    model = settings / "dbt/models/gold/mart_float.sql"
+    model.write_text(
+        "select symbol, sum(cast(quantity as double) * cast(price as double) / 3) as worth "
+        "from {{ source('silver', 'trades') }} group by symbol\n"
+    )
+    model.with_suffix(".yml").write_text(
+        "version: 2\nmodels:\n  - name: mart_float\n    description: Worth.\n    config: {meta: {assay: {key: [symbol], "
+        "inputs: [{table: silver.trades, where: symbol = row.symbol}]}}}\n    columns:\n"
+        + "".join(
+            f"      - {{name: {name}, description: {name}, data_type: {kind}, config: {{meta: {{assay: {{classification: public}}}}}}}}\n"
+            for name, kind in (("symbol", "varchar"), ("worth", "double"))
+        )
+    )
+    assert not run.apply(lake, run.plan(lake, span=Window(date(2024, 1, 1), date(2024, 2, 1)))).errors
+    run.build(lake)
+    for symbol in ("S0", "S1"):
+        told = run.explain(lake, "mart_float", {"symbol": symbol}, "worth", listed=1)
+        assert told["recomputed"]["equal"], told["recomputed"]
 
 
 def test_a_build_that_is_refused_changes_nothing_of_gold(lake: Lake) -> None:

@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import pytest
 
 from assay.build import compute as computing
 from assay.build.compute import Built, SilverView, compute, describe, project_hash
-from assay.errors import BuildFailed, ContractError
+from assay.errors import BuildFailed, ContractError, SettingsError
+from assay.lake import duck
 from assay.lake.duck import Limits
 from assay.lake.release import Column, Input
 
@@ -274,3 +276,84 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
         started.wait()
+
+
+# --------------------------------------------------------------------------------------------- memory, room, and time
+
+
+def test_a_build_spills_where_memory_ends(tmp_path: Path) -> None:
+    small = Limits("60MB", 2, tmp_path)
+    sorts = "select i, md5(cast(i as varchar)) as m from range(1000000) as t (i) order by m"
+    with duck.open(Limits(small.memory, small.threads)) as con, pytest.raises(duckdb.OutOfMemoryException):
+        con.execute(f"CREATE TABLE sorted AS {sorts}")
+    spilling = project(
+        tmp_path,
+        **{
+            "models/large.sql": f"{{{{ config(schema='stg') }}}} {sorts}",
+            "models/larger.sql": "{{ config(schema='stg') }} select * from {{ ref('large') }} order by i, m",
+        },
+    )
+    built = compute(spilling, tmp_path / "work", VIEWS, small)
+    assert {m.relation for m in built.models} >= {"stg.large", "stg.larger", "gold.mart"}
+
+
+@pytest.fixture
+def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many processes were started by this Python's own path, which stands for a script that counts them."""
+    counted, script = tmp_path / "started", tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho 1 >> '{counted}'\nexec '{sys.executable}' \"$@\"\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+    return lambda: len(counted.read_text().splitlines()) if counted.exists() else 0
+
+
+def test_a_project_that_did_not_change_is_described_without_dbt(tmp_path: Path, starts: Callable[[], int]) -> None:
+    here, kept = project(tmp_path), tmp_path / "kept"
+    first = describe(here, VIEWS, LIMITS, kept=kept)
+    assert [one.name for one in first] == ["mart"]
+    assert (starts(), describe(here, VIEWS, LIMITS, kept=kept), starts()) == (1, first, 1)
+    [said] = kept.glob("*.json")
+    said.write_bytes(said.read_bytes().replace(b'"mart"', b'"nart"'))
+    assert describe(here, VIEWS, LIMITS, kept=kept) == first, "what was altered is not believed"
+    assert starts() == 2
+    more = [SilverView("price", VIEWS[0].sql, {**VIEWS[0].columns, "volume": "shares"})]
+    assert describe(here, more, LIMITS, kept=kept) == first
+    assert starts() == 3
+    (here / "models/mart.yml").write_text(FILES["models/mart.yml"].replace("Prices.", "All prices."))
+    assert describe(here, VIEWS, LIMITS, kept=kept)[0].description == "All prices."
+    assert starts() == 4
+
+
+def test_what_a_check_read_spares_the_build_its_parse(tmp_path: Path) -> None:
+    here, kept, work = project(tmp_path), tmp_path / "kept", tmp_path / "work"
+    describe(here, VIEWS, LIMITS, kept=kept)
+
+    def read_anew() -> bool:
+        compute(here, work, VIEWS, LIMITS, kept=kept)
+        log = (work / "logs" / "dbt.log").read_text(encoding="utf-8")
+        return "Partial parsing enabled: 0 files deleted, 0 files added, 0 files changed" not in log
+
+    [parsed] = kept.glob("*.msgpack")
+    assert not read_anew()
+    data = b"no manifest"
+    parsed.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)  # ours, and still nothing dbt can read
+    assert read_anew()
+    assert data not in parsed.read_bytes(), "it was kept again"
+
+
+def test_a_place_that_keeps_nothing_hinders_nobody(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a file, where the directory should be")
+    assert [one.name for one in describe(project(tmp_path), VIEWS, LIMITS, kept=tmp_path / "kept")] == ["mart"]
+
+
+def test_a_full_disk_inside_dbt_is_told_to_the_lakes_owner(tmp_path: Path) -> None:
+    """A limit of the process on the size of a file stands for the disk: the system says no in the same words."""
+    large = "{{ config(schema='stg') }} select i, md5(cast(i as varchar)) as m from range(2000000) as t (i)"
+    here = project(tmp_path, **{"models/large.sql": large})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, hard))
+    try:
+        with pytest.raises(SettingsError, match=f"no room left below {tmp_path}: free some and build again; the last"):
+            compute(here, tmp_path / "work", VIEWS, LIMITS, served=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

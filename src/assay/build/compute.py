@@ -111,8 +111,8 @@ def compute(
         if any(map(duck.full, said)):
             raise SettingsError(f"no room left below {work.parent}: free some and build again; {stays}")
         raise BuildFailed(_complaint(results, manifest, failed or "", work, limits, stays))
-    if before is None and parsed.exists() and _mark(project, views, limits) == mark:  # nobody wrote to it meanwhile
-        _keep(kept, f"{mark}.msgpack", parsed.read_bytes())
+    if parsed.exists() and (now := parsed.read_bytes()) != before and _mark(project, views, limits) == mark:
+        _keep(kept, f"{mark}.msgpack", now)
     models, gold = _described(manifest, views)
     return Built(
         database,
@@ -292,6 +292,8 @@ def _dbt(work: Path, command: str, *options: str) -> str | None:
             text=True,
             check=False,
         )
+    except OSError as error:
+        raise SettingsError(f"{sys.executable} cannot be started for dbt: {error.strerror}") from error
     finally:
         os.close(child)
         os.close(held)

@@ -285,7 +285,7 @@ def exists(root: Path, env: str) -> None:
 def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract], dict[str, list[Member]]]:
     """A lake's settings, contracts and universes, read and checked; nothing of its data is touched or made."""
     settings = lake_settings.read(root, env)
-    contracts = odcs.read_all(root / "contracts", settings.data.parent / "_kept")
+    contracts = odcs.read_all(root / "contracts", settings.data.parent / ".kept")
     if not contracts:
         raise SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
     universes = {c.universe: _universe(root, c.universe) for c in contracts.values() if c.universe}
@@ -338,7 +338,7 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
             raise ContractError(f"{contract.path}: {error}") from error
         check_source(contract, root)
         settings_of(contract.source, settings.sources)
-    kept = settings.data.parent / "_kept"
+    kept = settings.data.parent / ".kept"
     limits = Limits(settings.memory, settings.threads)
     gold = check_gold(root / "dbt", contracts, limits=limits, kept=kept) if (root / "dbt").is_dir() else []
     return {"datasets": list(contracts), "gold": gold}
