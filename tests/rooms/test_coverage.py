@@ -241,21 +241,20 @@ def test_a_shard_landed_by_another_question_is_known_of() -> None:
     assert (found["a"].batches, found["a"].last, found["a"].settled) == (0, 1, ())
 
 
-def test_ten_thousand_ragged_shards_stay_far_below_a_facts_limit() -> None:
+def test_one_of_the_chunks_of_ten_thousand_ragged_shards_stays_far_below_a_facts_limit() -> None:
+    def ragged(n: int) -> Days:
+        begins = [728_000 + n % 977 + 25 * i for i in range(50)]
+        return Days(tuple((a, a + 3 + (n * 7 + i * i) % 20) for i, a in enumerate(begins)), (), 740_000 + n % 50)
+
     covers = {
-        f"SYM{n:05}": Cover(
-            Days(tuple((728_000 + n % 977 + 25 * i, 728_000 + n % 977 + 25 * i + 3 + (n * 7 + i * i) % 20) for i in range(50)), (), 740_000 + n % 50),
-            n, None, 1_200 + n % 60, 5_000 + n, 600_000 + 37 * n, 1_200 + n % 60,
-        )
+        f"SYM{n:05}": Cover(ragged(n), n, None, 1_200 + n % 60, 5_000 + n, 600_000 + 37 * n, 1_200 + n % 60)
         for n in range(10_000)
-    }  # fmt: skip
-    parts: dict[int, dict[str, Cover]] = {}
-    for shard, cover in covers.items():
-        parts.setdefault(coverage.chunk_of(shard), {})[shard] = cover
-    texts = [coverage.packed(part) for part in parts.values()]
-    assert len(texts) == CHUNKS
-    assert max(map(len, texts)) < BODY / 2
-    assert {s: c for text in texts for s, c in coverage.unpacked(text).items()} == covers
+        if coverage.chunk_of(f"SYM{n:05}") == 7
+    }
+    assert 10_000 / CHUNKS / 1.2 < len(covers) < 10_000 / CHUNKS * 1.2
+    text = coverage.packed(covers)
+    assert len(text) < BODY / 2
+    assert coverage.unpacked(text) == covers
 
 
 def test_an_entry_is_read_by_what_coverage_needs_of_it() -> None:
