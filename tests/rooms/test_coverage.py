@@ -207,6 +207,34 @@ def test_what_is_brought_on_is_not_read_again() -> None:
     assert read == [40, 41, 40, 41]
 
 
+def test_each_batch_is_void_by_what_its_own_lander_had_not_seen() -> None:
+    entries = [
+        entry(1, batch(0, "a", 0, 5, 9, 0)),
+        entry(2, batch(0, "a", 20, 25, 30, 1)),
+        entry(3, batch(0, "b", 0, 5, 30, 2)),
+        entry(
+            4,
+            batch(0, "a", 0, 5, 30, 1),
+            batch(1, "a", 30, 35, 40, 0),
+            batch(2, "a", 22, 26, 40, 0),
+            batch(3, "a", 25, 30, 40, 1),
+            batch(4, "a", 15, 20, 40, 1),
+        ),
+    ]
+    assert bring(log(entries), PlainLedger(Table()), Promise()).covers["a"].batches == 6  # 4.2 is void
+
+
+def test_to_lose_a_void_batch_uncovers_nothing() -> None:
+    entries = [
+        entry(1, batch(0, "a", 0, 5, 30, 0)),
+        entry(2, batch(0, "a", 0, 5, 31, 0)),
+        entry(3, decisions=(Decision("lost", (2, 0)),)),
+    ]
+    assert bring(log(entries), PlainLedger(Table()), Promise()).covers["a"].settled == ((FIRST, FIRST + 5),)
+    entries.append(entry(4, decisions=(Decision("exclude", (1, 0)),)))
+    assert bring(log(entries), PlainLedger(Table()), Promise()).covers["a"].settled == ()
+
+
 def test_what_a_reader_may_not_write_it_counts_for_itself() -> None:
     ledger = PlainLedger(Table())
     entries = [entry(1, batch(0, "a", 0, 9, 9, 0))]

@@ -134,6 +134,12 @@ def test_a_symbol_that_is_listed_twice_is_asked_once_a_day() -> None:
     assert windows(landings([], NOW, members=members)) == ["2012-01-01..2012-09-01", "2013-01-01..2013-02-01"]
 
 
+def test_days_between_two_listings_are_not_asked_however_few() -> None:
+    spans = [(date(2012, 1, 1), date(2012, 1, 5)), (date(2012, 1, 7), date(2012, 1, 10))]
+    members = {"us": [Member("X", *span) for span in spans]}
+    assert windows(landings([], NOW, members=members)) == ["2012-01-01..2012-01-05", "2012-01-07..2012-01-10"]
+
+
 def test_a_span_limits_what_is_landed() -> None:
     assert windows(landings([], NOW, span=Window.parse("2009-12-30..2010-01-03"))) == [
         "2009-12-30..2010-01-01",
