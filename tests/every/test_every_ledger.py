@@ -176,6 +176,7 @@ def test_what_is_too_much_at_once_is_cut(ledger: Ledger, kept: Kept) -> None:
     kept.come_through()
     assert list(ledger.since("k", "d")) == facts
     assert [f.id for f in ledger.since("k", "d", "0448")] == ["0449"]
+    assert ledger.newest("k", "d") == facts[-1]
 
 
 def test_since_reads_as_it_is_asked(ledger: Ledger, kept: Kept) -> None:

@@ -207,6 +207,34 @@ def test_what_is_brought_on_is_not_read_again() -> None:
     assert read == [40, 41, 40, 41]
 
 
+def test_each_batch_is_void_by_what_its_own_lander_had_not_seen() -> None:
+    entries = [
+        entry(1, batch(0, "a", 0, 5, 9, 0)),
+        entry(2, batch(0, "a", 20, 25, 30, 1)),
+        entry(3, batch(0, "b", 0, 5, 30, 2)),
+        entry(
+            4,
+            batch(0, "a", 0, 5, 30, 1),
+            batch(1, "a", 30, 35, 40, 0),
+            batch(2, "a", 22, 26, 40, 0),
+            batch(3, "a", 25, 30, 40, 1),
+            batch(4, "a", 15, 20, 40, 1),
+        ),
+    ]
+    assert bring(log(entries), PlainLedger(Table()), Promise()).covers["a"].batches == 6  # 4.2 is void
+
+
+def test_to_lose_a_void_batch_uncovers_nothing() -> None:
+    entries = [
+        entry(1, batch(0, "a", 0, 5, 30, 0)),
+        entry(2, batch(0, "a", 0, 5, 31, 0)),
+        entry(3, decisions=(Decision("lost", (2, 0)),)),
+    ]
+    assert bring(log(entries), PlainLedger(Table()), Promise()).covers["a"].settled == ((FIRST, FIRST + 5),)
+    entries.append(entry(4, decisions=(Decision("exclude", (1, 0)),)))
+    assert bring(log(entries), PlainLedger(Table()), Promise()).covers["a"].settled == ()
+
+
 def test_what_a_reader_may_not_write_it_counts_for_itself() -> None:
     ledger = PlainLedger(Table())
     entries = [entry(1, batch(0, "a", 0, 9, 9, 0))]
@@ -241,21 +269,20 @@ def test_a_shard_landed_by_another_question_is_known_of() -> None:
     assert (found["a"].batches, found["a"].last, found["a"].settled) == (0, 1, ())
 
 
-def test_ten_thousand_ragged_shards_stay_far_below_a_facts_limit() -> None:
+def test_one_of_the_chunks_of_ten_thousand_ragged_shards_stays_far_below_a_facts_limit() -> None:
+    def ragged(n: int) -> Days:
+        begins = [728_000 + n % 977 + 25 * i for i in range(50)]
+        return Days(tuple((a, a + 3 + (n * 7 + i * i) % 20) for i, a in enumerate(begins)), (), 740_000 + n % 50)
+
     covers = {
-        f"SYM{n:05}": Cover(
-            Days(tuple((728_000 + n % 977 + 25 * i, 728_000 + n % 977 + 25 * i + 3 + (n * 7 + i * i) % 20) for i in range(50)), (), 740_000 + n % 50),
-            n, None, 1_200 + n % 60, 5_000 + n, 600_000 + 37 * n, 1_200 + n % 60,
-        )
+        f"SYM{n:05}": Cover(ragged(n), n, None, 1_200 + n % 60, 5_000 + n, 600_000 + 37 * n, 1_200 + n % 60)
         for n in range(10_000)
-    }  # fmt: skip
-    parts: dict[int, dict[str, Cover]] = {}
-    for shard, cover in covers.items():
-        parts.setdefault(coverage.chunk_of(shard), {})[shard] = cover
-    texts = [coverage.packed(part) for part in parts.values()]
-    assert len(texts) == CHUNKS
-    assert max(map(len, texts)) < BODY / 2
-    assert {s: c for text in texts for s, c in coverage.unpacked(text).items()} == covers
+        if coverage.chunk_of(f"SYM{n:05}") == 7
+    }
+    assert 10_000 / CHUNKS / 1.2 < len(covers) < 10_000 / CHUNKS * 1.2
+    text = coverage.packed(covers)
+    assert len(text) < BODY / 2
+    assert coverage.unpacked(text) == covers
 
 
 def test_an_entry_is_read_by_what_coverage_needs_of_it() -> None:

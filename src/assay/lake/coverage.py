@@ -8,7 +8,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import accumulate, chain, pairwise
 from typing import NamedTuple
@@ -71,11 +71,14 @@ class Days(NamedTuple):
     asked: int = 0
 
 
+_NOTHING = Days()
+
+
 @dataclass(slots=True)
 class Cover:
     """One shard: its days or its cursor, the position of its last entry, and sums over its batches, void ones left out."""
 
-    days: Days = field(default_factory=Days)
+    days: Days = _NOTHING
     last: int = 0
     cursor: str | None = None
     batches: int = 0
@@ -182,7 +185,7 @@ def fold(
     """
     batches = [b for b in entry.batches if mine(b.shard)]
     void = _void(batches, entry.position, entries, covers)
-    known: dict[tuple[Days, int, int, int], Days] = {}
+    known: dict[tuple[int, date, date, int], tuple[Days, Days]] = {}
     for batch in batches:
         cover = covers.get(batch.shard)
         if cover is None:
@@ -192,15 +195,19 @@ def fold(
             continue
         cover.batches += 1
         cover.rows += batch.rows
-        cover.bytes += sum(r.bytes for r in batch.requests)
+        for request in batch.requests:
+            cover.bytes += request.bytes
         cover.calls += len(batch.requests)
         if batch.cursor is not None:
             cover.cursor = batch.cursor
-        if batch.start and batch.end:
-            one = (cover.days, batch.start.toordinal(), batch.end.toordinal(), batch.asked_at.toordinal())
-            if one not in known:  # most shards have the same history: one computation for all of them
-                known[one] = take(*one, ageing)
-            cover.days = known[one]
+        start, end, asked = batch.start, batch.end, batch.asked_at.toordinal()
+        if start and end:
+            # Most shards have the same history, in the same object: one computation for all of them.
+            one = (id(cover.days), start, end, asked)
+            if one not in known:
+                taken = take(cover.days, start.toordinal(), end.toordinal(), asked, ageing)
+                known[one] = (cover.days, taken)  # what is kept here is not freed, so its id stays its own
+            cover.days = known[one][1]
     for decision in entry.decisions:
         if decision.kind in {"lost", "exclude"} and decision.batch:
             _uncover(covers, decision.batch, ageing, entries, mine)
