@@ -335,7 +335,7 @@ def test_what_is_put_stays_few(at: Place) -> None:
     calm(at)
     most = 0
     added: list[DataFile] = []
-    for number in range(50):
+    for number in range(30):
         new = at.adopted(table, bars(number, number + 1), f"s{number:03}")
         remove = tuple(one.name for one in added[-1:]) if number % 3 == 2 else ()
         added = added[: len(added) - len(remove)] + new
@@ -346,18 +346,18 @@ def test_what_is_put_stays_few(at: Place) -> None:
     assert most <= tables.MERGE
     found = at.load()
     assert len(found.metadata.metadata_log) == 10
-    assert len(found.metadata.snapshots) == 50
+    assert len(found.metadata.snapshots) == 30
     tables.check(
-        found, at.files, added, columns={n: k for n, (k, _) in COLUMNS.items()}, properties={"assay.evidence": "49"}
+        found, at.files, added, columns={n: k for n, (k, _) in COLUMNS.items()}, properties={"assay.evidence": "29"}
     )
 
     kept = found.metadata.snapshots[7].snapshot_id
-    gone = tables.expire(found, {kept}, 20, as_effect=EFFECT)
-    assert len(gone) == 29
+    gone = tables.expire(found, {kept}, 10, as_effect=EFFECT)
+    assert len(gone) == 19
     assert kept not in gone
     assert {one.snapshot_id for one in at.load().metadata.snapshots}.isdisjoint(gone)
-    assert len(at.load().metadata.snapshots) == 21
-    assert tables.expire(at.load(), {kept}, 20, as_effect=EFFECT) == []
+    assert len(at.load().metadata.snapshots) == 11
+    assert tables.expire(at.load(), {kept}, 10, as_effect=EFFECT) == []
     tables.check(at.load(), at.files, added)
     assert len(at.rows(at.load())) == len(added)
 
@@ -509,6 +509,8 @@ def test_a_row_group_without_bounds_leaves_its_file_without(at: Place) -> None:
 
 # Proof
 
+FLIPS = 12  # of each object; 150 were seen to hold
+
 
 def answer(at: Place, table: Table) -> Any:
     """What readers and the next refine get from the table."""
@@ -524,10 +526,9 @@ def answer(at: Place, table: Table) -> Any:
     )
 
 
-@pytest.mark.parametrize("partition", [("date", "year"), ("symbol", "value")])
-def test_a_bit_flipped_in_iceberg_is_named_or_changes_no_answer(at: Place, partition: tuple[str, str]) -> None:
+def test_a_bit_flipped_in_iceberg_is_named_or_changes_no_answer(at: Place) -> None:
     calm(at)
-    table = at.table(partition=partition)
+    table = at.table(partition=("date", "year") if at.kind == "disk" else ("symbol", "value"))
     added: list[DataFile] = []
     for number, year in enumerate((2020, 2021, 2022)):
         added += at.add(table, f"{bars(0, 3, 'A', year)} UNION ALL {bars(0, 3, 'B', year)}", f"s{number}", number)
@@ -558,7 +559,7 @@ def test_a_bit_flipped_in_iceberg_is_named_or_changes_no_answer(at: Place, parti
     named = 0
     for one in objects:
         whole = at.files.read(one)
-        for _ in range(25):
+        for _ in range(FLIPS):
             flipped = bytearray(whole)
             flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
             at.damage(one, bytes(flipped))
@@ -573,7 +574,7 @@ def test_a_bit_flipped_in_iceberg_is_named_or_changes_no_answer(at: Place, parti
         with pytest.raises(LakeDamaged):
             proved()
         at.damage(one, whole)
-    assert named > 20
+    assert named > FLIPS
     assert proved() == expected
 
 

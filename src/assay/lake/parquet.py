@@ -51,7 +51,7 @@ def write(
         if not got["count"]:
             Path(got["filename"]).unlink(missing_ok=True)
             continue
-        value = ()
+        value: tuple[str | int | None, ...] = ()
         if layout.partition:
             cut = got["partition_keys"]["__p"]
             value = (cut if cut is None or layout.partition[1] == "value" else int(cut),)
