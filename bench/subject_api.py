@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import uvicorn
 
-from assay import windows
+from assay import clock
 from assay.lake import release, tables
 from assay.lake.files import Files
 from assay.lake.release import Column, Gold, Release
@@ -35,7 +35,7 @@ def released(files: Files, prices: Path) -> None:
     con.close()
     files.adopt(scratch, serving, "release.serving")
     gold = Gold(NAME, 1, rows, serving, tuple(Column(n, k) for n, k, *_ in kinds), KEY, {}, ())
-    release.publish(files, Release(1, "bench", None, windows.now(), "bench", "", (gold,), (), (), ""))
+    release.publish(files, Release(1, "bench", None, clock.now(), "bench", "", (gold,), (), (), ""))
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ import msgspec
 from isal import igzip
 
 import rounds
+from assay import clock
 from assay import refine as refining
-from assay import windows
 from assay.contract import odcs
 from assay.engines.duckdb import DuckDBEngine
 from assay.lake import bronze, tables
@@ -47,10 +47,10 @@ def prepare(lake: Path, parts: Path) -> None:
             Part(name, rows, len(data), digest(data).hexdigest(), digest(stored).hexdigest(), first, first + rows - 1)
         )
         first += rows
-    asked = Asked("http://127.0.0.1/", {}, windows.now(), 200, 0, "", first, 0)
+    asked = Asked("http://127.0.0.1/", {}, clock.now(), 200, 0, "", first, 0)
     manifest = Manifest(
         batch, CONTRACT.dataset, "bench", "all", start, start + timedelta(days=1), 1, "fmp", "1", "synthetic",
-        CONTRACT.capture_fingerprint, CONTRACT.sha256, windows.now(), first, tuple(made), (asked,),
+        CONTRACT.capture_fingerprint, CONTRACT.sha256, clock.now(), first, tuple(made), (asked,),
     )  # fmt: skip
     files.put_new(manifest.name, msgspec.json.encode(manifest), "land.manifest")
     ledger = SqliteLedger(lake / "ledger.db")

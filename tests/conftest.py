@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import assay_sandbox
-from assay import run, windows
+from assay import clock, run
 from assay.run import Lake
 from tests.making import Made, make
 from tests.stories.proxy import Proxy
@@ -28,7 +28,7 @@ settings.load_profile("same")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """A plan is of a day in UTC: a test that plans before midnight and looks again after it would see more to do."""
-    left = 86_400 - windows.now().timestamp() % 86_400
+    left = 86_400 - clock.now().timestamp() % 86_400
     if left < NIGHT:
         time.sleep(left)
 

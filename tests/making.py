@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
+from assay import clock
 from assay import refine as refining
-from assay import windows
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.engines.duckdb import DuckDBEngine
@@ -43,7 +43,6 @@ customProperties:
   - {property: source, value: fmp}
   - {property: options, value: {path: things}}
   - {property: every, value: P1D}
-  - {property: mutability, value: calendar}
   - {property: knownAt, value: {column: at}}
   - {property: gate, value: {quarantinedAtMost: 50, unit: percent, minRows: 20}}
 """
@@ -94,7 +93,7 @@ class Made:
         asked = {
             "url": "http://127.0.0.1/things",
             "params": {},
-            "at": windows.now(),
+            "at": clock.now(),
             "status": 200,
             "bytes": 1,
             "sha256": "0",

@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from assay.contract.model import Contract
 
 
@@ -57,6 +59,10 @@ class Secrets(Protocol):
         """The secret's text; SettingsError names the missing one and where to put it."""
         ...
 
+    def ensure(self, name: str) -> bytes:
+        """A secret of the lake's own, 32 random bytes: made on first use, the same for everybody afterwards."""
+        ...
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -73,25 +79,80 @@ class Fact:
     version: int = 0
 
 
+FACTS = 100
+"""How many facts one `Ledger.record` takes."""
+BODY = 350_000
+"""How many bytes a fact's body may have as JSON."""
+RECORD = 3_500_000
+"""How many bytes the bodies of one `Ledger.record` may have together."""
+
+
+def bodies(facts: Iterable[Fact]) -> list[tuple[Fact, str]]:
+    """What a ledger writes: of each (kind, dataset, id) the fact that counts, and its body as JSON.
+
+    ValueError if they are more or larger than every ledger takes: whoever wrote the code must act.
+    """
+    given = list(facts)
+    if len(given) > FACTS:
+        raise ValueError(f"{len(given)} facts are recorded at once; a ledger takes {FACTS}: see ports.in_hundreds")
+    counts: dict[tuple[str, str, str], Fact] = {}
+    for fact in given:
+        name = (fact.kind, fact.dataset, fact.id)
+        if not fact.kind or not fact.id or len(fact.id.encode()) > 1000:
+            raise ValueError(f"a fact has a kind and an id of 1 to 1,000 bytes: {name}")
+        if name not in counts or fact.version > counts[name].version:
+            counts[name] = fact
+    out = [(fact, msgspec.json.encode(fact.body).decode()) for fact in counts.values()]
+    sizes = [len(text.encode()) for _, text in out]
+    if max(sizes, default=0) > BODY or sum(sizes) > RECORD:
+        large = max(zip(sizes, counts, strict=True))
+        raise ValueError(f"{sum(sizes)} bytes are recorded at once, {large[0]} of them in {large[1]}: too many")
+    return out
+
+
+def in_hundreds(facts: Iterable[Fact]) -> Iterator[list[Fact]]:
+    """Facts in lists that `Ledger.record` takes, for where not all or none of them is needed."""
+    out: list[Fact] = []
+    size = 0
+    for fact in facts:
+        more = len(msgspec.json.encode(fact.body))
+        if out and (len(out) == FACTS or size + more > RECORD):
+            yield out
+            out, size = [], 0
+        out.append(fact)
+        size += more
+    if out:
+        yield out
+
+
 class Ledger(Protocol):
-    """An index over log, tables and releases with bounded reads; it can be lost and made anew from them."""
+    """An index over log, tables and releases with bounded reads; it can be lost and made anew from them.
+
+    Every ledger has the limits of the narrowest: `FACTS`, `BODY` and `RECORD`.
+    """
 
     def record(self, facts: Iterable[Fact]) -> None:
-        """Keep facts, all of them or none: of one (kind, dataset, id) the greatest version, of equal ones the first."""
+        """Keep facts, all of them or none: of one (kind, dataset, id) the greatest version, of equal ones the first.
+
+        ValueError if they are more than `FACTS` or larger than `BODY` and `RECORD`; `in_hundreds` cuts them.
+        """
         ...
 
     def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the field's name
-        """The fact of that id, or without one that of the greatest id."""
+        """The fact of that id as last recorded, or without one that of the greatest id, which may be late."""
         ...
 
     def since(self, kind: str, dataset: str, after: str = "") -> Iterator[Fact]:
-        """The facts whose ids come after `after`, in the order of their ids."""
+        """The facts whose ids come after `after`, in the order of their ids; read in pages, as they are taken.
+
+        It may lack for a while what was recorded just now, or give a version before it.
+        """
         ...
 
     def claim(self, name: str, owner: str, until: datetime) -> bool:
         """Whether the lease `name` is the owner's up to `until`: it was free, over, or the owner's already.
 
-        A lease saves work and decides nothing. One that ends now is let go of.
+        A lease saves work and decides nothing. One that ends now, or earlier, is let go of.
         """
         ...
 
@@ -224,12 +285,22 @@ class Group(Protocol):
         """The quarantined lines of these batches, in order of place and number."""
         ...
 
+    def bounds(self, places: Collection[int]) -> Mapping[int, Scope]:
+        """Per place, the lowest and highest value of each key column among the rows with a readable key."""
+        ...
+
     def boxes(self, places: Collection[int], partition: tuple[str, str] | None) -> Sequence[Scope]:
         """Bounds of the keys of these batches' rows, one box a partition: what of silver they can touch."""
         ...
 
-    def fold(self, acts: Sequence[Act], current: Relation, past: Relation, observed: "Observed") -> Mapping[int, Folded]:
+    def fold(
+        self, acts: Sequence[Act], current: Relation, past: Relation, observed: "Observed"
+    ) -> Mapping[int, Folded]:
         """Fold the acts, in order, onto what silver holds of the keys they touch; what came of each, by place."""
+        ...
+
+    def seen(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], int]:
+        """Of these keys, the greatest place at which a row with it was read; keys that no row has are left out."""
         ...
 
     def leaving(self) -> Sequence[str]:

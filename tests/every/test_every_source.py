@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,7 +105,7 @@ class Case:
         return Keys({self.secret: SECRET} if self.secret else {})
 
     def pages(self, ask: Ask | None = None, secrets: Secrets | None = None, **changed: Any) -> list[Page]:
-        found = sources.load(self.name)
+        found = sources.load(self.name, ROOT / "lakes/http")
 
         async def work() -> list[Page]:
             async with found.connect(
@@ -144,8 +143,6 @@ def _files(tmp: Path) -> Iterator[Case]:
 
 @contextmanager
 def _http(_: Path) -> Iterator[Case]:
-    if str(ROOT / "lakes/http") not in sys.path:
-        sys.path.append(str(ROOT / "lakes/http"))
     api = Api()
     with served(api):
         ask = Ask("rates", {"path": "rates", "params": {"base": "USD"}}, "all", None)
@@ -232,7 +229,7 @@ def test_wrong_options_are_the_contracts_fault(case: Case, options: dict[str, An
     ],
 )
 def test_wrong_options_are_found_before_anything_is_asked(case: Case, options: dict[str, Any], words: str) -> None:
-    found = sources.load(case.name)
+    found = sources.load(case.name, ROOT / "lakes/http")
     assert found.check
     found.check(case.ask.options)
     with pytest.raises(ContractError, match=words) as caught:
@@ -259,12 +256,18 @@ def test_it_lands_as_one_batch_that_names_source_origin_and_requests(case: Case,
     window = Window.parse("2024-01-01..2024-01-08")
     wanted = land.Wanted(contract, case.ask.shard, window, case.ask.window)
     [done] = land.land(
-        [wanted], settings=case.settings, files=made.files, ledger=made.ledger, secrets=case.secrets(), run="run"
+        [wanted],
+        settings=case.settings,
+        files=made.files,
+        ledger=made.ledger,
+        secrets=case.secrets(),
+        run="run",
+        root=ROOT / "lakes/http",
     )
     assert done.error is None
     [manifest] = bronze.manifests(made.files, contract.dataset)
     assert (manifest.rows, manifest.source, manifest.origin) == (case.rows, case.name, case.settings.origin)
-    assert manifest.connector == sources.load(case.name).version
+    assert manifest.connector == sources.load(case.name, ROOT / "lakes/http").version
     assert sum(asked.rows for asked in manifest.requests) == case.rows
     bronze.check(made.files, manifest, whole=True)
     for path in made.root.rglob("*"):

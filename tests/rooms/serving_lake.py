@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from ulid import ULID
 
-from assay import windows
+from assay import clock
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.lake import bronze, evidence, release, silver
@@ -54,7 +54,7 @@ class Lake:
         t = self.local
         found = tuple(_silver(t, c) for c in self.contracts.values())
         made = Release(
-            number=number, id=str(ULID()), parent=number - 1 or None, at=windows.now(), run=str(ULID()), dbt_hash="0" * 64,
+            number=number, id=str(ULID()), parent=number - 1 or None, at=clock.now(), run=str(ULID()), dbt_hash="0" * 64,
             gold=(), silver=found, models=(Model("gold.fct_price", "model", _PRICE),), seeds="", tests=3,
         )  # fmt: skip
         gold = (
@@ -136,7 +136,7 @@ def land(t: Local, contract: Contract, shard: str, window: Window, records: list
     writer = bronze.Writer(t.files, run, contract.dataset, shard, window, claim)
     body = b"[" + b",".join(records) + b"]"
     asked = {
-        "url": "http://127.0.0.1:9/stable/prices", "params": {"symbol": shard}, "at": windows.now(), "status": 200,
+        "url": "http://127.0.0.1:9/stable/prices", "params": {"symbol": shard}, "at": clock.now(), "status": 200,
         "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "rows": len(records),
     }  # fmt: skip
     writer.page(asked, records)
@@ -183,7 +183,7 @@ def build(root: Path) -> Lake:
 
 def correct(lake: Lake) -> datetime:
     """Land another close for one session, a second version of its row; the moment just before."""
-    before = windows.now()
+    before = clock.now()
     contract = lake.contracts["price_eod"]
     day, close, volume = days(0)[5]
     made = land(

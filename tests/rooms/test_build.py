@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -16,13 +16,12 @@ import msgspec
 import pytest
 
 import assay
-from assay import build as building
-from assay import run, windows
-from assay.build import dbt
-from assay.errors import BuildFailed, LakeBusy, LakeDamaged, UsageError
-from assay.lake import release, silver
-from assay.lake.files import Files
-from assay.lake.release import Gold, Input, Model, Release, Silver
+from assay import run
+from assay.build import judge as judging
+from assay.errors import BuildFailed, LakeBusy, LakeDamaged, SettingsError, UsageError
+from assay.lake import recompute, release, silver
+from assay.lake.duck import Limits
+from assay.lake.release import Column, Gold, Input, Model, Release, Silver
 from assay.run import Lake, verify
 from tests.conftest import ROOT
 from tests.rooms import serving_lake
@@ -86,11 +85,13 @@ def test_before_the_first_release_there_is_nothing_to_read(tmp_path: Path) -> No
     lake.close()
 
 
-def test_checking_a_lake_makes_no_data(tmp_path: Path) -> None:
+def test_checking_a_lake_makes_no_environment(tmp_path: Path) -> None:
     root = tmp_path / "mine"
     shutil.copytree(ROOT / "lakes/csv", root)
     assert run.check(root) == {"datasets": ["trades"], "gold": ["mart_position"]}
-    assert not (root / "data").exists()
+    assert [one.name for one in (root / "data").iterdir()] == [".kept"], "what dbt read, and no name of an environment"
+    with pytest.raises(SettingsError):
+        run.check(root, ".kept")
 
 
 # ---------------------------------------------------------------------------------- files that serve, lost or altered
@@ -281,7 +282,7 @@ def test_a_locked_connection_is_bounded_and_opens_nothing_but_silver(small: serv
     t, found = small.local, release.read(small.local.files, 1)
     outside = tmp_path / "outside.csv"
     outside.write_text("a\n1\n")
-    con = release.connect(t.files, t.catalog, found, memory="60MB", locked=True)
+    con = release.connect(t.files, t.catalog, found, limits=Limits("60MB", 1, tmp_path / "spill"), locked=True)
     cursor = con.cursor()
     rows = found.table("fct_price").rows
     for table in ("gold.fct_price", "silver.price_eod"):
@@ -317,9 +318,8 @@ def test_every_cursor_reads_moments_in_utc(small: serving_lake.Lake) -> None:
 # ---------------------------------------------------------------------------------------- what is refused as a release
 
 
-def model(*columns: tuple[str, str], key: tuple[str, ...] = ("symbol",)) -> dbt.Model:
-    described = tuple(dbt.ModelColumn(name, kind, name, "", "public") for name, kind in columns)
-    return dbt.Model("mart", "gold", "model", True, "", described, key, {}, (), "", (), "")
+def declared(*columns: tuple[str, str], key: tuple[str, ...] = ("symbol",)) -> Gold:
+    return Gold("mart", 0, 0, "", tuple(Column(name, kind, name) for name, kind in columns), key, {}, ())
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_what_no_reader_can_get_is_refused_with_an_example(value: str, key: tupl
             f"INSERT INTO gold.mart VALUES ('A', {'NULL' if len(key) == 1 else repr('x') if kind == 'VARCHAR' else 'NULL'})"
         )
         with pytest.raises(BuildFailed, match=r"^gold\.mart: .*; no release was made$") as caught:
-            building._checked(con, model(("symbol", "VARCHAR"), ("value", kind), key=key))
+            judging._checked(con, declared(("symbol", "varchar"), ("value", "any"), key=key))
     assert words in str(caught.value)
 
 
@@ -360,8 +360,8 @@ def test_what_is_only_unusual_is_released(value: str) -> None:
         con.execute("SET timezone = 'UTC'; CREATE SCHEMA gold")
         con.execute(f"CREATE TABLE gold.mart AS SELECT 'B' AS symbol, {value} AS value")
         kind = con.execute("SELECT typeof(value) FROM gold.mart").fetchall()[0][0]
-        gold, _ = building._checked(con, model(("symbol", "VARCHAR"), ("value", kind)))
-    assert gold.rows == 1
+        gold = judging._checked(con, declared(("symbol", "varchar"), ("value", "any"))).gold
+    assert (gold.rows, [c.type for c in gold.columns]) == (1, ["VARCHAR", kind])
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_a_row_that_its_declared_inputs_do_not_give_is_refused(
     con = release.connect(t.files, t.catalog, found)
 
     def judge(gold: Gold, **how: int) -> None:
-        building._explained(con, seeds, models, gold, "100MB", **how)
+        judging._explained(con, seeds, models, gold, Limits("100MB", 1), **how)
 
     try:
         if words:
@@ -402,11 +402,15 @@ def test_a_row_that_its_declared_inputs_do_not_give_is_refused(
 
 
 def test_sums_in_another_order_are_the_same_and_nothing_else_is() -> None:
-    assert building._same(0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1)
-    assert not building._same(1.0, math.nextafter(1.0, 2) + 1e-6)
-    assert not building._same(1, 2)
-    assert not building._same(None, 0.0)
-    assert building._same(None, None)
+    assert recompute.same(0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1)
+    assert not recompute.same(1.0, math.nextafter(1.0, 2) + 1e-6)
+    assert not recompute.same(1, 2)
+    assert not recompute.same(None, 0.0)
+    assert recompute.same(None, None)
+    assert recompute.same(math.nan, -math.nan)
+    assert not recompute.same(math.nan, 0.0)
+    assert not recompute.same(math.inf, -math.inf)
+    assert not recompute.same(Decimal("0.1"), Decimal("0.1000000000000001"))
 
 
 def test_a_build_that_is_refused_changes_nothing_of_gold(lake: Lake) -> None:
@@ -454,39 +458,6 @@ def test_a_build_that_is_refused_changes_nothing_of_gold(lake: Lake) -> None:
     assert said.startswith("gold was not built; the last release stays: 1.\ntest none (tests/none.sql): Got ")
     assert " | for example symbol=AAPL, cost=" in said
     assert Path(said.rpartition("dbt's log: ")[2]).exists()
-
-
-# --------------------------------------------------------------------------------------------------- what is left over
-
-
-def test_what_is_old_is_swept_and_nothing_that_links_lead_to(tmp_path: Path) -> None:
-    files = Files(tmp_path)
-    assert building.sweep(files) == 0
-    old = windows.now().timestamp() - 90_000
-
-    def age(path: Path) -> None:
-        os.utime(path, (old, old), follow_symlinks=False)
-
-    outside = tmp_path / "bronze"
-    outside.mkdir()
-    (outside / "kept").write_text("kept")
-    for name in ("old", "busy", "duckdb_temp_1_0_storage", "young"):
-        folder = files.path(f"_tmp/{name}")
-        (folder / "inner").mkdir(parents=True)
-        (folder / "inner" / "file").write_text("x")
-        (folder / "bronze").symlink_to(outside)
-    files.path("_tmp/part").write_text("half of one")
-    files.path("_tmp/link").symlink_to(outside)
-    for path in [p for p in files.path("_tmp").rglob("*") if not p.is_relative_to(files.path("_tmp/young"))]:
-        age(path)
-    os.utime(files.path("_tmp/busy/inner/file"))
-    for path in (outside, outside / "kept"):
-        age(path)
-    assert building.sweep(files) == 3  # old, part, link
-    assert {p.name for p in files.path("_tmp").iterdir()} == {"busy", "duckdb_temp_1_0_storage", "young"}
-    assert (outside / "kept").read_text() == "kept"
-    assert building.sweep(files, timedelta(0)) == 2
-    assert (outside / "kept").exists()
 
 
 # -------------------------------------------------------------------------------------------------- what is told of it

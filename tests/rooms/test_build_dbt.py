@@ -16,10 +16,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from assay.build import dbt
-from assay.build.dbt import SilverView, compute, describe, project_hash
+from assay.build import compute as computing
+from assay.build.compute import Built, SilverView, compute, describe, project_hash
 from assay.errors import BuildFailed, ContractError
+from assay.lake.duck import Limits
+from assay.lake.release import Column, Input
 
+LIMITS = Limits()
 VIEWS = [
     SilverView(
         "price",
@@ -84,34 +87,35 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(tiny: Path) -> dbt.Built:
+def built(tiny: Path) -> Built:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
         patch.setenv("DBT_TARGET", "nowhere")
         before = snapshot(tiny / "project")
-        out = compute(tiny / "project", tiny / "work", VIEWS)
+        out = compute(tiny / "project", tiny / "work", VIEWS, LIMITS)
         assert snapshot(tiny / "project") == before, "the project is not written to"
     return out
 
 
-def test_a_build_leaves_tables_descriptions_and_warnings(tiny: Path, built: dbt.Built) -> None:
+def test_a_build_leaves_tables_descriptions_and_warnings(tiny: Path, built: Built) -> None:
     seed, mart = built.models
-    assert (seed.relation, seed.kind, seed.released) == ("gold.extra", "seed", False)
-    assert (mart.relation, mart.kind, mart.released, mart.key) == ("gold.mart", "model", True, ("symbol",))
-    assert mart.columns[1] == dbt.ModelColumn("close", "INTEGER", "price", "USD", "internal")
-    assert mart.depends == ("gold.extra", "silver.price")
-    assert mart.inputs == (dbt.Input("silver.price", "symbol = row.symbol"),)
+    assert (seed.relation, seed.kind, seed.sql) == ("gold.extra", "seed", "")
+    assert (mart.relation, mart.kind) == ("gold.mart", "model")
+    [gold] = built.gold
+    assert (gold.name, gold.key) == ("mart", ("symbol",))
+    assert gold.columns[1] == Column("close", "INTEGER", "price", "USD", "internal")
+    assert gold.inputs == (Input("silver.price", "symbol = row.symbol"),)
     assert built.tests == 1
     assert [w.split(":")[0] for w in built.warnings] == ["test not_null_mart_close (models/mart.yml)"]
     with duckdb.connect(str(built.database), read_only=True) as db:
         found = db.execute("SELECT * FROM gold.mart ORDER BY symbol").fetchall()
         assert found == [("A", 7, "unseen"), ("B", None, "unseen")], "dbt sees no variable of ours"
-        assert db.execute(f"SELECT * FROM ({mart.compiled}) ORDER BY symbol").fetchall() == found
+        assert db.execute(f"SELECT * FROM ({mart.sql}) ORDER BY symbol").fetchall() == found
         assert db.execute("FROM gold.extra").fetchall() == [("A", "a'b")]
     assert not (tiny / "work" / ".user.yml").exists(), "dbt gave its user no id"
 
 
-def test_the_hash_is_of_the_projects_names_and_bytes(tmp_path: Path, built: dbt.Built) -> None:
+def test_the_hash_is_of_the_projects_names_and_bytes(tmp_path: Path, built: Built) -> None:
     other = project(tmp_path)
     assert project_hash(other) == built.dbt_hash
     (other / "target").mkdir()
@@ -142,7 +146,7 @@ unit_tests:
         },
     )
     with pytest.raises(BuildFailed) as caught:
-        compute(wrong, tmp_path / "work", VIEWS)
+        compute(wrong, tmp_path / "work", VIEWS, LIMITS)
     said = str(caught.value)
     assert said.startswith("gold was not built; nothing is released yet.\n")
     assert "test no_price_missing (tests/no_price_missing.sql): Got 1 result" in said
@@ -170,16 +174,16 @@ def test_a_project_that_dbt_cannot_read_is_refused_in_dbts_words(
     tmp_path: Path, files: dict[str, str], views: list[SilverView], words: str
 ) -> None:
     with pytest.raises(BuildFailed) as caught:
-        describe(project(tmp_path, **files), views)
+        describe(project(tmp_path, **files), views, LIMITS)
     assert words in " ".join(str(caught.value).split())
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"holds no dbt_project\.yml"):
-        describe(tmp_path, VIEWS)
+        describe(tmp_path, VIEWS, LIMITS)
     (tmp_path / "dbt_project.yml").write_text("name: x\n")
     with pytest.raises(ContractError, match="`profile: assay`"):
-        describe(tmp_path, VIEWS)
+        describe(tmp_path, VIEWS, LIMITS)
 
 
 def put(*path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
@@ -227,15 +231,15 @@ CLOSE = ("columns", "close", *META)
     ],
 )
 def test_a_gold_model_that_says_too_little_is_refused_with_file_and_remedy(
-    tiny: Path, built: dbt.Built, change: Callable[[dict[str, Any]], None], words: str
+    tiny: Path, built: Built, change: Callable[[dict[str, Any]], None], words: str
 ) -> None:
     """Each on the manifest that dbt wrote, changed in one place."""
     manifest = json.loads((tiny / "work" / "target" / "manifest.json").read_bytes())
-    assert dbt._models(copy.deepcopy(manifest), VIEWS) == built.models
+    assert computing._described(copy.deepcopy(manifest), VIEWS) == (built.models, built.gold)
     node = manifest["nodes"]["model.tiny.mart"]
     change(node)
     with pytest.raises(ContractError, match=r"^models/mart\.yml: mart: ") as caught:
-        dbt._models(manifest, VIEWS)
+        computing._described(manifest, VIEWS)
     assert words in str(caught.value)
 
 
@@ -245,8 +249,9 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         select count(*) as n from range(10000000) as a (i), range(10000000) as b (j) where hash(a.i, b.j) = 0"""
     slow, work = project(tmp_path, **{"models/endless.sql": endless}), tmp_path / "work"
     code = (
-        "import sys; from pathlib import Path; from assay.build.dbt import SilverView, compute; "
-        "compute(*map(Path, sys.argv[1:]), [SilverView('price', \"SELECT 'A' AS symbol, 7 AS close\", {})])"
+        "import sys; from pathlib import Path; from assay.build.compute import SilverView, compute; "
+        "from assay.lake.duck import Limits; "
+        "compute(*map(Path, sys.argv[1:]), [SilverView('price', \"SELECT 'A' AS symbol, 7 AS close\", {})], Limits())"
     )
     started = subprocess.Popen([sys.executable, "-c", code, str(slow), str(work)], start_new_session=True)
     try:

@@ -1,7 +1,6 @@
 """FMP's answers become records token for token, and whatever is not the whole truth becomes an error."""
 
 import asyncio
-import hashlib
 import json
 import re
 from contextlib import contextmanager
@@ -90,7 +89,11 @@ def pages(url, asks, key="key", attempts=2):
 
 
 def judged(body, status=200):
-    return fmp.judge(Answer(status, {}, body, datetime.now(UTC), "http://x/stable/splits", {}))
+    return found(body, status).records
+
+
+def found(body, status=200, *fields):
+    return fmp.judge(Answer(status, {}, body, datetime.now(UTC), "http://x/stable/splits", {}), *fields)
 
 
 # Records
@@ -106,7 +109,7 @@ def test_a_window_becomes_one_request_and_every_record_keeps_its_tokens(sandbox,
         b'"adjClose":430.47,"volume":19730300}'
     )
     body = b"[\n" + b",\n".join(stored) + b"\n]"
-    assert (page.request.bytes, page.request.sha256) == (len(body), hashlib.sha256(body).hexdigest())
+    assert (page.request.bytes, page.request.sha256) == (len(body), sources.sha256_of(page.records))
     assert page.request.span == ("2000-03-01", "2013-03-01")
     assert page.request.params == {"symbol": "AAPL", "from": "2000-03-01", "to": "2013-03-01"}
     assert page.request.url.endswith("/stable/historical-price-eod/non-split-adjusted")
@@ -153,6 +156,57 @@ def test_no_token_changes_and_only_whitespace_goes(text):
     assert len(records) == len(json.loads(body.decode("utf-8", "replace")))
 
 
+flat = st.lists(
+    st.lists(st.tuples(spaces, strings, spaces, st.just(":"), spaces, leaves, spaces).map("".join), max_size=4).map(
+        lambda drawn: "{" + ",".join(drawn) + "}"
+    ),
+    max_size=5,
+)
+lists = arrays(values) | st.tuples(flat, spaces).map(lambda drawn: "[" + ("," + drawn[1]).join(drawn[0]) + "]")
+fields = {"symbol": ['"AAPL"', '"x"', "17", '"}"', '"{"', r'"\\ud83d"'], "date": ['"2012-01-03"', "null", r'"\"},"']}
+known = st.sampled_from(
+    ["{" + f'"symbol":{a},"date":{b}' + "}" for a in fields["symbol"] for b in fields["date"]]
+    + ["{}", '{"date":"2012-01-30"}', '{"symbol":"AAPL","symbol":"x"}', '{"x":{}}', '{"x":[]}', "17"]
+)
+rows_of = st.lists(known, max_size=6).map(lambda drawn: "[" + ", ".join(drawn) + "]")
+
+
+@given(lists | rows_of)
+@example('[{"a":"}"},{"b":"},"}]')
+@example('[{"a":"},{"},{}]')
+@example('[{"a":"x\n},{y"}, 17]')
+@example("[{},{}]")
+@example("[]")
+@settings(max_examples=600, deadline=None)
+def test_the_short_way_gives_what_the_plain_way_gives(text):
+    body = text.replace("€", "\udcff").encode("utf-8", "surrogateescape")
+    short = fmp._flat(body, "date", "symbol")
+    if short is None:
+        return
+    answer = Answer(200, {}, body, datetime.now(UTC), "http://x/stable/splits", {})
+    records = fmp._records(answer)
+    joined = b"[" + b",".join(records) + b"]"
+    assert short == (records, joined, fmp._peek(joined, records, "date", "symbol"))
+
+
+@pytest.mark.parametrize(
+    ("body", "short"),
+    [
+        (b'[ {"a" : 1.50, "d":"\\u00E9"},\n {"a":"]}"} ]', True),
+        (b'[{"a":"{"}]', False),
+        (b'[{"a":"["}]', False),
+        (b'[{"a":{}}]', False),
+        (b'[{"date":17}]', False),
+        (b"[{},1]", False),
+        (b"[]", False),
+        (b'[{"a":"\\ud83d"}]', False),
+        (b'[{"a":1}', False),
+    ],
+)
+def test_which_answers_take_the_short_way(body, short):
+    assert (fmp._flat(body, "date", "symbol") is not None) == short
+
+
 def test_broken_records_are_captured_byte_for_byte(sandbox, fetch):
     body = (
         b'[ {"symbol":"AAPL", "date":"2012-01-03", "note":"caf\xe9 \xff\xfe"}, "no object", null, 17, [],\n'
@@ -172,7 +226,7 @@ def test_broken_records_are_captured_byte_for_byte(sandbox, fetch):
         b'{"symbol":"AAPL","date":"2012-01-31","half":"\\ud83d"}',
     ]
     assert page.request.span == ("2012-01-03", "2012-01-31")
-    assert page.request.sha256 == hashlib.sha256(body).hexdigest()
+    assert page.request.sha256 == sources.sha256_of(page.records)
 
 
 def test_half_characters_beside_the_mask_are_given_up_rather_than_changed():

@@ -4,7 +4,10 @@ import asyncio
 import gzip
 import json
 import logging
+import re
 import socket
+import subprocess
+import sys
 import threading
 import traceback
 import zlib
@@ -22,6 +25,7 @@ from assay.land import http
 from assay.land.http import Answer, Throttled
 from assay.land.source import SourceSettings
 from assay_sandbox import Fault, Plan, Sandbox
+from tests.conftest import ROOT
 
 CANARY = "canary-7f3a9c"
 SPLITS = ("splits", {"symbol": "AAPL"})
@@ -31,10 +35,13 @@ class Turnstile:
     """A pace without waits that counts who passes and who was refused."""
 
     def __init__(self):
-        self.passed, self.refused = 0, []
+        self.passed, self.refused, self.answered, self.together = 0, [], [], 7
 
     async def acquire(self):
         self.passed += 1
+
+    def took(self, seconds):
+        self.answered.append(seconds)
 
     def on_429(self, retry_after=None):
         self.refused.append(retry_after)
@@ -198,7 +205,7 @@ def test_every_further_attempt_is_one_line_that_says_whom_why_and_when(sandbox, 
     sandbox.faults.add(Fault("cut", nth=3))
     host = served[1].removeprefix("http://")
     ask(served[1], "splits", {"symbol": "AAPL", "key": CANARY})
-    told = [(one.name, one.levelname, one.getMessage()) for one in caplog.records]
+    told = [(one.name, one.levelname, one.getMessage()) for one in caplog.records if one.name != "stamina"]
     assert [one[:2] for one in told] == [("assay.land.http", "WARNING")] * 3
     assert told[0][2] == f"http://{host}/splits answers 502; asked again in 0 s, attempt 2 of 5"
     assert told[1][2].startswith(f"http://{host}/splits answers 429: ")
@@ -209,15 +216,35 @@ def test_every_further_attempt_is_one_line_that_says_whom_why_and_when(sandbox, 
     assert CANARY not in caplog.text
 
 
-def test_a_retry_of_somebody_else_is_told_by_its_kind_alone(caplog):
-    @stamina.retry(on=ValueError, attempts=2, wait_initial=0, wait_jitter=0)
-    def theirs():
-        raise ValueError(f"http://example.org/?key={CANARY}")
+HOST = """
+import stamina, stamina.instrumentation as hooks
+def theirs(details): print("theirs", details.name)
+hooks.set_on_retry_hooks([theirs])
+import sys, assay.cli, assay.land.http, assay.land.sources.files, assay.land.sources.fmp
+from tests.rooms.test_http import answering, ask
+assert hooks.get_on_retry_hooks() == (theirs,), "an import changed them"
+with answering((503, {}, b""), (200, {}, b"[]")) as (url, asked):
+    ask(url)
+assert len(asked) == 2
+assert hooks.get_on_retry_hooks() == (theirs,), "a retry changed them"
+"""
 
-    with pytest.raises(ValueError, match=CANARY):
-        theirs()
-    assert "theirs: ValueError; asked again in 0 s, attempt 2" in caplog.text
-    assert CANARY not in caplog.text
+
+def test_the_retry_hooks_of_the_host_are_its_own():
+    done = subprocess.run([sys.executable, "-c", HOST], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"theirs 127\.0\.0\.1:\d+/stable/splits\n", done.stdout)
+    assert done.stderr.count("asked again in 0 s, attempt 2 of 5") == 1
+
+
+def test_no_wait_is_longer_than_a_minute_unless_the_vendor_wishes(monkeypatch):
+    remote = http.Remote(None, URL("https://x/"), Turnstile(), (), {"backoff": 1.5})
+    waits = [remote._wait(SourceBusy("x"), number) for number in range(1, 2000)]
+    assert all(1.5 * 2**n <= wait <= min(60, 1.5 * 2**n + 1.5) for n, wait in enumerate(waits[:5]))
+    assert set(waits[6:]) == {60.0}
+    assert len(set(waits[:5])) == 5  # all wait a little differently
+    assert remote._wait(SourceBusy("x", retry_after=119.0), 1) == 119.0
+    assert remote._wait(SourceBusy("x", retry_after=0), 9) == 0
 
 
 def test_the_vendors_wish_is_the_wait(sandbox, served, waits):

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from assay.errors import KeyRefused, SourceRefused
 from assay.land.source import Page, Request, Source, options_of
-from assay.windows import now
+from assay.clock import now
 
 class Options(msgspec.Struct):
     path: str

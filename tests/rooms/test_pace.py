@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import SourceBusy
-from assay.land import http, pace
+from assay.land import http, pace, running
 from assay.land.pace import Pace
 from assay.land.source import SourceSettings
 from assay_sandbox import Sandbox
@@ -145,6 +145,54 @@ def test_the_rate_recovers_while_nobody_is_refused():
 
     clock.run(work())
     assert one.rate == full
+
+
+@pytest.mark.parametrize(
+    ("requests", "seconds", "together"),
+    [(300, 0.2, 3), (300, 0.4, 4), (750, 0.4, 8), (3000, 0.2, 14), (3000, 0.4, 26), (3000, 30, 64), (1, 0.001, 2)],
+)
+def test_as_many_ask_as_are_on_their_way_and_a_few_more(requests, seconds, together):
+    one = Pace(requests, 60.0)
+    assert one.together == 2  # until an answer was seen
+    for _ in range(9):
+        one.took(seconds)
+    assert one.together == together
+    assert together == 64 or together > one.rate * seconds + 1
+
+
+def test_how_many_ask_follows_what_answers_take_and_what_is_permitted():
+    clock = Clock()
+    one = Pace(3000, 60.0, clock=clock, sleep=clock.sleep)
+    for _ in range(50):
+        one.took(0.2)
+    assert one.together == 14
+    for _ in range(100):
+        one.took(0.4)
+    assert one.together == 26
+    for _ in range(30):
+        clock.now += 30.0
+        one.on_429()
+    assert one.together == 9
+
+
+def test_workers_that_follow_the_latency_use_most_of_the_rate_from_the_first_minute_on():
+    for requests, latency in ((300, 0.2), (300, 0.4), (750, 0.4), (3000, 0.2), (3000, 0.4)):
+        clock = Clock()
+        one, arrivals = Pace(requests, 60.0, clock=clock, sleep=clock.sleep), []
+
+        async def ask(one=one, clock=clock, arrivals=arrivals, latency=latency):
+            await one.acquire()
+            arrivals.append(clock.now)
+            await clock.sleep(latency)
+            one.took(latency)
+
+        async def work(one=one, clock=clock, ask=ask):
+            await running.together(iter(lambda: clock.now > 60.0, True), lambda _: ask(), lambda: one.together)
+
+        clock.run(work())
+        in_time = sum(at <= 60.0 for at in arrivals)
+        assert in_time >= 0.97 * requests, (requests, latency, in_time)
+        assert crowd(arrivals, 60.0) <= requests
 
 
 def test_an_account_has_one_pace_in_a_process():

@@ -23,7 +23,7 @@ from pyiceberg.manifest import clear_manifest_cache
 from pyiceberg.table import StaticTable, Table
 
 from assay.errors import CommitUnknown, LakeBusy, LakeDamaged, SettingsError
-from assay.lake import io, parquet, tables
+from assay.lake import duck, io, parquet, tables
 from assay.lake.evidence import Change, DataFile
 from assay.ports import Files, Parquet
 from assay.targets.catalog import SqliteCatalog, open_catalog
@@ -92,7 +92,7 @@ class Place:
     def rows(self, table: Table, boxes: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         snapshot = table.current_snapshot()
         found = tables.relation(table, snapshot.snapshot_id if snapshot else None, self.files, boxes)
-        return sorted(self.con.execute(parquet.select(found)).fetchall(), key=repr)
+        return sorted(self.con.execute(duck.relation(found)).fetchall(), key=repr)
 
     @property
     def objects(self) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import assay_sandbox
-from assay import run, windows
+from assay import clock, run
 from assay.errors import BuildFailed, GateClosed, SourceError, SourceRefused, SourceSuspect, UsageError
 from assay.lake import release
 from assay.run import Lake, verify
@@ -195,7 +195,7 @@ def test_a_split_rewrites_the_adjusted_series_as_new_versions(markets: Path) -> 
         lake = small(markets)
         only = ["price_eod_adjusted", "splits"]
         assert not run.apply(lake, run.plan(lake, only)).errors
-        between = windows.now()
+        between = clock.now()
         sandbox.records.split("FB", "2013-02-01", 2, 1)
         for dataset in only:
             run.apply(lake, run.landings(lake, dataset, again=True))

@@ -5,17 +5,8 @@ from pathlib import Path
 import duckdb
 from ulid import ULID
 
-from assay.ports import Layout, Parquet, Relation
-
-
-def ident(name: str) -> str:
-    """A name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """A string as a quoted SQL literal, for the places where nothing can be bound (views, COPY options)."""
-    return "'" + value.replace("'", "''") + "'"
+from assay.lake.duck import ident, text
+from assay.ports import Layout, Parquet
 
 
 def write(
@@ -54,7 +45,7 @@ def write(
         value: tuple[str | int | None, ...] = ()
         if layout.partition:
             cut = got["partition_keys"]["__p"]
-            value = (cut if cut is None or layout.partition[1] == "value" else int(cut),)
+            value = (_value(layout.partition[1], cut),)
         out.append(Parquet(Path(got["filename"]), got["count"], got["file_size_bytes"], value))
     return sorted(out, key=lambda one: one.path)
 
@@ -66,17 +57,10 @@ def _partition(column: str, how: str) -> str:
         return f"(year({name}) - 1970)"
     if how == "month":
         return f"((year({name}) - 1970) * 12 + month({name}) - 1)"
-    return name
+    return f"'=' || {name}"  # so that a text which says NULL is not taken for one
 
 
-def select(relation: Relation) -> str:
-    """A SELECT of the relation's rows, for DuckDB; columns that a file does not have are NULL in its rows."""
-    if not relation.files:
-        empty = ", ".join(f"CAST(NULL AS {kind}) AS {ident(name)}" for _, name, kind in relation.columns)
-        return f"SELECT {empty} LIMIT 0"
-    schema = ", ".join(
-        f"{i}: {{name: {text(name)}, type: {text(kind)}, default_value: NULL}}" for i, name, kind in relation.columns
-    )
-    columns = ", ".join(ident(name) for _, name, _ in relation.columns)
-    files = ", ".join(text(one) for one in relation.files)
-    return f"SELECT {columns} FROM read_parquet([{files}], schema = MAP {{{schema}}})"
+def _value(how: str, cut: str | None) -> str | int | None:
+    if cut is None or cut == "NULL":
+        return None
+    return cut.removeprefix("=") if how == "value" else int(cut)

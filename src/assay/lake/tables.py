@@ -378,6 +378,13 @@ def _moved(title: str) -> LakeBusy:
 
 
 @contextmanager
+def changing(table: Table) -> Iterator[None]:
+    """A change of the table's schema or properties; what stands against it is told as for a commit."""
+    with _commit_errors(_title(table)):
+        yield
+
+
+@contextmanager
 def _commit_errors(title: str) -> Iterator[None]:
     """What PyIceberg says of a commit; what its catalog's own library says, the target maps."""
     try:

@@ -1,28 +1,37 @@
-"""Source to bronze: ask, judge the answer, write it down once."""
+"""Source to bronze: ask, judge the answer, write it down once; what is asked together becomes one entry."""
 
-import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from assay.contract.model import Contract
-from assay.crash import effect
-from assay.errors import AssayError, ContractError, KeyRefused, SettingsError, SourceSuspect
-from assay.lake import bronze, evidence
-from assay.lake.bronze import Manifest
-from assay.lake.files import Files
-from assay.land.source import Ask, SourceSettings, load
-from assay.ports import Fact, Ledger, Secrets
+from assay import clock
+from assay.contract.model import Column, Contract
+from assay.errors import AssayError, ContractError, KeyRefused, LakeBusy, SettingsError, SourceSuspect
+from assay.lake import bronze
+from assay.lake.bronze import Asked, Batch, Entry
+from assay.lake.landing import Landing
+from assay.land.pace import size
+from assay.land.running import together, waited
+from assay.land.source import Ask, Original, Page, Request, Source, SourceSettings, load
+from assay.ports import Files, Ledger, Secrets
 from assay.windows import Window
 
-TOGETHER = 4
+ASKS, BYTES, SECONDS = 2_000, 256 * 2**20, 60.0
+"""A slice takes no further asks once it has so many, so many bytes of lines, or is so old."""
+LEASE = timedelta(minutes=10)
+ASTRAY = timedelta(hours=2)
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One batch to land: the window its manifest claims, and the days to ask for (None: the source takes no dates)."""
+    """One batch to land: the window it claims, and the days to ask for (None: the source takes no dates)."""
 
     contract: Contract
     shard: str
@@ -32,15 +41,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Landed:
-    """What came of one shard's window: a manifest, or the error that kept it out.
+    """What came of one shard's window: a batch and its entry's position, or the error that kept it out.
 
-    `asked` is false for what a refused key stopped: its error is the key's, and nothing of its own.
+    Both are there where the entry is put and the ledger could not be told; the next look at the log tells it.
+    `asked` is false for what was not begun any more: its error is that of another ask.
     """
 
     dataset: str
     shard: str
     window: Window
-    manifest: Manifest | None
+    position: int | None
+    batch: Batch | None
     error: AssayError | None
     asked: bool = True
 
@@ -54,14 +65,59 @@ def settings_of(name: str, sources: Mapping[str, Mapping[str, Any]]) -> SourceSe
     return SourceSettings(**sources[name])
 
 
-def check(contract: Contract) -> None:
-    """ContractError, with the contract's file, if there is no such source or it does not know the contract's options."""
+def check(contract: Contract, root: Path | None = None) -> None:
+    """ContractError, with the contract's file, if there is no such source or it does not know the contract's options.
+
+    Or if an answer would be complete and nobody could say about what. `root` is the lake that may hold the source.
+    """
+    if contract.cursor:
+        raise ContractError(
+            f"{contract.path or contract.dataset}: cursor is read by no source yet; say window or every"
+        )
     try:
-        source = load(contract.source)
+        source = load(contract.source, root)
         if source.check:
             source.check(contract.options)
+        scope_of(contract, "all", Window.parse("2024-01-01..2024-01-02") if contract.window or contract.start else None)
     except ContractError as error:
         raise ContractError(f"{contract.path or contract.dataset}: {error}") from error
+
+
+def scope_of(contract: Contract, shard: str, days: Window | None) -> dict[str, tuple[str, str]] | None:
+    """What an answer is complete about: key column to lowest and highest value as texts; None unless it is `complete`.
+
+    The shard, if the contract has a universe, on the key column that is read from `shard_field` or `shard_param`; the
+    days, if any were asked for, on that which is read from `date_field`, or without such an option the only day of the
+    key. ContractError where there is no such column: withdrawing what an answer lacks would be a guess.
+    """
+    if not getattr(contract, "complete", False):
+        return None
+    scope = {}
+    keys = [column for column in contract.columns if column.name in contract.key]
+    if contract.universe:
+        said = contract.options.get("shard_field") or contract.options.get("shard_param")
+        found = [column for column in keys if (said,) in column.origins and column.kind == "string"]
+        scope[_one(found, "a text of the key that is read from the source's shard_field or shard_param")] = (
+            shard,
+            shard,
+        )
+    if days:
+        said = contract.options.get("date_field")
+        found = [column for column in keys if column.kind == "date" and said in (None, column.origins[0])]
+        last = days.end - timedelta(days=1)
+        scope[_one(found, "one day of the key, read from the source's date_field")] = (
+            days.start.isoformat(),
+            last.isoformat(),
+        )
+    return scope
+
+
+def _one(found: Sequence[Column], what: str) -> str:
+    if len(found) != 1:
+        raise ContractError(
+            f"complete: what an answer is complete about needs {what}; here are {len(found)} such columns"
+        )
+    return found[0].name
 
 
 def land(
@@ -73,14 +129,17 @@ def land(
     secrets: Secrets,
     run: str,
     done: Callable[[Landed], None] = lambda _: None,
+    root: Path | None = None,
 ) -> list[Landed]:
-    """Land what is wanted from one source, each as one batch; a refused key stops the rest.
+    """Land what is wanted from one source, in slices of one entry each; a refused key stops the rest.
 
-    All contracts must name the same source. An ask that fails leaves nothing and does not hinder the others; `done`
-    hears of each as it ends, and not of those that were not asked.
+    All contracts must name the same source. An ask that fails leaves nothing and does not hinder the others; what
+    another run is landing is left to it (LakeBusy). An interrupt lets go of what is not complete, and puts the rest.
+    `done` hears of each ask as its fate is known, and not of those that were not asked. `root` is the lake that may
+    hold the source.
     """
     try:
-        return asyncio.run(_land(asks, settings, files, ledger, secrets, run, done))
+        return waited(_Landings(asks, settings, files, ledger, secrets, run, done, root).run())
     except (TypeError, ValueError) as error:  # what the asks raise is caught with them; this is `connect`
         kind = type(error).__name__
         raise SettingsError(
@@ -88,85 +147,206 @@ def land(
         ) from error
 
 
-async def _land(
-    asks: Sequence[Wanted], settings: SourceSettings, files: Files, ledger: Ledger, secrets: Secrets, run: str,
-    done: Callable[[Landed], None],
-) -> list[Landed]:  # fmt: skip
-    source = load(asks[0].contract.source)
-    pins = {one.contract.dataset: evidence.pin(files, one.contract) for one in asks}
-    out: list[Landed] = []
-    waiting = list(reversed(asks))
-    refused: list[KeyRefused] = []
+class _WrongClockError(SettingsError):
+    """No answer can be landed by this clock."""
 
-    async def work(remote: Any) -> None:
-        while waiting and not refused:
-            one = waiting.pop()
-            manifest: Manifest | None = None
-            error: AssayError | None = None
+
+@dataclass
+class _Slice:
+    """A landing in the making: asks that are on their way, and those that are complete, by their number."""
+
+    landing: Landing
+    begun: float = field(default_factory=time.monotonic)
+    asked: int = 0
+    running: int = 0
+    complete: dict[int, Wanted] = field(default_factory=dict)
+
+    def is_full(self) -> bool:
+        return self.asked >= ASKS or self.landing.bytes >= BYTES or time.monotonic() - self.begun >= SECONDS
+
+
+@dataclass
+class _Landings:
+    """One call of `land`: an open slice a dataset, and those that wait for their last asks."""
+
+    asks: Sequence[Wanted]
+    settings: SourceSettings
+    files: Files
+    ledger: Ledger
+    secrets: Secrets
+    run_id: str
+    done: Callable[[Landed], None]
+    root: Path | None
+    out: list[Landed] = field(default_factory=list)
+    refused: list[AssayError] = field(default_factory=list)
+    unusable: dict[str, AssayError | None] = field(default_factory=dict)
+    open: dict[str, _Slice] = field(default_factory=dict)
+    closing: list[_Slice] = field(default_factory=list)
+
+    async def run(self) -> list[Landed]:
+        self.source: Source = load(self.asks[0].contract.source, self.root)
+        self.waiting = deque(self.asks)
+        self.left = Counter(one.contract.dataset for one in self.asks)
+        try:
+            async with self.source.connect(self.secrets, self.settings) as remote:
+                await together(self._items(), lambda one: self._work(one, remote), lambda: size(remote))
+        finally:  # also when it is interrupted: what is complete was paid for
+            for slice_ in (*self.closing, *self.open.values()):
+                self._commit(slice_)
+        for one in self.waiting:
+            self._not_asked(one)
+        return self.out
+
+    def _items(self) -> Iterator[Wanted]:
+        while self.waiting and not self.refused:
+            yield self.waiting.popleft()
+
+    def _not_asked(self, one: Wanted) -> None:
+        first = self.refused[0]
+        why = "the key was refused" if isinstance(first, KeyRefused) else "this machine's clock is wrong"
+        self._add(one, error=type(first)(f"not asked: {why}"), asked=False)
+
+    def _add(self, one: Wanted, *, position: int | None = None, batch: Batch | None = None,
+             error: AssayError | None = None, asked: bool = True) -> None:  # fmt: skip
+        self.out.append(Landed(one.contract.dataset, one.shard, one.window, position, batch, error, asked))
+        if asked:
+            self.done(self.out[-1])
+
+    async def _work(self, one: Wanted, remote: Any) -> None:
+        self.left[one.contract.dataset] -= 1
+        if self.refused:
+            self._not_asked(one)
+            return
+        error: AssayError | None = None
+        try:
+            self._prepare(one.contract)
+            if not self.ledger.claim(_lease(one), self.run_id, clock.now() + LEASE):
+                raise LakeBusy(f"{one.contract.dataset} {one.shard!r} {one.window}: another run is landing it")  # noqa: TRY301
             try:
-                manifest = await _one(one, remote)
-            except KeyRefused as caught:
-                error = caught
-                refused.append(caught)
+                complete = False
+                await self._ask(one, remote)
+                complete = True
+            finally:
+                if not complete:
+                    self._let_go(one)
+        except (KeyRefused, _WrongClockError) as caught:
+            error = caught
+            self.refused.append(caught)
+        except AssayError as caught:
+            error = caught
+        except Exception as caught:  # a source is its owner's code: what it raises is not ours to know
+            log.debug("source %s failed", one.contract.source, exc_info=True)
+            kind = type(caught).__name__
+            error = SourceSuspect(f"{one.contract.source}: its code failed with {kind}; --debug shows where")
+        if error:
+            self._add(one, error=error)
+        self._settle()
+
+    def _prepare(self, contract: Contract) -> None:
+        """Once a dataset: its options are known, and its contract is the one in force."""
+        if contract.dataset not in self.unusable:
+            try:
+                check(contract, self.root)
+                bronze.put_contract(self.files, self.ledger, contract, run=self.run_id)
+                self.unusable[contract.dataset] = None
+            except AssayError as error:
+                self.unusable[contract.dataset] = error
+        if unusable := self.unusable[contract.dataset]:
+            raise unusable
+
+    async def _ask(self, one: Wanted, remote: Any) -> None:
+        contract, into = one.contract, self._slice(one.contract)
+        into.running += 1
+        into.asked += 1
+        try:
+            fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
+            wanted = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
+            scope = scope_of(contract, one.shard, one.days)
+            with into.landing.ask(one.shard, one.window, scope=scope) as ask:
+                async with aclosing(self.source.fetch(wanted, remote)) as pages:  # type: ignore[type-var]
+                    async for page in pages:
+                        _agree(page.request)
+                        ask.page(_asked(page.request), page.records, _raw(page), page.kind)
+            into.complete[ask.batch.n] = one
+        finally:
+            into.running -= 1
+
+    def _slice(self, contract: Contract) -> _Slice:
+        """The open slice of a dataset, which knows the log as it was just before its asks."""
+        one = self.open.get(contract.dataset)
+        if one and one.is_full():
+            self.closing.append(self.open.pop(contract.dataset))
+            one = None
+        if one is None:
+            seen = bronze.adopt(self.files, self.ledger, contract.dataset)
+            landing = Landing(
+                self.files, self.ledger, contract.dataset, seen, run=self.run_id, source=contract.source,
+                code=self.source.code, origin=self.settings.origin, capture=contract.capture_fingerprint,
+                contract=contract.sha256,
+            )  # fmt: skip
+            one = self.open[contract.dataset] = _Slice(landing)
+        return one
+
+    def _settle(self) -> None:
+        """Put the slices that are full, or whose dataset has nothing more to ask, as soon as their last ask has ended."""
+        for dataset, one in list(self.open.items()):
+            if one.is_full() or not self.left[dataset]:
+                self.closing.append(self.open.pop(dataset))
+        for one in [one for one in self.closing if not one.running]:
+            self.closing.remove(one)
+            self._commit(one)
+
+    def _commit(self, one: _Slice) -> None:
+        dataset = one.landing.dataset
+        entry: Entry | None = None
+        error: AssayError | None = None
+        with one.landing:
+            try:
+                if wrong := next((e for e in self.refused if isinstance(e, _WrongClockError)), None):
+                    raise wrong
+                if one.complete and (put := one.landing.commit()):
+                    entry = put[0]
+                    bronze.adopt(self.files, self.ledger, dataset)
             except AssayError as caught:
                 error = caught
-            except Exception as caught:  # a source is its owner's code: what it raises is not ours to know
-                log.debug("source %s failed", one.contract.source, exc_info=True)
-                kind = type(caught).__name__
-                error = SourceSuspect(f"{one.contract.source}: its code failed with {kind}; --debug shows where")
-            out.append(Landed(one.contract.dataset, one.shard, one.window, manifest, error))
-            done(out[-1])
+        batches = {batch.n: batch for batch in entry.batches} if entry else {}
+        for n, wanted in sorted(one.complete.items()):
+            self._let_go(wanted)
+            if entry and n in batches:
+                self._add(wanted, position=entry.position, batch=batches[n], error=error)
+            else:
+                void = (
+                    f"{dataset} {wanted.shard!r} {wanted.window} was landed by another run meanwhile; that one counts"
+                )
+                self._add(wanted, error=error or LakeBusy(void))
 
-    async def _one(one: Wanted, remote: Any) -> Manifest:
-        contract = one.contract
-        check(contract)
-        claim = {
-            "source": contract.source, "connector": source.version, "origin": settings.origin,
-            "capture_fingerprint": contract.capture_fingerprint, "contract_sha256": pins[contract.dataset],
-        }  # fmt: skip
-        writer = bronze.Writer(files, run, contract.dataset, one.shard, one.window, claim)
+    def _let_go(self, one: Wanted) -> None:
         try:
-            fields = tuple(column.origin for column in contract.columns)
-            ask = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
-            async for page in source.fetch(ask, remote):
-                writer.page(vars(page.request), list(page.records))
-                if page.raw is not None:
-                    writer.keep(page.raw, page.kind)
-            manifest = writer.commit()
-        finally:
-            writer.discard()
-        with effect("land.ledger"):
-            ledger.record([fact(manifest)])
-        return manifest
-
-    async with source.connect(secrets, settings) as remote, asyncio.TaskGroup() as group:
-        for _ in range(min(TOGETHER, len(asks))):
-            group.create_task(work(remote))
-    for one in reversed(waiting):
-        error = KeyRefused("not asked: the key was refused")
-        out.append(Landed(one.contract.dataset, one.shard, one.window, None, error, asked=False))
-    return out
+            self.ledger.claim(_lease(one), self.run_id, clock.now())
+        except AssayError:  # it ends by itself
+            log.debug("lease %s was not let go of", _lease(one), exc_info=True)
 
 
-def fact(manifest: Manifest) -> Fact:
-    """The ledger's entry of a manifest: enough to plan without reading it."""
-    return Fact(
-        "manifest", manifest.batch, manifest.dataset, manifest.captured_at,
-        {
-            "name": manifest.name, "shard": manifest.shard, "start": manifest.start.isoformat(), "end": manifest.end.isoformat(),
-            "generation": manifest.generation, "capture": manifest.capture_fingerprint, "rows": manifest.rows,
-            "bytes": sum(part.bytes for part in manifest.parts), "calls": len(manifest.requests), "origin": manifest.origin,
-        },
+def _lease(one: Wanted) -> str:
+    return f"land {one.contract.dataset} {one.shard} {one.window}"
+
+
+def _agree(request: Request) -> None:
+    """The vendor's clock and ours: hours apart, no time that we write down would be true."""
+    said = getattr(request, "date", None)
+    if said is not None and abs(request.at - said) > ASTRAY:
+        raise _WrongClockError(
+            f"this machine's clock says {request.at:%Y-%m-%d %H:%M:%S} UTC, the answer's {said:%Y-%m-%d %H:%M:%S} UTC: set "
+            "the clock; nothing was landed"
+        )
+
+
+def _asked(request: Request) -> Asked:
+    return Asked(
+        dict(request.params), request.at, request.bytes, request.sha256, request.rows, request.span, request.status,
+        request.url,
     )  # fmt: skip
 
 
-def adopt(files: Files, ledger: Ledger, dataset: str) -> int:
-    """Record manifests the ledger lacks (a crash between the two, or a lost ledger); how many there were."""
-    known = {one.body["name"] for one in ledger.facts("manifest", dataset)}
-    fresh = [
-        bronze.read_manifest(files, name)
-        for name in files.names(f"bronze/{dataset}/_manifests", ".json")
-        if name not in known
-    ]
-    ledger.record(fact(one) for one in fresh)
-    return len(fresh)
+def _raw(page: Page) -> Any:
+    return page.raw.chunks() if isinstance(page.raw, Original) else page.raw

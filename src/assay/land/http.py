@@ -2,8 +2,10 @@
 
 import ipaddress
 import logging
+import random
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,18 +15,18 @@ from typing import Any, TypeVar
 
 import aiohttp
 import stamina
-import stamina.instrumentation
 from isal import isal_zlib
 from yarl import URL
 
+from assay.clock import now
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceError, SourceRefused, SourceSuspect
 from assay.land.pace import Pace
 from assay.land.source import SourceSettings
-from assay.windows import now
 
 REDIRECTS = 3
 INFLATED = 64 * 2**20  # bytes of one answer
 RATIO, SMALL = 200, 2**20  # an answer above SMALL may be RATIO times what travelled; JSON rarely exceeds 30
+LONGEST = 60.0  # seconds before a further attempt where the vendor wishes for none
 PATIENCE = 120.0  # longest wish of a vendor we wait for within one run
 PATH = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -116,6 +118,11 @@ class Remote:
         self._attempts = int(options.get("attempts", 5))
         self._backoff = float(options.get("backoff", 1.0))
 
+    @property
+    def together(self) -> int:
+        """How many should ask at once to use what its pace permits."""
+        return self._pace.together
+
     async def get(self, path: str, params: Mapping[str, str], judge: Callable[[Answer], T]) -> tuple[Answer, T]:
         """Ask for `path` below the base URL: the answer, and what `judge` makes of it.
 
@@ -124,15 +131,21 @@ class Remote:
         """
         check_path(path)
         url = self._base.joinpath(path).with_query(dict(params))
-        retries = stamina.retry_context(
-            on=_again,
-            attempts=self._attempts,
-            timeout=None,
-            wait_initial=self._backoff,
-            wait_jitter=self._backoff,
-            wait_max=60.0,
-        ).with_name(f"{url.host_port_subcomponent}{url.path}", (), {"of": self._attempts})
-        async for attempt in retries:
+        name = f"{url.host_port_subcomponent}{url.path}"
+        number = 0
+
+        def again(error: Exception) -> bool | float:
+            nonlocal number
+            number += 1
+            wait = self._wait(error, number)
+            if wait is not None and number < self._attempts:
+                why = str(error) if name in str(error) else f"{name}: {error}"
+                told = f"asked again in {spoken(wait)}, attempt {number + 1} of {self._attempts}"
+                log.warning("%s; %s", why, told)
+            return False if wait is None else wait
+
+        retries = stamina.retry_context(on=again, attempts=self._attempts, timeout=None)
+        async for attempt in retries.with_name(name, (), {}):
             with attempt:
                 try:
                     answer = await self._ask(url)
@@ -148,16 +161,26 @@ class Remote:
                     raise
         raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
 
+    def _wait(self, error: Exception, number: int) -> float | None:
+        """Seconds until the vendor is asked again after its failure `number`; None where it is not."""
+        if isinstance(error, SourceBusy) and error.retry_after is not None:
+            return error.retry_after if error.retry_after <= PATIENCE else None
+        if isinstance(error, _TooLarge) or not isinstance(error, SourceBusy | SourceSuspect):
+            return None
+        return min(LONGEST, self._backoff * 2.0 ** min(number - 1, 30) + random.uniform(0, self._backoff))  # noqa: S311 - spreads load
+
     async def _ask(self, url: URL) -> Answer:
         first = url
         for _ in range(1 + REDIRECTS):
             await self._pace.acquire()
+            left = time.monotonic()
             try:
                 async with self._session.get(url, allow_redirects=False) as response:
                     if response.status in (301, 302, 303, 307, 308):
                         url = self._follow(url, response.headers.get("Location", ""))
                         continue
                     body = await _inflated(response, self._limit)
+                    self._pace.took(time.monotonic() - left)
                     bare = str(first.with_query(None))
                     params = {name: value for name, value in first.query.items() if value not in self._secrets}
                     return Answer(response.status, response.headers, body, now(), bare, params)
@@ -273,25 +296,3 @@ def _named(error: BaseException, host: str) -> SourceError:
         return SourceSuspect(f"{host} does not prove its identity: {type(error).__name__}")
     reason = getattr(error, "strerror", None) or type(error).__name__
     return SourceBusy(f"{host} did not answer completely: {reason}")
-
-
-def _told(details: stamina.instrumentation.RetryDetails) -> None:
-    """One line for each further attempt: whom it asks, why, and when."""
-    cause, number = details.caused_by, f"attempt {details.retry_num + 1}"
-    if isinstance(cause, SourceError):
-        why = str(cause) if details.name in str(cause) else f"{details.name}: {cause}"
-        number += f" of {details.kwargs['of']}" if "of" in details.kwargs else ""
-    else:  # retried by the code of a lake's own source; its texts may quote what ours may not
-        why = f"{details.name}: {type(cause).__name__}"
-    log.warning("%s; asked again in %s, %s", why, spoken(details.wait_for), number)
-
-
-# The library's own line names neither whom nor why.
-stamina.instrumentation.set_on_retry_hooks([_told])
-
-
-def _again(error: Exception) -> bool | float:
-    """Whether to ask again, or after how many seconds."""
-    if isinstance(error, SourceBusy):
-        return True if error.retry_after is None else error.retry_after <= PATIENCE and error.retry_after
-    return isinstance(error, SourceSuspect) and not isinstance(error, _TooLarge)

@@ -1,15 +1,20 @@
 """Keeps to a vendor's rate: permits evenly apart, a pause and a lower rate after every refusal."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
+
+FEWEST, MOST = 2, 64  # that ask at once
+ALONE = 4  # that ask at once where nothing keeps a pace
+RECENT = 0.1  # weight of the newest answer's seconds
 
 
 class Pace:
     """At most `requests` arrivals in any `per` seconds, as the vendor counts them.
 
-    GCRA with multiplicative decrease and slow increase: a burst of 2 % of the requests, and beyond it one
+    GCRA with multiplicative decrease and slow increase: a burst of 1 % of the requests, and beyond it one
     permit every `(per + jitter) / (requests - burst)` seconds, so that requests which leave in time and arrive up
     to `jitter` seconds late do not crowd a window. Permits are given in the order they were asked for.
 
@@ -27,8 +32,8 @@ class Pace:
         requests: int,
         per: float,
         *,
-        burst: float = 0.02,
-        jitter: float = 0.5,
+        burst: float = 0.01,
+        jitter: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -41,12 +46,25 @@ class Pace:
         self._due = self._resume = 0.0  # when the next even permit falls due; when the vendor may be asked again
         self._changed = clock()
         self._refusals = 0
+        self._seconds: float | None = None  # an answer takes, the newer ones weighing more
         self._lock = threading.Lock()
 
     @property
     def rate(self) -> float:
         """Permits a second at present."""
         return self._rate
+
+    @property
+    def together(self) -> int:
+        """How many must ask at once to use the rate: as many as are on their way, a quarter more, and one that waits."""
+        if self._seconds is None:
+            return FEWEST
+        return min(MOST, max(FEWEST, math.ceil(1.25 * self._rate * self._seconds) + 1))
+
+    def took(self, seconds: float) -> None:
+        """An answer was complete so long after its request left."""
+        with self._lock:
+            self._seconds = seconds if self._seconds is None else self._seconds + RECENT * (seconds - self._seconds)
 
     async def acquire(self) -> None:
         """Return when the next request may leave."""
@@ -79,6 +97,11 @@ class Pace:
         due = max(self._due, now)
         self._due = due + step
         return max(due - (self._burst - 1) * step, self._resume) - now
+
+
+def size(remote: object) -> int:
+    """How many may ask a remote at once at present; ALONE where it does not say so by its `together`."""
+    return getattr(remote, "together", ALONE)
 
 
 _shared: dict[tuple[str, int, float], Pace] = {}

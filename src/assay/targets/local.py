@@ -1,23 +1,23 @@
 """One machine: files on a disk, SQLite ledger, secrets from the environment or a file only its owner reads, DuckDB."""
 
-import json
 import os
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
+from secrets import token_bytes, token_hex
 from typing import TYPE_CHECKING, BinaryIO
 
 from ulid import ULID
 
 from assay.crash import effect
-from assay.errors import AssayError, LakeDamaged, SettingsError
+from assay.errors import SettingsError
+from assay.lake.duck import Limits
 from assay.lake.files import SCRATCH, checked, clear_errors, lost
-from assay.ports import Engine, Fact, Ledger
+from assay.ports import Engine, Ledger
 from assay.settings import Settings
-from assay.targets import Limits, Target
+from assay.targets import Target
+from assay.targets.sqlite import SqliteLedger
 
 if TYPE_CHECKING:  # the catalog brings pyiceberg and sqlalchemy along, 0.6 s of CPU that not every command needs
     from pyiceberg.catalog import Catalog
@@ -172,73 +172,6 @@ def _same(one: Path, other: Path) -> bool:
     return False
 
 
-class SqliteLedger:
-    """See `assay.ports.Ledger`. One file; many processes may use it at once."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._con = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-        try:
-            with self._errors():
-                self._con.execute("PRAGMA journal_mode = WAL")
-                # An index: what a power cut takes from it, the next start puts in from the objects.
-                self._con.execute("PRAGMA synchronous = NORMAL")
-                self._con.execute(
-                    "CREATE TABLE IF NOT EXISTS facts (kind TEXT, id TEXT, dataset TEXT, at TEXT, body TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID"
-                )
-                self._con.execute("CREATE INDEX IF NOT EXISTS by_dataset ON facts (kind, dataset, id)")
-        except AssayError:
-            self._con.close()
-            raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise SettingsError(
-                f"{self._path} cannot be used ({error}); is the disk full? It is an index and heals itself"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise LakeDamaged(
-                f"{self._path} is not a ledger ({error}); move it away: it is an index and is rebuilt from the lake"
-            ) from error
-
-    def record(self, facts: Iterable[Fact]) -> None:
-        rows = [(f.kind, f.id, f.dataset, f.at.isoformat(), json.dumps(f.body, default=str)) for f in facts]
-        if rows:
-            with self._errors():
-                self._con.execute("BEGIN IMMEDIATE")
-                try:
-                    self._con.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?, ?)", rows)
-                    self._con.execute("COMMIT")
-                except sqlite3.Error:
-                    if self._con.in_transaction:
-                        self._con.execute("ROLLBACK")
-                    raise
-
-    def facts(self, kind: str, dataset: str | None = None) -> Iterator[Fact]:
-        where = "kind = ?" if dataset is None else "kind = ? AND dataset = ?"
-        sql = f"SELECT kind, id, dataset, at, body FROM facts WHERE {where} ORDER BY id"
-        with self._errors():
-            rows = self._con.execute(sql, [kind] if dataset is None else [kind, dataset]).fetchall()
-        yield from map(_fact, rows)
-
-    def fact(self, kind: str, id: str) -> Fact | None:  # noqa: A002 - the field's name
-        sql = "SELECT kind, id, dataset, at, body FROM facts WHERE kind = ? AND id = ?"
-        with self._errors():
-            row = self._con.execute(sql, [kind, id]).fetchone()
-        return _fact(row) if row else None
-
-    def close(self) -> None:
-        self._con.close()
-
-
-def _fact(row: tuple[str, str, str, str, str]) -> Fact:
-    return Fact(row[0], row[1], row[2], datetime.fromisoformat(row[3]), json.loads(row[4]))
-
-
 class LocalSecrets:
     """See `assay.ports.Secrets`: `ASSAY_SECRET_<NAME>` or `<NAME>` in the environment, else a file `secrets/<name>`."""
 
@@ -257,6 +190,28 @@ class LocalSecrets:
         raise SettingsError(
             f"secret {name} is missing: set it in the environment, or put it into {path} with mode 0600"
         )
+
+
+    def ensure(self, name: str) -> bytes:
+        path = self._root / "secrets" / name
+        if not path.is_file():
+            made = path.with_name(f"{name}.{token_hex(8)}")
+            try:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except OSError:
+                return token_bytes(32)  # a lake that is only read: good as long as this process lives
+            try:
+                os.write(handle, token_bytes(32))
+                os.fsync(handle)
+                # link: of two that start at once, one makes it and both read it
+                os.link(made, path)
+            except FileExistsError:
+                pass
+            finally:
+                os.close(handle)
+                made.unlink()
+        return path.read_bytes()
 
 
 def open_target(settings: Settings) -> Target:
@@ -286,7 +241,7 @@ def open_target(settings: Settings) -> Target:
     def engine() -> Engine:
         from assay.engines.duckdb import DuckDBEngine
 
-        return DuckDBEngine(limits.scratch, limits.memory, limits.threads)
+        return DuckDBEngine(limits)
 
     return Target("local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine)
 

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from assay.clock import now
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
 from assay.land.http import one_line
 from assay.land.source import Ask, Page, Request, Source, SourceSettings, options_of
 from assay.ports import Secrets
-from assay.windows import now
 
 LARGEST = 512 * 2**20  # bytes of one file: it is read at once
 

@@ -5,8 +5,9 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import date, timedelta
-from functools import lru_cache
-from typing import Any, Literal
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -30,6 +31,7 @@ DEPTH = 64
 ESCAPES = re.compile(rb"\\(?:(u(?=[dD][89a-fA-F][0-9a-fA-F]{2}))|.)", re.DOTALL)
 MASK = b"\xff\xfe\xfd"  # in no UTF-8, cannot overlap itself; the parser does not look into bytes above 127
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+DAY, SHARD = attrgetter("day"), attrgetter("shard")
 BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
@@ -83,16 +85,25 @@ async def fetch(ask: Ask, remote: Remote) -> AsyncIterator[Page]:
     options = check(ask.options)
     if options.from_to and not ask.window:
         raise ContractError(f"{ask.dataset}: from_to needs a window")
-    answer, records = await remote.get(options.path, _params(ask, options), judge)
-    span = _checked(ask, options, records)
-    digest = hashlib.sha256(answer.body).hexdigest()
+    read = partial(judge, date_field=options.date_field, shard_field=_shard_field(options))
+    answer, found = await remote.get(options.path, _params(ask, options), read)
+    span = _checked(ask, options, found)
+    digest, rows = hashlib.sha256(found.joined).hexdigest(), len(found.records)
     yield Page(
-        Request(answer.url, answer.params, answer.at, answer.status, len(answer.body), digest, len(records), span),
-        records,
+        Request(answer.url, answer.params, answer.at, answer.status, len(answer.body), digest, rows, span),
+        found.records,
     )
 
 
-def judge(answer: Answer) -> list[bytes]:
+class Found(NamedTuple):
+    """The records of an answer, as a list and joined as a JSON list; `day` and `shard` of those that have them."""
+
+    records: list[bytes]
+    joined: bytes
+    rows: list[Any]
+
+
+def judge(answer: Answer, date_field: str | None = None, shard_field: str | None = None) -> Found:
     """The records of an answer, token for token, no whitespace between; raises if it is no list of them.
 
     Records are not judged: one that is no object or holds bytes that are no text is a record all the same.
@@ -101,7 +112,12 @@ def judge(answer: Answer) -> list[bytes]:
         raise _refusal(answer, answer.excerpt)
     head = answer.body.lstrip()[:1]
     if head == b"[":
-        return _records(answer)
+        found = _flat(answer.body, date_field, shard_field)
+        if found is None:
+            records = _records(answer)
+            joined = b"[%s]" % b",".join(records)
+            found = Found(records, joined, _peek(joined, records, date_field, shard_field))
+        return found
     if head == b"{":
         raise _refusal(answer, _message(answer))
     raise _refusal(answer, answer.excerpt)
@@ -115,6 +131,22 @@ def _params(ask: Ask, options: Options) -> dict[str, str]:
         params["from"] = ask.window.start.isoformat()
         params["to"] = (ask.window.end - timedelta(days=1)).isoformat()  # theirs is inclusive
     return params
+
+
+def _flat(body: bytes, date_field: str | None, shard_field: str | None) -> Found | None:
+    """What most answers are, in few passes: objects without objects, lists and brackets inside; None for any other.
+
+    Where there are as many `{` as records and each record is an object, no text holds one: so `},{` parts records and
+    nothing else, and with no further `[` nothing is nested.
+    """
+    try:
+        bare = msgspec.json.format(body, indent=-1)
+        rows = _decoders(date_field, shard_field)[0].decode(bare)
+    except UNREADABLE:
+        return None
+    if not rows or bare.count(b"{") != len(rows) or bare.find(b"[", 1) >= 0 or b"\n" in bare:
+        return None
+    return Found(bare[1:-1].replace(b"},{", b"}\n{").split(b"\n"), bare, rows)
 
 
 def _records(answer: Answer) -> list[bytes]:
@@ -186,20 +218,23 @@ def _refusal(answer: Answer, text: str) -> SourceError:
     return SourceSuspect(f"{answer.url} answers 200 with what is no list of records: {answer.excerpt[:100]!r}")
 
 
-def _checked(ask: Ask, options: Options, records: list[bytes]) -> tuple[str, str] | None:
+def _shard_field(options: Options) -> str | None:
+    return (options.shard_field or options.shard_param) if options.shard_param else None
+
+
+def _checked(ask: Ask, options: Options, found: Found) -> tuple[str, str] | None:
     """First and last day of the records; SourceSuspect where they cannot be all that was asked for."""
-    if not records:
+    if not found.records:
         if options.empty == "suspect" and not _short(ask.window, options.slack_days):
             raise SourceSuspect(f"{_name(ask)}: FMP gave no records, as it does for what it does not know")
         return None
-    shard_field = (options.shard_field or options.shard_param) if options.shard_param else None
-    rows = _peek(records, options.date_field, shard_field)
-    strangers = {row.shard for row in rows} - {ask.shard, UNSET}
-    if shard_field and strangers:
+    strangers = set(map(SHARD, found.rows)) - {ask.shard, UNSET}
+    if _shard_field(options) and strangers:
         raise SourceSuspect(f"{_name(ask)}: FMP gave records of {str(min(strangers))[:40]!r} instead")
     if not options.date_field:
         return None
-    span = _span([row.day for row in rows if row.day is not UNSET])
+    days = list(map(DAY, found.rows))
+    span = _span(days if UNSET not in days else [day for day in days if day is not UNSET])
     if options.from_to and ask.window:
         _check_span(ask, ask.window, span, timedelta(days=options.slack_days))
     return span
@@ -242,11 +277,11 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _peek(records: list[bytes], date_field: str | None, shard_field: str | None) -> list[Any]:
+def _peek(joined: bytes, records: list[bytes], date_field: str | None, shard_field: str | None) -> list[Any]:
     """Each record's `day` and `shard`, UNSET if absent; records without such texts are left out."""
     whole, single = _decoders(date_field, shard_field)
     try:
-        rows: list[Any] = whole.decode(b"[" + b",".join(records) + b"]")
+        rows: list[Any] = whole.decode(joined)
     except UNREADABLE:
         rows = []
         for record in records:
@@ -268,4 +303,4 @@ def _decoders(date_field: str | None, shard_field: str | None) -> tuple[Any, Any
     return msgspec.json.Decoder(list[row]), msgspec.json.Decoder(row)
 
 
-source = Source(connect, fetch, version="1", check=check)
+source = Source(connect, fetch, version="2", check=check)

@@ -1,0 +1,202 @@
+"""The ledger of one machine: a SQLite file."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from assay import clock
+from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
+from assay.ports import Fact, bodies
+
+FORMAT = 1
+PAGE = 100
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS facts (kind TEXT, dataset TEXT, id TEXT, at TEXT, version INTEGER, body TEXT, "
+    "PRIMARY KEY (kind, dataset, id)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, owner TEXT, until INTEGER) WITHOUT ROWID",
+)
+_COLUMNS = "kind, dataset, id, at, version, body"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class SqliteLedger:
+    """See `assay.ports.Ledger`. One file; many processes and threads may use it at once.
+
+    Where the file cannot be written it is read, and `record` and `claim` are SettingsError. LakeBusy if another
+    process holds it for longer than `wait` seconds.
+    """
+
+    def __init__(self, path: Path, *, wait: float = 60) -> None:
+        self._path = path
+        self._wait = wait
+        self._lock = threading.RLock()
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        writable = self._writable()
+        with self._errors():
+            self._con = self._open(path, "mode=rwc") if writable else self._read_only()
+        try:
+            with self._errors():
+                if writable:
+                    self._prepare()
+                self._check()
+        except AssayError:
+            self.close()
+            raise
+
+    def record(self, facts: Iterable[Fact]) -> None:
+        rows = [(f.kind, f.dataset, f.id, f.at.isoformat(), f.version, body) for f, body in bodies(facts)]
+        if rows:
+            with self._transaction() as con:
+                con.executemany(
+                    "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, dataset, id) DO UPDATE "
+                    "SET at = excluded.at, version = excluded.version, body = excluded.body "
+                    "WHERE excluded.version > facts.version",
+                    rows,
+                )
+
+    def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the field's name
+        if id is None:
+            rows = self._read("kind = ? AND dataset = ? ORDER BY id DESC LIMIT 1", kind, dataset)
+        else:
+            rows = self._read("kind = ? AND dataset = ? AND id = ?", kind, dataset, id)
+        return _fact(rows[0]) if rows else None
+
+    def since(self, kind: str, dataset: str, after: str = "") -> Iterator[Fact]:
+        while True:
+            rows = self._read(f"kind = ? AND dataset = ? AND id > ? ORDER BY id LIMIT {PAGE}", kind, dataset, after)
+            yield from map(_fact, rows)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][2]
+
+    def claim(self, name: str, owner: str, until: datetime) -> bool:
+        now, end = _micros(clock.now()), _micros(until)
+        with self._transaction() as con:
+            mine = con.execute(
+                "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+                "SET owner = excluded.owner, until = excluded.until WHERE leases.owner = excluded.owner OR leases.until <= ?",
+                [name, owner, end, now],
+            ).rowcount
+            if mine and end <= now:
+                con.execute("DELETE FROM leases WHERE name = ?", [name])
+        return bool(mine)
+
+    def close(self) -> None:
+        self._con.close()
+        if self._copy:
+            self._copy.cleanup()
+
+    def _writable(self) -> bool:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"{self._path} cannot be made: {error.strerror}") from error
+        return os.access(self._path if self._path.exists() else self._path.parent, os.W_OK) and os.access(
+            self._path.parent, os.W_OK
+        )
+
+    def _open(self, path: Path, how: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?{how}", uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
+        )  # fmt: skip
+
+    def _prepare(self) -> None:
+        # An index: what a power cut takes from it, the next start puts in from the objects.
+        self._con.execute("PRAGMA synchronous = NORMAL")
+        if self._con.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            self._con.execute("PRAGMA journal_mode = WAL")
+        if self._con.execute("PRAGMA user_version").fetchone() == (0,):
+            with self._transaction() as con:
+                if not con.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    for statement in (*_SCHEMA, f"PRAGMA user_version = {FORMAT}"):
+                        con.execute(statement)
+
+    def _check(self) -> None:
+        found = self._con.execute("PRAGMA user_version").fetchone()[0]
+        if found != FORMAT:
+            raise LakeDamaged(
+                f"{self._path} is a ledger of format {found}, not {FORMAT}; move it away: it is an index and is "
+                "rebuilt from the lake"
+            )
+
+    def _read_only(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            raise SettingsError(f"{self._path} is missing and {self._path.parent} cannot be written")
+        con = self._open(self._path, "mode=ro")
+        try:
+            con.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            con.close()
+        else:
+            return con
+        # SQLite wants to write beside the file; without a write-ahead log nothing is lost by reading it as it lies.
+        wal = self._path.with_name(f"{self._path.name}-wal")
+        if not (wal.exists() and wal.stat().st_size):
+            return self._open(self._path, "immutable=1")
+        self._copy = tempfile.TemporaryDirectory()
+        for one in (self._path, wal):
+            shutil.copyfile(one, Path(self._copy.name) / one.name)
+        con = self._open(Path(self._copy.name) / self._path.name, "mode=rw")
+        con.execute("PRAGMA query_only = 1")
+        return con
+
+    def _read(self, where: str, *values: str) -> list[tuple[str, str, str, str, int, str]]:
+        with self._errors(), self._lock:
+            return self._con.execute(f"SELECT {_COLUMNS} FROM facts WHERE {where}", values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._errors(), self._lock:
+            self._con.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._con
+                self._con.execute("COMMIT")
+            except BaseException:
+                if self._con.in_transaction:
+                    self._con.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError:  # the caller's fault, such as a ledger that was closed
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: sqlite3.DatabaseError) -> AssayError:
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return LakeBusy(
+                    f"{self._path}: another process has held it for {self._wait:g} s; if none works on this lake, one "
+                    "may be stopped (`fuser` names it); run it again when it is done"
+                )
+            case sqlite3.SQLITE_FULL:
+                return SettingsError(
+                    f"{self._path} cannot be written: the disk is full. It is an index and heals itself"
+                )
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
+                return SettingsError(f"{self._path} cannot be used: {error}")
+            case _:
+                return LakeDamaged(
+                    f"{self._path} is not a ledger ({error}); move it away: it is an index and is rebuilt from the lake"
+                )
+
+
+def _fact(row: tuple[str, str, str, str, int, str]) -> Fact:
+    kind, dataset, name, at, version, body = row
+    return Fact(kind, dataset, name, datetime.fromisoformat(at), msgspec.json.decode(body), version)
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
