@@ -509,7 +509,7 @@ def test_a_row_group_without_bounds_leaves_its_file_without(at: Place) -> None:
 
 # Proof
 
-FLIPS = 12  # of each object; 150 were seen to hold
+FLIPS = 12  # of each object; 150 were seen to hold on a disk
 
 
 def answer(at: Place, table: Table) -> Any:
