@@ -559,7 +559,8 @@ def _check_manifest(table: Table, files: Files, manifest: ManifestFile, listed: 
     if spec is None:
         raise LakeDamaged(f"{listed} says {name} is cut by a rule that the table does not have")
     for at, (field, summary) in enumerate(zip(spec.fields, manifest.partitions or (), strict=False)):
-        kind = field.transform.result_type(table.schema().find_field(field.source_id).field_type)
+        source = table.schema().find_field(field.source_id).field_type
+        kind = cast("PrimitiveType", field.transform.result_type(source))
         values = [one.data_file.partition[at] for one in entries]
         present = [one for one in values if one is not None]
         with _readable(listed):
@@ -572,7 +573,7 @@ def _check_manifest(table: Table, files: Files, manifest: ManifestFile, listed: 
     return name
 
 
-_COMPARED = ("record_count", "file_size_in_bytes", "partition", "file_format", "content", "spec_id", "value_counts", "null_value_counts", "lower_bounds", "upper_bounds")  # fmt: skip
+_COMPARED = ("record_count", "file_size_in_bytes", "partition", "file_format", "content", "value_counts", "null_value_counts", "lower_bounds", "upper_bounds")  # fmt: skip
 
 
 def _check_file(table: Table, files: Files, one: evidence.DataFile, listed: DataFile, manifest: str) -> None:
