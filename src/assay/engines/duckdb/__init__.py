@@ -123,7 +123,7 @@ class DuckDBGroup:
             CREATE TABLE _lines (_place BIGINT, _seq BIGINT, _op VARCHAR, {typed}, known_at TIMESTAMPTZ, _hash VARCHAR,
               _reasons VARCHAR, _warnings VARCHAR, _raw VARCHAR, _part BIGINT, _n BIGINT);
             CREATE VIEW staged AS SELECT _place, _seq, _op, {", ".join(map(ident, columns))}, known_at, _hash
-              FROM _lines WHERE _op IN ('u', 'q', 'h')""")
+              FROM _lines WHERE _op IN ('u', 'q', 'd', 'h')""")
         self._unreadable: dict[tuple[int, int], tuple[int, int]] = {}
         for first, some in _runs(self._lines):
             self._read(first, some)
