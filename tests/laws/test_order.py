@@ -47,7 +47,7 @@ def kept(made: Made, done: Refined) -> list[evidence.Rejected]:
     return list(evidence.rejected(made.files, done.evidence[0].quarantine))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(ROW, min_size=0, max_size=5), min_size=1, max_size=4), st.data())
 @pytest.mark.parametrize("where", STORES)
 def test_grouping_changes_nothing(where: Where, contents: list[list[bytes]], data: st.DataObject) -> None:
@@ -135,16 +135,17 @@ def test_everything_anew_lets_a_held_batch_in_by_the_new_gate(made: Made) -> Non
 
 
 def test_a_decision_to_rejudge_lets_in_what_is_good_now_and_nothing_else(made: Made) -> None:
-    strict = every_type(('"whole < 1000000"', '"whole < 5"'), ("version: 1.0.0", "version: 1.0.0-strict"))
+    strict = every_type(('"whole < 1000000"', '"whole < 5"'))
     landed = made.land(strict, [record(whole="1"), record(id='"b"', whole="9"), record(id='"c"', whole="null")])
     assert one(made.refine(strict)).quarantined == 2
-    # Another rule is another refinement: to judge by it is to fold anew, the log says so by itself.
-    done = made.refine(CONTRACT)
-    assert (one(done).accepted, one(done).quarantined) == (2, 1)
+    assert made.refine(CONTRACT).verdicts == []  # a rule judges forward from where it was put
+    assert made.current(CONTRACT, "id, whole") == [("a", 1)]
+    again = one(made.decide(CONTRACT, Decision("rejudge", batch=landed.at)))
+    assert (again.of, again.was, again.rows, again.accepted, again.quarantined) == (landed.at, "quarantined", 2, 1, 1)
     assert made.current(CONTRACT, "id, whole") == [("a", 1), ("b", 9)]
     before = made.versions(CONTRACT)
     again = one(made.decide(CONTRACT, Decision("rejudge", batch=landed.at)))
-    assert (again.of, again.was, again.rows, again.quarantined, again.accepted) == (landed.at, "quarantined", 1, 1, 0)
+    assert (again.rows, again.accepted, again.quarantined) == (1, 0, 1)
     assert made.versions(CONTRACT) == before
     found = made.account(CONTRACT)
     assert {t: found.sum(t) for t in ("captured", "accepted", "quarantined")} == {
