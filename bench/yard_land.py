@@ -38,6 +38,9 @@ class Files:
         if self.file is not None:
             self.file.close()
 
+    def finish(self) -> None:
+        self.close()
+
 
 async def land(base: str, span: dict[str, str], symbols: list[str], files: Files) -> None:
     left = iter(symbols)
@@ -53,7 +56,7 @@ async def land(base: str, span: dict[str, str], symbols: list[str], files: Files
             group.create_task(worker(session))
 
 
-def main() -> None:
+def main(kind: type[Files] = Files) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
     parser.add_argument("out", type=Path)
@@ -63,10 +66,10 @@ def main() -> None:
     asked = parser.parse_args()
     begun = rounds.begin()
     asked.out.mkdir(parents=True)
-    files = Files(asked.out)
+    files = kind(asked.out)
     symbols = asked.symbols.split(",")
     asyncio.run(land(asked.base, {"from": asked.first, "to": asked.last}, symbols, files))
-    files.close()
+    files.finish()
     rounds.report(begun, files=[str(path) for path in files.paths], pages=len(symbols))
 
 

@@ -80,9 +80,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Prox
         path = root / "assay.toml"
         path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", proxy.url))
         lake = run.open(root)
-        done = run.apply(lake, run.plan(lake))
+        done = lake.apply(lake.plan())
         assert not done.errors
         assert done.release
-        assert run.plan(lake) == []
+        assert lake.plan() == []
         yield lake, proxy
         lake.close()

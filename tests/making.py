@@ -1,22 +1,26 @@
 """Small lakes for tests: a contract of every type, batches written by the real writer, refined by the real engine."""
 
 import json
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 from pyiceberg.catalog import Catalog
 
 from assay import clock
-from assay import refine as refining
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.engines.duckdb import DuckDBEngine
-from assay.lake import bronze, silver, tables
-from assay.lake.bronze import Manifest
-from assay.lake.files import Files
-from assay.land import fact
-from assay.targets.local import SqliteLedger
+from assay.lake import account, bronze, duck, silver, tables
+from assay.lake.bronze import Asked, Batch, Decision, Entry
+from assay.lake.landing import Landing
+from assay.lake.moment import literal, moment
+from assay.ports import Engine, Files, Ledger, Limits, N
+from assay.refine import Refined, refine
+from assay.targets import catalog as catalogs
+from assay.targets.local import DiskFiles
+from assay.targets.sqlite import SqliteLedger
 from assay.windows import Window
 
 EVERY_TYPE = """apiVersion: v3.1.0
@@ -43,7 +47,6 @@ customProperties:
   - {property: source, value: fmp}
   - {property: options, value: {path: things}}
   - {property: every, value: P1D}
-  - {property: mutability, value: calendar}
   - {property: knownAt, value: {column: at}}
   - {property: gate, value: {quarantinedAtMost: 50, unit: percent, minRows: 20}}
 """
@@ -74,84 +77,152 @@ def record(**fields: str | None) -> bytes:
 
 
 @dataclass(frozen=True)
+class Landed:
+    """One batch as it was landed."""
+
+    entry: Entry
+    n: int
+
+    @property
+    def place(self) -> int:
+        """As a number."""
+        return self.entry.position * N + self.n
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """As position and n."""
+        return self.entry.position, self.n
+
+    @property
+    def spoken(self) -> str:
+        """As people see it."""
+        return account.spoken(self.place)
+
+    @property
+    def batch(self) -> Batch:
+        """Its record in the entry."""
+        return bronze.batch_of(self.entry, self.n)
+
+
+@dataclass(frozen=True)
 class Made:
     """The parts of one small lake."""
 
     root: Path
     files: Files
     catalog: Catalog
-    ledger: SqliteLedger
-    engine: DuckDBEngine
+    ledger: Ledger
+    engine: Engine
+    limits: Limits = field(default_factory=Limits)
 
-    def land(self, contract: Contract, records: list[bytes], *, shard: str = "all", day: int = 1) -> Manifest:
-        """One batch of records, as one answer."""
-        claim = {
-            "source": contract.source, "connector": "1", "origin": "synthetic",
-            "capture_fingerprint": contract.capture_fingerprint, "contract_sha256": contract.sha256,
-        }  # fmt: skip
-        window = Window(date(2024, 1, day), date(2024, 1, day + 1))
-        writer = bronze.Writer(self.files, "run", contract.dataset, shard, window, claim)
-        asked = {
-            "url": "http://127.0.0.1/things",
-            "params": {},
-            "at": clock.now(),
-            "status": 200,
-            "bytes": 1,
-            "sha256": "0",
-        }
-        writer.page(asked | {"rows": len(records)}, records)
-        manifest = writer.commit()
-        self.ledger.record([fact(manifest)])
-        return manifest
+    def promise(self, contract: Contract, *, everything: bool = False) -> None:
+        """Put the contract into its dataset's log, unless it is in force."""
+        bronze.put_contract(self.files, self.ledger, contract, everything=everything)
 
-    def refine(self, contract: Contract, batches: list[Manifest], **how: bool) -> refining.Refined:
-        """Refine batches with the real engine and table."""
-        return refining.refine(
-            contract,
-            batches,
-            files=self.files,
-            catalog=self.catalog,
-            ledger=self.ledger,
-            engine=self.engine,
-            run="run",
-            **how,
+    def land(
+        self, contract: Contract, records: Sequence[bytes], *, shard: str = "all", day: int = 1,
+        scope: dict[str, tuple[str, str]] | None = None, origin: str = "synthetic",
+    ) -> Landed:  # fmt: skip
+        """One batch of records, as one answer, in an entry of its own."""
+        return self.land_all(contract, [(shard, day, records)], scope=scope, origin=origin)[0]
+
+    def land_all(
+        self, contract: Contract, batches: Sequence[tuple[str, int, Sequence[bytes]]], *,
+        scope: dict[str, tuple[str, str]] | None = None, origin: str = "synthetic",
+    ) -> list[Landed]:  # fmt: skip
+        """Several batches (shard, day, records) in one entry."""
+        self.promise(contract)
+        seen = bronze.adopt(self.files, self.ledger, contract.dataset)
+        with Landing(
+            self.files, self.ledger, contract.dataset, seen, run="run", source=contract.source, code="0" * 64,
+            origin=origin, capture=contract.capture_fingerprint, contract=contract.sha256,
+        ) as landing:  # fmt: skip
+            for shard, day, records in batches:
+                window = Window(date(2024, 1, day), date(2024, 1, day + 1))
+                with landing.ask(shard, window, scope=scope) as ask:
+                    asked = Asked({}, clock.now(), 1, "0" * 64, len(records), url="http://127.0.0.1/things")
+                    ask.page(asked, list(records))
+            put = landing.commit()
+        assert put
+        bronze.adopt(self.files, self.ledger, contract.dataset)
+        return [Landed(put[0], batch.n) for batch in put[0].batches]
+
+    def refine(self, contract: Contract, *, everything: bool = False) -> Refined:
+        """Promise the contract and fold what the log has and silver has not, with the real engine and tables."""
+        self.promise(contract, everything=everything)
+        return refine(
+            contract.dataset, files=self.files, catalog=self.catalog, ledger=self.ledger, engine=self.engine, run="run"
         )
 
-    def replay(self, contract: Contract, batches: list[Manifest]) -> refining.Refined:
-        """Replay their quarantine."""
-        return refining.replay(
-            contract, batches, files=self.files, catalog=self.catalog, ledger=self.ledger, engine=self.engine, run="run"
-        )
+    def decide(self, contract: Contract, *decisions: Decision) -> Refined:
+        """Put decisions in one entry and fold it."""
+        bronze.decide(self.files, self.ledger, contract.dataset, decisions, who="a test", why="it wants to")
+        return self.refine(contract)
 
     def close(self) -> None:
         """Let go of its databases."""
         self.ledger.close()
         self.catalog.close()
 
-    def rows(self, select: str) -> list[tuple]:
+    def rows(self, select: str) -> list[tuple[Any, ...]]:
         """What a SELECT gives, in order of all columns."""
-        from assay.engines.duckdb import connect
-
-        con = connect()
+        con = duck.open(self.limits)
         try:
             return con.execute(f"SELECT * FROM ({select}) ORDER BY ALL").fetchall()
         finally:
             con.close()
 
-    def versions(self, contract: Contract) -> list[tuple]:
-        """All versions of the dataset."""
-        table = silver.load(self.catalog, contract.dataset)
-        return self.rows(silver.versions(contract, silver.observed(table, silver.snapshot_id(table))))
+    def select(self, contract: Contract) -> str:
+        """The SELECT of all versions of the dataset, from the tables' heads."""
+        pair = silver.load(self.catalog, contract.dataset)
+        assert pair
+        current, past = (
+            duck.relation(tables.relation(table, snapshot, self.files))
+            for table, snapshot in zip((pair.current, pair.past), silver.pinned(pair.current), strict=True)
+        )
+        ends = "NULL::TIMESTAMPTZ AS known_to, NULL::TIMESTAMPTZ AS recorded_to"
+        return f"SELECT *, {ends} FROM ({current}) UNION ALL BY NAME {past}"
 
-    def current(self, contract: Contract, columns: str = "*", **clocks) -> list[tuple]:
+    def versions(self, contract: Contract) -> list[tuple[Any, ...]]:
+        """All versions of the dataset."""
+        return self.rows(self.select(contract))
+
+    def current(
+        self, contract: Contract, columns: str = "*", *, as_of: datetime | None = None,
+        recorded_as_of: datetime | None = None,
+    ) -> list[tuple[Any, ...]]:  # fmt: skip
         """The current rows, or those of a moment."""
-        table = silver.load(self.catalog, contract.dataset)
-        select = silver.current(contract, silver.observed(table, silver.snapshot_id(table)), **clocks)
-        return self.rows(f"SELECT {columns} FROM ({select})")
+        return self.rows(
+            f"SELECT {columns} FROM ({self.select(contract)}) WHERE {moment(as_of, recorded_as_of)}"
+        )
+
+    def account(self, contract: Contract) -> account.Account:
+        """Where the dataset stands."""
+        return account.of(self.ledger, contract.dataset)
 
 
 def make(root: Path) -> Made:
-    """An empty lake below a directory."""
+    """An empty lake below a directory, on a disk."""
+    from assay.engines.duckdb import DuckDBEngine
+
+    root.mkdir(parents=True, exist_ok=True)
+    files = DiskFiles(root)
+    limits = Limits("1GB", 2, root / "_tmp")
     return Made(
-        root, Files(root), tables.open_catalog(root), SqliteLedger(root / "ledger.db"), DuckDBEngine(root / "_tmp")
+        root, files, catalogs.open_catalog(root, files), SqliteLedger(root / "ledger.db"), DuckDBEngine(limits), limits
     )
+
+
+def make_on_store(root: Path, seed: int = 0, worst: float = 0.25) -> Made:
+    """An empty lake whose objects lie in a store at its worst; catalog and ledger below the directory."""
+    from assay.engines.duckdb import DuckDBEngine
+    from tests.every.stores import StoreFiles, WorstStore
+
+    root.mkdir(parents=True, exist_ok=True)
+    files = StoreFiles(WorstStore(root / "_tmp", seed, worst))
+    limits = Limits("1GB", 2, root / "_tmp")
+    catalog = catalogs.open_catalog(root, files, "lake://")
+    return Made(root, files, catalog, SqliteLedger(root / "ledger.db"), DuckDBEngine(limits), limits)
+
+
+__all__ = ["GOOD", "Decision", "Landed", "Made", "every_type", "literal", "make", "make_on_store", "record"]

@@ -16,7 +16,7 @@ import click
 import pytest
 
 from assay import cli, crash, errors, settings
-from assay.contract import odcs
+from assay.contract import syntax
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -183,9 +183,9 @@ def test_every_setting_has_a_row() -> None:
 @pytest.mark.parametrize(
     ("heading", "keys"),
     [
-        ("customProperties of the contract", odcs._OURS),
-        ("customProperties of a column", odcs._COLUMN_OURS),
-        ("customProperties of a rule", odcs._RULE_OURS),
+        ("customProperties of the contract", syntax._OURS),
+        ("customProperties of a column", syntax._COLUMN_OURS),
+        ("customProperties of a rule", syntax._RULE_OURS),
     ],
 )
 def test_every_property_of_a_contract_has_a_row(heading: str, keys: set[str]) -> None:

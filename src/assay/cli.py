@@ -1,28 +1,25 @@
-"""The command line: parse, open a lake, call one function, say what happened."""
+"""The command line: parse, open a lake, call one method, say what came of it. A command imports what it uses."""
 
 import json
 import logging
-import math
 import os
-import re
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from assay import run
+from assay import tell
 from assay.errors import AssayError, LakeDamaged, UsageError
-from assay.lake.release import told
-from assay.run import demo as first
-from assay.run import verify as verifying
-from assay.windows import Window
+from assay.spoken import some
+
+if TYPE_CHECKING:
+    from assay.run import Lake
 
 _EXAMPLES = """
 \b
@@ -38,11 +35,6 @@ Examples:
 Exit codes: 0 done · 1 failed · 2 settings, contract or arguments are wrong · 3 the source refused ·
 4 a gate is closed · 5 the lake is damaged · 6 gold was not released · 75 busy, try again
 """
-
-
-_NOTHING = (
-    "nothing is missing: what was due is landed (`assay land DATASET --again` asks for it anew), judged and released"
-)
 
 
 class _Say:
@@ -65,14 +57,15 @@ class _Say:
     "--lake", "path", default=".", show_default=True, type=click.Path(path_type=Path), help="The lake's directory."
 )
 @click.option("--env", default="dev", show_default=True, help="Prefixes every path of the lake's data.")
+@click.option("--target", default="local", show_default=True, help="Where the lake runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress lines.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="assay")
 @click.pass_context
-def cli(ctx: click.Context, path: Path, env: str, as_json: bool, quiet: bool, debug: bool) -> None:
+def cli(ctx: click.Context, path: Path, env: str, target: str, as_json: bool, quiet: bool, debug: bool) -> None:
     """The lake that runs whole on your laptop, and can explain every number it serves."""
-    ctx.obj = {"path": path, "env": env, "json": as_json, "say": _Say(quiet), "debug": debug}
+    ctx.obj = {"path": path, "env": env, "target": target, "json": as_json, "say": _Say(quiet), "debug": debug}
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its line says neither whom nor why; land.http's does
 
@@ -121,14 +114,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 @contextmanager
-def _lake(ctx: click.Context) -> Iterator[run.Lake]:
+def _lake(ctx: click.Context) -> "Iterator[Lake]":
+    from assay.run import lake as lakes
+
     if ctx.info_name not in ("plan", "apply", "land"):
-        run.exists(ctx.obj["path"], ctx.obj["env"])
-    lake = run.open(ctx.obj["path"], ctx.obj["env"])
-    try:
+        lakes.exists(ctx.obj["path"], ctx.obj["env"])
+    with lakes.open(ctx.obj["path"], ctx.obj["env"], ctx.obj["target"]) as lake:
         yield lake
-    finally:
-        lake.close()
 
 
 def _with_lake(function: Callable[..., None]) -> Callable[..., None]:
@@ -157,6 +149,12 @@ def _raise(errors: Sequence[AssayError]) -> None:
         raise errors[0]
 
 
+def _span(text: str | None) -> Any:
+    from assay.windows import Window
+
+    return Window.parse(text) if text else None
+
+
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--example", type=click.Choice(["csv", "http", "markets"]), default="csv", show_default=True,
@@ -169,17 +167,11 @@ def init(ctx: click.Context, directory: Path, example: str) -> None:
     Example:
       assay init my-lake && cd my-lake && assay check && assay apply
     """
-    made = run.init(directory, example_lake(example))
+    from assay.run import demo
+    from assay.run import init as make
+
+    made = make(directory, demo.example_lake(example))
     _out(ctx, {"lake": str(made)}, [f"made {made}", f"next: cd {made} && assay check && assay plan && assay apply"])
-
-
-def example_lake(name: str) -> Path:
-    """An example lake shipped with the package (or beside it, in a checkout)."""
-    here = Path(__file__).resolve().parent
-    for place in (here / "lakes" / name, here.parents[1] / "lakes" / name):
-        if place.is_dir():
-            return place
-    raise UsageError(f"the example lake {name} is not installed")
 
 
 @cli.command()
@@ -191,17 +183,19 @@ def check(ctx: click.Context) -> None:
     Example:
       assay --lake my-lake check
     """
-    found = run.check(ctx.obj["path"], ctx.obj["env"])
-    contracts, gold = run.some(len(found["datasets"]), "contract"), run.some(len(found["gold"]), "gold table")
+    from assay.run import check as check_lake
+
+    found = check_lake(ctx.obj["path"], ctx.obj["env"])
+    contracts, gold = some(len(found["datasets"]), "contract"), some(len(found["gold"]), "gold table")
     _out(ctx, found, [f"in order: {contracts} and {gold}"])
 
 
 @cli.command()
 @click.argument("select", nargs=-1)
 @click.option("--span", help="Land only these days: 2020-01-01..2021-01-01.")
-@click.option("--regate", is_flag=True, help="Judge again by today's gate what was held or judged by another.")
+@click.option("--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held.")
 @_with_lake
-def plan(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str | None, regate: bool) -> None:
+def plan(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | None, regate: bool) -> None:
     """Show the missing steps with calls, minutes at the permitted rate and bytes.
 
     \b
@@ -210,29 +204,17 @@ def plan(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str 
       assay plan price_eod+          one dataset and what is built from it
       assay plan source:fmp --span 2012-01-01..2013-01-01
     """
-    steps = run.plan(lake, select, span=Window.parse(span) if span else None, regate=regate)
-    cost = run.cost(lake, steps)
-    lines = [f"{step}   ({step.why})" for step in steps]
-    if steps:
-        size = (
-            f"about {cost['bytes'] / 1e6:.1f} MB"
-            if cost["bytes"] is not None
-            else "size unknown before the first landing"
-        )
-        lines += [
-            f"{run.some(len(steps), 'step')}: {run.some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}"
-        ]
-    else:
-        lines = [_NOTHING]
-    _out(ctx, {"steps": [{"step": str(s), "why": s.why} for s in steps], "cost": cost}, lines)
+    steps = lake.plan(select, span=_span(span), regate=regate)
+    cost = lake.cost(steps)
+    _out(ctx, {"steps": [tell.step(s) for s in steps], "cost": cost}, tell.plan(steps, cost))
 
 
 @cli.command()
 @click.argument("select", nargs=-1)
 @click.option("--span", help="Land only these days: 2020-01-01..2021-01-01.")
-@click.option("--regate", is_flag=True, help="Judge again by today's gate what was held or judged by another.")
+@click.option("--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held.")
 @_with_lake
-def apply(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str | None, regate: bool) -> None:
+def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | None, regate: bool) -> None:
     """Run the missing steps.
 
     \b
@@ -240,110 +222,85 @@ def apply(ctx: click.Context, lake: run.Lake, select: tuple[str, ...], span: str
       assay apply
       assay apply price_eod          land and refine one dataset, build nothing
     """
-    steps = run.plan(lake, select, span=Window.parse(span) if span else None, regate=regate)
-    done = run.apply(lake, steps, say=ctx.obj["say"])
-    rows = sum(m.rows for m in done.landed)
+    steps = lake.plan(select, span=_span(span), regate=regate)
+    done = lake.apply(steps, say=ctx.obj["say"])
+    landed = [one for one in done.landed if one.batch]
     data = {
-        "run": done.run, "steps": len(steps), "landed": len(done.landed), "rows": rows, "held": done.held,
+        "run": done.run, "steps": len(steps), "landed": len(landed), "rows": done.rows, "held": done.held,
         "release": done.release.number if done.release else None, "errors": [str(e) for e in done.errors],
     }  # fmt: skip
-    what = f"{run.some(len(steps), 'step')}, {run.some(len(done.landed), 'batch')} of {run.some(rows, 'row')}"
-    lines = [what if steps else _NOTHING]
-    _out(ctx, data, lines)
+    what = f"{some(len(steps), 'step')}, {some(len(landed), 'batch')} of {some(done.rows, 'row')}"
+    _out(ctx, data, [what if steps else tell.NOTHING])
     _raise(done.errors)
 
 
 @cli.command()
 @click.argument("dataset")
 @click.option("--shard", help="One symbol only.")
-@click.option(
-    "--again", is_flag=True, help="Ask again for what is landed already: a new generation beside the old one."
-)
+@click.option("--again", is_flag=True, help="Ask again for what is landed already: new batches beside the old ones.")
 @_with_lake
-def land(ctx: click.Context, lake: run.Lake, dataset: str, shard: str | None, again: bool) -> None:
+def land(ctx: click.Context, lake: "Lake", dataset: str, shard: str | None, again: bool) -> None:
     """Land one dataset: what is missing of it, or all of it again.
 
     \b
     Example:
       assay land price_eod_adjusted --again
     """
-    steps = run.landings(lake, dataset, again=again)
+    steps = lake.landings(dataset, again=again)
     if shard is not None:
-        known = run.shards(lake, dataset)
+        known = lake.shards(dataset)
         if shard not in known:
             raise UsageError(f"{dataset} has no shard {shard!r}; it has {', '.join(known)}")
         steps = [s for s in steps if s.shard == shard]
-    done = run.apply(lake, steps, say=ctx.obj["say"])
-    _out(
-        ctx,
-        {"landed": [m.name for m in done.landed]},
-        [f"{run.some(len(done.landed), 'batch')}, {run.some(sum(m.rows for m in done.landed), 'row')}"],
-    )
+    done = lake.apply(steps, say=ctx.obj["say"])
+    landed = [one for one in done.landed if one.batch]
+    data = {"landed": [f"{one.position}.{one.batch.n}" for one in landed if one.batch]}
+    _out(ctx, data, [f"{some(len(landed), 'batch')}, {some(done.rows, 'row')}"])
     _raise(done.errors)
 
 
 @cli.command()
 @click.argument("dataset")
-@click.option("--rebuild", is_flag=True, help="Refine every batch anew and replace the table's files in one commit.")
+@click.option("--rebuild", is_flag=True, help="Fold the whole log anew and replace the tables' files in one commit.")
 @_with_lake
-def refine(ctx: click.Context, lake: run.Lake, dataset: str, rebuild: bool) -> None:
+def refine(ctx: click.Context, lake: "Lake", dataset: str, rebuild: bool) -> None:
     """Refine one dataset's batches that are not judged yet.
 
     \b
     Example:
       assay refine price_eod
     """
-    done = run.refine(lake, dataset, how="rebuild" if rebuild else "refine")
-    _out(ctx, {"evidence": done.evidence.id if done.evidence else None}, [run.account(done)])
-    _raise(run.held_errors(done))
+    done = lake.refine(dataset, everything=rebuild)
+    _out(ctx, {"evidence": [e.number for e in done.evidence]}, [tell.refined(done)])
+    _raise(tell.held(done))
 
 
 @cli.command()
 @_with_lake
-def build(ctx: click.Context, lake: run.Lake) -> None:
+def build(ctx: click.Context, lake: "Lake") -> None:
     """Compute gold by dbt, test it, and release it.
 
     \b
     Example:
       assay build
     """
-    made = run.build(lake)
+    from assay.lake.release import told
+
+    made = lake.build(say=ctx.obj["say"])
     _out(ctx, {"release": made.number, "gold": {g.name: g.rows for g in made.gold}}, [told(made)])
 
 
 @cli.command()
 @_with_lake
-def status(ctx: click.Context, lake: run.Lake) -> None:
-    """Show what is there: freshness, counts, what is held and why, the last release.
+def status(ctx: click.Context, lake: "Lake") -> None:
+    """Show what is there: freshness, counts, what is held or failing and why, the last release.
 
     \b
     Example:
       assay status
     """
-    found = run.status(lake)
-    lines = []
-    for name, one in found["datasets"].items():
-        lines.append(
-            f"{name}: {one['batches']} batches, {one['captured']} captured = {one['accepted']} accepted + {one['duplicate']} duplicate + "
-            f"{one['quarantined']} quarantined + {one['held']} held; newest {one['captured_at'] or 'never'} ({', '.join(one['origins'])})"
-        )
-        for batch, held in one["held_batches"].items():
-            reasons = ", ".join(f"{reason} {n}" for reason, n in held["reasons"].items())
-            lines.append(f"  held {batch}: {'; '.join(held['why'])} ({reasons})")
-        if one["held_batches"]:
-            lines.append(
-                f"  see the rows: assay quarantine list {name} · mended at the source: assay land {name} --again, assay apply · "
-                f"contract changed: assay apply {name}+ --regate"
-            )
-        if one["superseded"]:
-            lines.append(f"  {one['superseded']} of the held rows were landed again since, and passed")
-        if one["unjudged"]:
-            lines.append(f"  not judged yet: {run.some(one['unjudged'], 'batch')}; `assay apply` does")
-    last = found["release"]
-    lines.append(
-        f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet"
-    )
-    _out(ctx, found, lines)
+    found = lake.status()
+    _out(ctx, found, tell.status(found))
 
 
 @cli.group()
@@ -357,37 +314,53 @@ def quarantine() -> None:
     "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000_000), help="Rows to show at most."
 )
 @_with_lake
-def quarantine_list(ctx: click.Context, lake: run.Lake, dataset: str | None, limit: int) -> None:
+def quarantine_list(ctx: click.Context, lake: "Lake", dataset: str | None, limit: int) -> None:
     """Show quarantined rows with their reasons, and the line as it lies in bronze; of held batches the bad rows.
 
     \b
     Example:
       assay quarantine list price_eod
     """
-    rows = run.quarantined(lake, dataset, limit)
-    _out(
-        ctx,
-        rows,
-        [
-            f"{r['dataset']} {r['batch']}{' (held)' if r['held'] else ''} #{r['seq']} {', '.join(r['reasons'])}: {r['line'][:200]}"
-            for r in rows
-        ]
-        or ["quarantine is empty"],
-    )
+    rows = lake.quarantined(dataset, limit)
+    _out(ctx, rows, [tell.rejected(r) for r in rows] or ["quarantine is empty"])
 
 
 @quarantine.command("replay")
 @click.argument("dataset")
 @_with_lake
-def quarantine_replay(ctx: click.Context, lake: run.Lake, dataset: str) -> None:
-    """Judge a dataset's quarantined rows again by today's contract; what is good now is appended.
+def quarantine_replay(ctx: click.Context, lake: "Lake", dataset: str) -> None:
+    """Judge a dataset's quarantined rows again by today's contract; what is good now goes in.
 
     \b
     Example:
       assay quarantine replay price_eod
     """
-    done = run.refine(lake, dataset, how="replay")
-    _out(ctx, {"evidence": done.evidence.id if done.evidence else None}, [run.account(done)])
+    done = lake.replay(dataset)
+    _out(ctx, {"evidence": [e.number for e in done.evidence]}, [tell.refined(done)])
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(["release", "rejudge", "withdraw", "exclude", "lost"]))
+@click.argument("dataset")
+@click.argument("batch", nargs=-1, required=True)
+@click.option("--why", required=True, help="The reason; it stays in the log with the decision.")
+@click.option("--who", default=lambda: os.environ.get("USER", ""), help="Who decides; the user's name unless told.")
+@_with_lake
+def decide(
+    ctx: click.Context, lake: "Lake", kind: str, dataset: str, batch: tuple[str, ...], who: str, why: str
+) -> None:
+    """Decide about batches, as `assay status` names them; the decision is an entry of the dataset's log.
+
+    release lets a held batch in, rejudge judges a batch by today's contract, withdraw applies withdrawals that are
+    held, exclude and lost take a batch out of silver: its days are asked again.
+
+    \b
+    Example:
+      assay decide release price_eod 1260.17 --why "the vendor confirmed the split"
+    """
+    done = lake.decide(dataset, kind, batch, who=who, why=why)
+    _out(ctx, {"evidence": [e.number for e in done.evidence]}, [tell.refined(done)])
+    _raise(tell.held(done))
 
 
 @cli.group()
@@ -397,63 +370,96 @@ def verify() -> None:
 
 @verify.command("counts")
 @_with_lake
-def verify_counts(ctx: click.Context, lake: run.Lake) -> None:
-    """Count every batch anew in requests, parts, manifests, evidence, quarantine and silver.
+def verify_counts(ctx: click.Context, lake: "Lake") -> None:
+    """Count every batch anew in requests, parts, entries, evidence, quarantine, silver and ledger.
 
     \b
     Example:
       assay verify counts
     """
-    found = verifying.counts(lake)
-    _out(
-        ctx,
-        found,
-        [
-            f"{found['batches']} batches, {found['captured']} rows: every place agrees",
-            *([f"{found['unjudged']} of them wait for a refine"] if found["unjudged"] else []),
-        ],
-    )
+    from assay.run import prove
+
+    found = prove.counts(lake)
+    waiting = [f"{found['unjudged']} of them wait for a refine"] if found["unjudged"] else []
+    _out(ctx, found, [f"{found['batches']} batches, {found['captured']} rows: every place agrees", *waiting])
 
 
 @verify.command("bronze")
 @_with_lake
-def verify_bronze(ctx: click.Context, lake: run.Lake) -> None:
-    """Read every bronze object and compare it with its manifest, byte for byte.
+def verify_bronze(ctx: click.Context, lake: "Lake") -> None:
+    """Read every log entry and bronze object and compare each with what names it, byte for byte.
 
     \b
     Example:
       assay verify bronze
     """
-    found = verifying.bronze_objects(lake)
+    from assay.run import prove
+
+    found = prove.bronze_objects(lake)
     _out(ctx, found, [f"{found['batches']} batches in {found['objects']} objects are what was written"])
+
+
+@verify.command("silver")
+@_with_lake
+def verify_silver(ctx: click.Context, lake: "Lake") -> None:
+    """Read all evidence, quarantine and silver files, byte for byte, and hold Iceberg's own lists against them.
+
+    \b
+    Example:
+      assay verify silver
+    """
+    from assay.run import prove
+
+    found = prove.silver_objects(lake)
+    _out(ctx, found, [f"{some(found['datasets'], 'dataset')} in {found['objects']} objects are what was written"])
 
 
 @verify.command("serving")
 @_with_lake
-def verify_serving(ctx: click.Context, lake: run.Lake) -> None:
+def verify_serving(ctx: click.Context, lake: "Lake") -> None:
     """Read every file that serves the current release and compare it with the release, byte for byte.
 
     \b
     Example:
       assay verify serving
     """
-    found = verifying.serving(lake)
-    what = f"release {found['release']}: {run.some(found['files'], 'file')} as written"
+    from assay.run import prove
+
+    found = prove.serving(lake)
+    what = f"release {found['release']}: {some(found['files'], 'file')} as written"
     _out(ctx, found, [what if found["release"] else "nothing is released yet"])
 
 
 @verify.command("rebuild")
 @click.argument("dataset", required=False)
 @_with_lake
-def verify_rebuild(ctx: click.Context, lake: run.Lake, dataset: str | None) -> None:
-    """Refine everything anew in an empty scratch lake and compare the version views, key by key.
+def verify_rebuild(ctx: click.Context, lake: "Lake", dataset: str | None) -> None:
+    """Fold the log anew in a scratch directory and compare all rows, current and past, key by key.
 
     \b
     Example:
       assay verify rebuild price_eod
     """
-    found = verifying.rebuild(lake, [dataset] if dataset else list(lake.contracts))
+    from assay.run import prove
+
+    if dataset:
+        lake.contract(dataset)
+    found = prove.rebuild(lake, [dataset] if dataset else list(lake.contracts))
     _out(ctx, found, [f"{d}: {n} versions are the same" for d, n in found.items()])
+
+
+@cli.command()
+@click.option("--apply", "really", is_flag=True, help="Do it; without, it is only said.")
+@_with_lake
+def upkeep(ctx: click.Context, lake: "Lake", really: bool) -> None:
+    """Compact small files, expire old snapshots and releases, take away what nothing names. Says only what it would do.
+
+    \b
+    Example:
+      assay upkeep --apply
+    """
+    found = lake.upkeep(dry=not really, say=ctx.obj["say"])
+    _out(ctx, found, tell.upkeep(found, dry=not really))
 
 
 @cli.command()
@@ -463,7 +469,7 @@ def verify_rebuild(ctx: click.Context, lake: run.Lake, dataset: str | None) -> N
 @click.option("--listed", default=20, show_default=True, help="Input rows to follow to bronze; the rest is counted.")
 @_with_lake
 def explain(
-    ctx: click.Context, lake: run.Lake, table: str, key: tuple[str, ...], column: str | None, listed: int
+    ctx: click.Context, lake: "Lake", table: str, key: tuple[str, ...], column: str | None, listed: int
 ) -> None:
     """Say why a gold number is that number.
 
@@ -476,40 +482,13 @@ def explain(
     pairs = [one.split("=", 1) for one in key]
     if len({name for name, _ in pairs}) < len(pairs):
         raise UsageError("a column of the key is given twice")
-    found = run.explain(lake, table, dict(pairs), column, listed=listed)
-    again = found["recomputed"]
-    lines = [
-        f"{found['table']} {', '.join(f'{k}={v}' for k, v in found['key'].items())}",
-        f"  {found['column']} = {found['value']} {found['unit']}   release {found['release']}, origin {', '.join(found['origin'])}",
-        f"  recomputed from its input rows alone: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})",
-        *(f"  from {i['table']}: {i['rows']} rows where {i['where']}" for i in found["inputs"]),
-    ]
-    for one in found["observations"]:
-        lines += [
-            f"  {one['dataset']} {', '.join(f'{k}={v}' for k, v in one['key'].items())}  known {one['known_from']} ({one['known_basis']}"
-            f"{', backfilled' if one['backfilled'] else ''})",
-            f"    {one['file']}:{one['line']}  {one['record']}",
-            f"    {one['request']['url']} {one['request']['params']} at {one['request']['at']} → {one['request']['status']}, {one['request']['bytes']} bytes",
-            f"    {_rules(one)}",
-        ]
-    if found["not_listed"]:
-        lines.append(f"  … and {found['not_listed']} more input rows")
-    _out(ctx, found, lines)
-    if not again["equal"]:
+    found = lake.explain(table, dict(pairs), column, listed=listed)
+    _out(ctx, found, tell.explanation(found))
+    if not found["recomputed"]["equal"]:
         raise LakeDamaged(
             f"{found['table']} is not what its input rows give: either meta.assay.inputs of its model does not name all of them "
             "(mend it in the model's yml), or what is served was altered (`assay verify` finds out)"
         )
-
-
-def _rules(one: dict[str, Any]) -> str:
-    """Which rules held for an observation, and whether its line still refines to the row."""
-    words = {True: "holds", False: "BROKEN", None: "not decided"}
-    rules = [
-        f"{r['name']} {words[r['passed']]}" + (" (warning)" if r["severity"] == "warning" else "") for r in one["rules"]
-    ]
-    again = {True: "refines to this row", False: "DOES NOT REFINE TO THIS ROW", None: "was not refined again"}
-    return f"the line {again[one['record_refines_to_row']]}; {', '.join(rules) or 'no rules'}; contract {one['contract_sha256'][:12]}"
 
 
 @cli.command()
@@ -535,7 +514,7 @@ def _rules(one: dict[str, Any]) -> str:
     help="Seconds the query may take.",
 )
 @_with_lake
-def sql(ctx: click.Context, lake: run.Lake, query: str, form: str, limit: int | None, timeout: float) -> None:
+def sql(ctx: click.Context, lake: "Lake", query: str, form: str, limit: int | None, timeout: float) -> None:
     """Ask the current release: one read-only SELECT over gold.* and silver.*.
 
     \b
@@ -544,36 +523,10 @@ def sql(ctx: click.Context, lake: run.Lake, query: str, form: str, limit: int | 
     """
     form = "json" if ctx.obj["json"] else form
     limit = limit or (1000 if form == "table" else 10_000_000)
-    found = run.sql(lake, query, limit=limit, timeout=timeout)
-    if form == "json":
-        twice = [c for c in found.columns if found.columns.count(c) > 1]
-        if twice:
-            raise UsageError(f"two columns are called {twice[0]}; name one with AS")
-        rows = ([_finite(v) for v in row] for row in found.rows)
-        click.echo(json.dumps([dict(zip(found.columns, row, strict=True)) for row in rows], default=str))
-    elif form == "csv":
-        import csv
-
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(found.columns)
-        writer.writerows(found.rows)
-    else:
-        texts = [["" if v is None else _printable(str(v)) for v in row] for row in found.rows]
-        widths = [max([len(c), *(len(t[i]) for t in texts)]) for i, c in enumerate(found.columns)]
-        for line in [list(found.columns), ["─" * w for w in widths], *texts]:
-            click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+    found = lake.sql(query, limit=limit, timeout=timeout)
+    tell.rows(found, form)
     if found.truncated:
         click.echo(f"these are the first {limit} rows, there are more; --limit gives them", err=True)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinities."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _printable(text: str) -> str:
-    """Data cannot steer the terminal: control characters are shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @cli.command()
@@ -586,7 +539,7 @@ def _printable(text: str) -> str:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only, until there are API keys.")
 @_with_lake
-def serve(ctx: click.Context, lake: run.Lake, port: int, host: str) -> None:
+def serve(ctx: click.Context, lake: "Lake", port: int, host: str) -> None:
     """Serve the REST API and the console on this machine.
 
     \b
@@ -595,7 +548,7 @@ def serve(ctx: click.Context, lake: run.Lake, port: int, host: str) -> None:
     """
     if host not in ("127.0.0.1", "localhost", "::1"):
         raise UsageError(f"--host {host}: only loopback is served until API keys exist; use 127.0.0.1")
-    run.serve(lake, host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
+    lake.serve(host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
 
 
 @cli.command()
@@ -614,16 +567,9 @@ def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str,
     Example:
       assay sandbox --port 8321 --seed 1 --fault-rate 0.1
     """
-    os.execv(sys.executable, _sandbox_command(port, seed, fault_rate, override))  # noqa: S606 - our own module
+    from assay.run import demo
 
-
-def _sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, override: Sequence[str] = ()) -> list[str]:
-    command = [sys.executable, "-m", "assay_sandbox", "--port", str(port)]
-    if seed is not None or rate:
-        command += ["--seed", str(seed or 0), "--fault-rate", str(rate)]
-    for one in override:
-        command += ["--override", one]
-    return command
+    os.execv(sys.executable, demo.sandbox_command(port, seed, fault_rate, override))  # noqa: S606 - our own module
 
 
 @cli.command()
@@ -653,40 +599,13 @@ def demo(
       assay demo                 then open the address it ends with
       assay demo --once          for scripts: exits 0 after the first number
     """
-    say = ctx.obj["say"]
-    started = time.monotonic()
-    os.environ.setdefault("ASSAY_SECRET_FMP_API_KEY", "sandbox-key")
-    with first.vendor(_sandbox_command(sandbox_port, override=override)) as address:
-        say(f"sandbox: {address}")
-        if not (directory / "assay.toml").exists():
-            run.init(directory, example_lake("markets"))
-        path = directory / "assay.toml"
-        text, found = re.subn(
-            r'(base_url = ")http://127\.0\.0\.1:\d+',
-            rf"\g<1>http://127.0.0.1:{sandbox_port}",
-            path.read_text(),
-            count=1,
-        )
-        if not found:
-            raise UsageError(
-                f"{path} asks no sandbox: it is a lake of your own; `assay --lake {directory} apply` works on it"
-            )
-        path.write_text(text)
-        lake = run.open(directory, ctx.obj["env"])
-        try:
-            if override:
-                first.land_again(lake, override, say)
-            _raise(run.apply(lake, run.plan(lake), say=say).errors)
-            shown = first.first_number(lake)
-            with run.serving(lake, "127.0.0.1", port) as console:
-                got = first.fetch(console + shown["path"])
-                click.echo(f"{shown['title']}: {got['data'][0][shown['column']]}")
-                click.echo(first.why(lake, shown))
-                click.echo(f"first number after {time.monotonic() - started:.1f} s · console: {console}")
-                if not once:
-                    _until_interrupted()
-        finally:
-            lake.close()
+    from assay.run import demo as first
+
+    with first.shown(directory, ctx.obj["env"], port, sandbox_port, override, ctx.obj["say"]) as lines:
+        for line in lines:
+            click.echo(line)
+        if not once:
+            _until_interrupted()
 
 
 def _until_interrupted() -> None:

@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EFFECTS = (
+    "land.contract",
     "land.part",
     "land.entry",
     "land.ledger",
-    "land.contract",
     "refine.schema",
     "refine.quarantine",
-    "refine.evidence",
-    "refine.commit",
-    "refine.ledger",
     "tables.data",
+    "refine.evidence",
     "tables.metadata",
+    "refine.past",
+    "refine.current",
+    "refine.ledger",
     "release.intent",
     "release.commit",
     "release.serving",

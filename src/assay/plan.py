@@ -1,11 +1,17 @@
-"""Which steps are missing: contracts and facts in, a list out; nothing is read, asked or written here."""
+"""Which steps are missing: contracts, coverage and standings in, a list out; nothing is read, asked or written here."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
+from typing import Protocol
+from urllib.parse import quote
+
+import msgspec
 
 from assay.contract.model import Contract
-from assay.windows import Duration, Window, cell_of, missing
+from assay.errors import UsageError
+from assay.windows import Duration, Spans, Window, cell_of, joined, without
 
 
 @dataclass(frozen=True)
@@ -17,187 +23,315 @@ class Member:
     valid_to: date | None
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What the plan must know of one manifest."""
+class Covered(Protocol):
+    """What the plan must know of a shard: its days in ordinals, and sums over its batches.
 
-    batch: str
-    shard: str
-    window: Window
-    generation: int
-    captured_at: datetime
-    capture: str
-    rows: int
-    bytes: int
-    calls: int
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the plan must know of one batch's newest verdict."""
-
-    state: str
-    refine: str
-    gate: str
-    contract: str
-    quarantined: int
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Everything that happened so far, per dataset, and what the newest release was made of.
-
-    `astray` are gold tables whose newest snapshot no release names. `released` maps a dataset to the (snapshot, contract) the release read, `snapshots` to what is there now.
+    `settled` are never asked again; `open` are younger: (start, end, the day last asked). `batches` counts those that
+    were asked as today's contract asks.
     """
 
-    batches: Mapping[str, Sequence[Batch]] = field(default_factory=dict)
-    judged: Mapping[str, Mapping[str, Judged]] = field(default_factory=dict)
-    snapshots: Mapping[str, int | None] = field(default_factory=dict)
-    released: Mapping[str, tuple[int | None, str]] | None = None
-    released_dbt: str = ""
+    @property
+    def settled(self) -> Spans: ...
+    @property
+    def open(self) -> tuple[tuple[int, int, int], ...]: ...
+    @property
+    def batches(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a dataset stands.
+
+    Attributes:
+        log: position of its log's newest entry, 0 if there is none.
+        silver: position its silver was folded to.
+        evidence: number of its newest evidence, 0 if there is none.
+        contract: sha256 of the contract in force in its log.
+        refine: that contract's refine fingerprint.
+        gates: gate fingerprints of the contracts by which batches were judged since the last `everything`.
+    """
+
+    log: int = 0
+    silver: int = 0
+    evidence: int = 0
+    contract: str = ""
+    refine: str = ""
+    gates: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Gold:
+    """What the newest release was made of, and what is there now.
+
+    Attributes:
+        dbt: the dbt project's hash now.
+        released_dbt: as it was then.
+        released: dataset to the number of the evidence it read and the sha256 of its contract; None without a release.
+        astray: gold tables whose newest snapshot no release names.
+    """
+
     dbt: str = ""
-    astray: Sequence[str] = ()
+    released_dbt: str = ""
+    released: Mapping[str, tuple[int, str]] | None = None
+    astray: Sequence[str] = field(default=())
 
 
-@dataclass(frozen=True)
-class Step:
-    """One thing to do: land a shard's window, refine a dataset (how: refine, rebuild), or build gold.
+class Land(msgspec.Struct, frozen=True, tag="land", tag_field="step", omit_defaults=True):
+    """Ask a source for one shard.
 
-    `window` is what the batch will claim, `days` what the source is asked for.
+    Attributes:
+        contract: sha256 of the contract it was planned by; who holds another refuses.
+        window: what the batch will claim; none where the source goes on from a cursor.
+        days: what the source is asked for; none where it is asked for the whole.
+        bytes: a guess of what will come.
     """
 
-    kind: str
-    dataset: str = ""
-    shard: str = ""
+    dataset: str
+    contract: str
+    shard: str
     window: Window | None = None
     days: Window | None = None
-    how: str = ""
     why: str = ""
     bytes: int | None = None
 
-    def __str__(self) -> str:
-        what = " ".join(
-            str(part)
-            for part in (
-                self.dataset,
-                self.shard,
-                self.window or "",
-                self.how if self.how != "refine" else "",
-            )
-            if part
+    @property
+    def id(self) -> str:
+        """The same for whoever plans it, without blanks in the shard."""
+        return " ".join(
+            ["land", self.dataset, quote(self.shard, safe="^$.-_=/:@+"), *([str(self.window)] if self.window else [])]
         )
-        return f"{self.kind} {what}".strip()
+
+    def __str__(self) -> str:
+        return self.id
 
 
-def plan(
+class Refine(msgspec.Struct, frozen=True, tag="refine", tag_field="step", omit_defaults=True):
+    """Judge and fold what a dataset's log holds after its silver; `everything`: the whole log, by a new contract."""
+
+    dataset: str
+    contract: str
+    why: str = ""
+    everything: bool = False
+
+    @property
+    def id(self) -> str:
+        """The same for whoever plans it."""
+        return f"refine {self.dataset}{' everything' if self.everything else ''}"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Build(msgspec.Struct, frozen=True, tag="build", tag_field="step", omit_defaults=True):
+    """Compute gold and release it; `contract` covers all contracts and the dbt project: see `promised`."""
+
+    contract: str
+    why: str = ""
+
+    @property
+    def id(self) -> str:
+        """There is one gold."""
+        return "build"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+Step = Land | Refine | Build
+_steps: msgspec.json.Decoder[Step] = msgspec.json.Decoder(Step)
+
+
+def to_json(step: Step) -> bytes:
+    """A step as a worker is handed it."""
+    return msgspec.json.encode(step)
+
+
+def from_json(data: bytes | str) -> Step:
+    """The step of such bytes; UsageError where they are none."""
+    try:
+        return _steps.decode(data)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"this is not a step: {error}") from error
+
+
+def promised(contracts: Iterable[Contract], dbt: str) -> str:
+    """What a build is planned by: changes with any of the contracts and with the dbt project."""
+    said = "\n".join([*sorted(f"{c.dataset} {c.sha256}" for c in contracts), dbt])
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def missing(
     contracts: Mapping[str, Contract],
-    facts: Facts,
+    coverage: Mapping[str, Mapping[str, Covered]],
+    standing: Mapping[str, Standing],
     universes: Mapping[str, Sequence[Member]],
     now: datetime,
     *,
     span: Window | None = None,
     regate: bool = False,
-    gold: bool = True,
+    gold: Gold | None = None,
 ) -> list[Step]:
     """The missing steps in the order they must run; applying them leaves an empty plan.
 
-    `span` limits what is landed to those days; `regate` judges held batches again by today's contract, and passed
-    ones too where the gate changed.
+    `coverage` is per dataset and shard. `span` limits what is landed to those days; `regate` judges all batches again
+    where the gate changed. Without `gold`, none is built.
     """
     steps: list[Step] = []
-    for contract in contracts.values():
-        steps += _land(contract, facts.batches.get(contract.dataset, ()), universes, now, span)
+    for dataset, contract in contracts.items():
+        steps += _land(contract, coverage.get(dataset, {}), universes, now.date(), span)
+    landing = {step.dataset for step in steps if isinstance(step, Land)}
     changed = []
     for dataset, contract in contracts.items():
-        step = _refine(contract, facts, landing=any(s.dataset == dataset for s in steps), regate=regate)
+        step = _refine(contract, standing.get(dataset, Standing()), landing=dataset in landing, regate=regate)
         if step:
             steps.append(step)
             changed.append(dataset)
-    reason = _build(contracts, facts, changed)
-    if gold and reason:
-        steps.append(Step("build", why=reason))
+    if gold and (why := _build(contracts, standing, gold, changed)):
+        steps.append(Build(promised(contracts.values(), gold.dbt), why))
     return steps
+
+
+@dataclass(frozen=True)
+class _Ageing:
+    """A contract's durations and today, as ordinals of days."""
+
+    today: int
+    settle: int
+    reask: int
+
+    def gaps(self, wanted: Spans, settled: Spans, young: tuple[tuple[int, int, int], ...]) -> Spans:
+        """The days of `wanted` to ask for; two gaps no wider apart than `settle` are one ask, not two.
+
+        A day is asked once a day until it is `reask` days old, and then unless it was `settle` days old when last asked.
+        """
+        have = list(settled)
+        for start, end, asked in young:
+            past = end if asked >= self.today else min(end, asked - self.settle, self.today - self.reask)
+            if start < past:
+                have.append((start, past))
+        covered = joined(have)
+        out: list[tuple[int, int]] = []
+        for whole in wanted:
+            first = len(out)
+            for start, end in without((whole,), covered):
+                if len(out) > first and start - out[-1][1] <= self.settle:
+                    out[-1] = (out[-1][0], end)
+                else:
+                    out.append((start, end))
+        return tuple(out)
 
 
 def _land(
     contract: Contract,
-    batches: Sequence[Batch],
+    covers: Mapping[str, Covered],
     universes: Mapping[str, Sequence[Member]],
-    now: datetime,
+    today: date,
     span: Window | None,
 ) -> list[Step]:
+    if getattr(contract, "cursor", None):
+        return []
     members: Sequence[Member] = universes[contract.universe] if contract.universe else [Member("all", date.min, None)]
-    valid = [b for b in batches if b.capture == contract.capture_fingerprint]
-    seen = {b.shard for b in batches} - {b.shard for b in valid}
-    sizes = [b.bytes for b in batches]
-    guess = sum(sizes) // len(sizes) if sizes else None
+    shards: dict[str, list[Member]] = {}
+    for member in members:  # a symbol may be listed twice
+        shards.setdefault(member.shard, []).append(member)
+    settle, reask = _days(contract.settle), _days(getattr(contract, "reask", None) or contract.settle)
+    ageing = _Ageing(today.toordinal(), settle, max(settle, reask))
+    sha256, guess = contract.sha256, _guess(covers.values())
+    known: dict[object, list[tuple[Window, Window | None]]] = {}
     out: list[Step] = []
-    windows: list[tuple[Window, Window | None]]
-    for member in members:
-        mine = [b for b in valid if b.shard == member.shard]
-        if contract.window:
-            wanted = _wanted(contract, member, now, span)
-            covered = [w for b in mine for w in _covers(b, contract, now)]
-            gaps = missing(wanted, covered) if wanted else []
-            windows = [(w, w) for gap in gaps for cell in gap.grid(contract.step) if (w := cell.overlap(gap))]
-        else:
-            cell = cell_of(now.date(), contract.step)
-            days = _wanted(contract, member, now, None) if contract.start else None
-            asked = any(s.shard == member.shard for s in out)  # a symbol may be listed twice
-            windows = [] if asked or any(b.window == cell for b in mine) else [(cell, days)]
-        why = "the contract asks the source differently now" if member.shard in seen else "not landed yet"
-        out += [
-            Step("land", contract.dataset, member.shard, window, why=why, bytes=guess, days=days)
-            for window, days in windows
-        ]
+    for shard, listed in shards.items():
+        cover = covers.get(shard)
+        wanted = _wanted(contract, listed, today)
+        history = (cover.settled, cover.open) if cover else ((), ())
+        if (wanted, *history) not in known:  # most shards have the same history: one computation for all of them
+            known[wanted, *history] = _asks(contract, ageing, wanted, *history, span)
+        why = "the contract asks the source differently now" if cover and not cover.batches else "not landed yet"
+        if cover and cover.batches:
+            why = "new days, or days asked again"
+        out += [Land(contract.dataset, sha256, shard, w, days, why, guess) for w, days in known[wanted, *history]]
     return out
 
 
-def _wanted(contract: Contract, member: Member, now: datetime, span: Window | None) -> Window | None:
-    start = max(contract.start or date.min, member.valid_from)
-    end = min(now.date(), member.valid_to or date.max)
-    if start >= end:
-        return None
-    whole = Window(start, end)
-    return whole.overlap(span) if span else whole
+def _asks(
+    contract: Contract,
+    ageing: _Ageing,
+    wanted: Spans,
+    settled: Spans,
+    young: tuple[tuple[int, int, int], ...],
+    span: Window | None,
+) -> list[tuple[Window, Window | None]]:
+    """What a shard's batches will claim, and the days each asks for."""
+    step = contract.step
+    if not contract.window:
+        cell = cell_of(date.fromordinal(ageing.today), step)
+        if not without((_ordinals(cell),), joined((*settled, *((a, b) for a, b, _ in young)))):
+            return []
+        whole = _window(wanted[0][0], wanted[-1][1]) if contract.start and wanted else None
+        return [(cell, whole)]
+    if span:
+        start, end = _ordinals(span)
+        wanted = without(wanted, ((0, start), (end, date.max.toordinal())))
+    out: list[tuple[Window, Window | None]] = []
+    for start, end in ageing.gaps(wanted, settled, young):
+        gap = _window(start, end)
+        out += [(part, part) for cell in gap.grid(step) if (part := cell.overlap(gap))]
+    return out
 
 
-def _covers(batch: Batch, contract: Contract, now: datetime) -> list[Window]:
-    """The days a batch settles: those that were `settle` old when it was captured, and those that are not so old yet."""
-    settle = timedelta(days=Duration.parse(contract.settle).exact.days)
-    final = min(batch.window.end, batch.captured_at.date() - settle)
-    fresh = max(batch.window.start, now.date() - settle)
-    out = [Window(batch.window.start, final)] if final > batch.window.start else []
-    return out + ([Window(fresh, batch.window.end)] if fresh < batch.window.end else [])
+def _wanted(contract: Contract, listed: Sequence[Member], today: date) -> Spans:
+    """The days a shard is expected to have, up to yesterday."""
+    spans = (
+        (max(contract.start or date.min, one.valid_from), min(today, one.valid_to or date.max)) for one in listed
+    )  # fmt: skip
+    return joined((start.toordinal(), end.toordinal()) for start, end in spans if start < end)
 
 
-def _refine(contract: Contract, facts: Facts, *, landing: bool, regate: bool) -> Step | None:
-    judged = facts.judged.get(contract.dataset, {})
-    if any(j.refine != contract.refine_fingerprint for j in judged.values()):
-        return Step("refine", contract.dataset, how="rebuild", why="the contract reads records differently now")
-    if regate and any(j.gate != contract.gate_fingerprint for j in judged.values()):
-        return Step("refine", contract.dataset, how="rebuild", why="--regate: the gate changed")
-    new = sum(b.batch not in judged for b in facts.batches.get(contract.dataset, ()))
-    if new or landing:
-        return Step(
-            "refine",
-            contract.dataset,
-            how="refine",
-            why=f"{new} landed batches are not judged yet" if new else "after landing",
-        )
-    return None
+def _guess(covers: Collection[Covered]) -> int | None:
+    batches = sum(one.batches for one in covers)
+    return sum(one.bytes for one in covers) // batches if batches else None
 
 
-def _build(contracts: Mapping[str, Contract], facts: Facts, changed: Sequence[str]) -> str:
-    if facts.released is None:
+def _days(duration: str) -> int:
+    return Duration.parse(duration).exact.days
+
+
+def _ordinals(window: Window) -> tuple[int, int]:
+    return window.start.toordinal(), window.end.toordinal()
+
+
+def _window(start: int, end: int) -> Window:
+    return Window(date.fromordinal(start), date.fromordinal(end))
+
+
+def _refine(contract: Contract, standing: Standing, *, landing: bool, regate: bool) -> Refine | None:
+    dataset, sha256 = contract.dataset, contract.sha256
+    if standing.log and standing.refine not in {"", contract.refine_fingerprint}:
+        return Refine(dataset, sha256, "the contract reads records differently now", everything=True)
+    if standing.log and regate and any(gate != contract.gate_fingerprint for gate in standing.gates):
+        return Refine(dataset, sha256, "--regate: the gate changed", everything=True)
+    if standing.log and standing.contract not in {"", sha256}:
+        return Refine(dataset, sha256, "the contract changed")
+    if standing.log > standing.silver:
+        some = standing.log - standing.silver
+        return Refine(dataset, sha256, f"{some} entr{'y is' if some == 1 else 'ies are'} not judged yet")
+    return Refine(dataset, sha256, "after landing") if landing else None
+
+
+def _build(
+    contracts: Mapping[str, Contract], standing: Mapping[str, Standing], gold: Gold, changed: Sequence[str]
+) -> str:
+    if gold.released is None:
         return "nothing is released yet"
     if changed:
         return f"silver changes: {', '.join(changed)}"
-    if facts.dbt != facts.released_dbt:
+    if gold.dbt != gold.released_dbt:
         return "the dbt project changed"
-    if facts.astray:
-        return f"a build was stopped: {', '.join(facts.astray)} is ahead of the release"
+    if gold.astray:
+        return f"a build was stopped: {', '.join(gold.astray)} is ahead of the release"
     for dataset, contract in contracts.items():
-        if facts.released.get(dataset) != (facts.snapshots.get(dataset), contract.sha256):
+        now = (standing.get(dataset, Standing()).evidence, contract.sha256)
+        if gold.released.get(dataset) != now:
             return f"{dataset} changed since the last release"
     return ""

@@ -12,6 +12,20 @@ import msgspec
 from assay.contract.model import Contract
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one DuckDB may use: sizes as DuckDB writes them, and the directory it spills to.
+
+    Without `scratch` it never spills: what needs more than `memory` fails. Without `spill` it may take nine tenths of
+    what is free on that disk.
+    """
+
+    memory: str = "1GB"
+    threads: int = 2
+    scratch: Path | None = None
+    spill: str | None = None
+
+
 class Files(Protocol):
     """The lake's objects: named by relative paths with forward slashes, each written once and whole."""
 
@@ -57,6 +71,10 @@ class Secrets(Protocol):
 
     def get(self, name: str) -> str:
         """The secret's text; SettingsError names the missing one and where to put it."""
+        ...
+
+    def ensure(self, name: str) -> bytes:
+        """A secret of the lake's own, 32 random bytes: made on first use, the same for everybody afterwards."""
         ...
 
 
@@ -281,6 +299,10 @@ class Group(Protocol):
         """The quarantined lines of these batches, in order of place and number."""
         ...
 
+    def bounds(self, places: Collection[int]) -> Mapping[int, Scope]:
+        """Per place, the lowest and highest value of each key column among the rows with a readable key."""
+        ...
+
     def boxes(self, places: Collection[int], partition: tuple[str, str] | None) -> Sequence[Scope]:
         """Bounds of the keys of these batches' rows, one box a partition: what of silver they can touch."""
         ...
@@ -289,6 +311,10 @@ class Group(Protocol):
         self, acts: Sequence[Act], current: Relation, past: Relation, observed: "Observed"
     ) -> Mapping[int, Folded]:
         """Fold the acts, in order, onto what silver holds of the keys they touch; what came of each, by place."""
+        ...
+
+    def seen(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], int]:
+        """Of these keys, the greatest place at which a row with it was read; keys that no row has are left out."""
         ...
 
     def leaving(self) -> Sequence[str]:

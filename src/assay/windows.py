@@ -97,15 +97,42 @@ def cell_of(day: date, step: Duration) -> Window:
     raise UsageError("a window is cut in whole months or in whole days, not both: P1Y, P3M, P7D")
 
 
-def missing(wanted: Window, covered: Iterable[Window]) -> list[Window]:
-    """The parts of `wanted` that no window of `covered` holds, in order."""
-    gaps, at = [], wanted.start
-    for one in sorted(covered):
-        if one.start > at:
-            gaps.append(Window(at, min(one.start, wanted.end)))
-        at = max(at, one.end)
-        if at >= wanted.end:
-            break
-    if at < wanted.end:
-        gaps.append(Window(at, wanted.end))
-    return [gap for gap in gaps if gap.start < wanted.end]
+Spans = tuple[tuple[int, int], ...]
+"""Days as ordinals, from a start up to, but without, an end: in order, none touching the next."""
+
+
+def joined(spans: Iterable[tuple[int, int]]) -> Spans:
+    """Days that any of these holds.
+
+    >>> joined([(5, 9), (1, 3), (3, 4)])
+    ((1, 4), (5, 9))
+    """
+    out: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
+    return tuple(out)
+
+
+def without(whole: Spans, less: Spans) -> Spans:
+    """The days of `whole` that `less` does not hold.
+
+    >>> without(((1, 9),), ((2, 3), (8, 12)))
+    ((1, 2), (3, 8))
+    """
+    out: list[tuple[int, int]] = []
+    for start, end in whole:
+        at = start
+        for a, b in less:
+            if b <= at:
+                continue
+            if a >= end:
+                break
+            if a > at:
+                out.append((at, a))
+            at = b
+        if at < end:
+            out.append((at, end))
+    return tuple(out)

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.making import Made
 
 PATHS = sorted(ROOT.glob("lakes/*/contracts/*.yaml"))
-FINGERPRINTS = ("capture", "refine", "gate", "serve")
+FINGERPRINTS = ("capture", "refine", "gate")
 
 
 def _fingerprints(contract: Contract) -> list[str]:

@@ -189,7 +189,10 @@ def test_records_are_json_objects_without_whitespace_and_the_request_is_told(cas
         assert len(asked.sha256) == 64
         assert "?" not in asked.url
         assert SECRET not in repr(page)
-        if page.raw is not None:
+        assert asked.sha256 == sources.sha256_of(page.records)
+        if isinstance(page.raw, sources.Original):
+            assert page.raw.size == len(b"".join(page.raw.chunks())) == asked.bytes
+        elif page.raw is not None:
             assert len(page.raw) == asked.bytes
 
 

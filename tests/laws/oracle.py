@@ -93,6 +93,17 @@ def _number(column: Any, value: Any) -> tuple[Any, str | None]:
     return (int(rounded) if column.kind == "integer" else rounded), None
 
 
+def _found(record: Any, origins: Any) -> Any:
+    """What stands at the first path that leads somewhere, to more than null."""
+    for path in origins:
+        value = record
+        for field in path:
+            value = value.get(field) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
+
+
 def judge(contract: Any, line: bytes) -> tuple[dict[str, Any] | None, set[str]]:
     """A bronze line's (row, reasons): exactly one of them is empty. Rules are not judged here."""
     try:
@@ -106,7 +117,7 @@ def judge(contract: Any, line: bytes) -> tuple[dict[str, Any] | None, set[str]]:
         return None, {"record:type"}
     row, reasons = {}, set()
     for column in contract.columns:
-        row[column.name], reason = token(column, record.get(column.origin))
+        row[column.name], reason = token(column, _found(record, column.origins))
         if reason:
             reasons.add(f"{column.name}:{reason}")
     return (None, reasons) if reasons else (row, set())

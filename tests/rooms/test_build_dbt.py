@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,10 +17,14 @@ from typing import Any
 import duckdb
 import pytest
 
-from assay.build import dbt
-from assay.build.dbt import SilverView, compute, describe, project_hash
-from assay.errors import BuildFailed, ContractError
+from assay.build import compute as computing
+from assay.build.compute import Built, SilverView, compute, describe, project_hash
+from assay.errors import BuildFailed, ContractError, SettingsError
+from assay.lake import duck
+from assay.lake.duck import Limits
+from assay.lake.release import Column, Input
 
+LIMITS = Limits()
 VIEWS = [
     SilverView(
         "price",
@@ -84,34 +89,35 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(tiny: Path) -> dbt.Built:
+def built(tiny: Path) -> Built:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
         patch.setenv("DBT_TARGET", "nowhere")
         before = snapshot(tiny / "project")
-        out = compute(tiny / "project", tiny / "work", VIEWS)
+        out = compute(tiny / "project", tiny / "work", VIEWS, LIMITS)
         assert snapshot(tiny / "project") == before, "the project is not written to"
     return out
 
 
-def test_a_build_leaves_tables_descriptions_and_warnings(tiny: Path, built: dbt.Built) -> None:
+def test_a_build_leaves_tables_descriptions_and_warnings(tiny: Path, built: Built) -> None:
     seed, mart = built.models
-    assert (seed.relation, seed.kind, seed.released) == ("gold.extra", "seed", False)
-    assert (mart.relation, mart.kind, mart.released, mart.key) == ("gold.mart", "model", True, ("symbol",))
-    assert mart.columns[1] == dbt.ModelColumn("close", "INTEGER", "price", "USD", "internal")
-    assert mart.depends == ("gold.extra", "silver.price")
-    assert mart.inputs == (dbt.Input("silver.price", "symbol = row.symbol"),)
+    assert (seed.relation, seed.kind, seed.sql) == ("gold.extra", "seed", "")
+    assert (mart.relation, mart.kind) == ("gold.mart", "model")
+    [gold] = built.gold
+    assert (gold.name, gold.key) == ("mart", ("symbol",))
+    assert gold.columns[1] == Column("close", "INTEGER", "price", "USD", "internal")
+    assert gold.inputs == (Input("silver.price", "symbol = row.symbol"),)
     assert built.tests == 1
     assert [w.split(":")[0] for w in built.warnings] == ["test not_null_mart_close (models/mart.yml)"]
     with duckdb.connect(str(built.database), read_only=True) as db:
         found = db.execute("SELECT * FROM gold.mart ORDER BY symbol").fetchall()
         assert found == [("A", 7, "unseen"), ("B", None, "unseen")], "dbt sees no variable of ours"
-        assert db.execute(f"SELECT * FROM ({mart.compiled}) ORDER BY symbol").fetchall() == found
+        assert db.execute(f"SELECT * FROM ({mart.sql}) ORDER BY symbol").fetchall() == found
         assert db.execute("FROM gold.extra").fetchall() == [("A", "a'b")]
     assert not (tiny / "work" / ".user.yml").exists(), "dbt gave its user no id"
 
 
-def test_the_hash_is_of_the_projects_names_and_bytes(tmp_path: Path, built: dbt.Built) -> None:
+def test_the_hash_is_of_the_projects_names_and_bytes(tmp_path: Path, built: Built) -> None:
     other = project(tmp_path)
     assert project_hash(other) == built.dbt_hash
     (other / "target").mkdir()
@@ -142,7 +148,7 @@ unit_tests:
         },
     )
     with pytest.raises(BuildFailed) as caught:
-        compute(wrong, tmp_path / "work", VIEWS)
+        compute(wrong, tmp_path / "work", VIEWS, LIMITS)
     said = str(caught.value)
     assert said.startswith("gold was not built; nothing is released yet.\n")
     assert "test no_price_missing (tests/no_price_missing.sql): Got 1 result" in said
@@ -170,16 +176,16 @@ def test_a_project_that_dbt_cannot_read_is_refused_in_dbts_words(
     tmp_path: Path, files: dict[str, str], views: list[SilverView], words: str
 ) -> None:
     with pytest.raises(BuildFailed) as caught:
-        describe(project(tmp_path, **files), views)
+        describe(project(tmp_path, **files), views, LIMITS)
     assert words in " ".join(str(caught.value).split())
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"holds no dbt_project\.yml"):
-        describe(tmp_path, VIEWS)
+        describe(tmp_path, VIEWS, LIMITS)
     (tmp_path / "dbt_project.yml").write_text("name: x\n")
     with pytest.raises(ContractError, match="`profile: assay`"):
-        describe(tmp_path, VIEWS)
+        describe(tmp_path, VIEWS, LIMITS)
 
 
 def put(*path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
@@ -227,15 +233,15 @@ CLOSE = ("columns", "close", *META)
     ],
 )
 def test_a_gold_model_that_says_too_little_is_refused_with_file_and_remedy(
-    tiny: Path, built: dbt.Built, change: Callable[[dict[str, Any]], None], words: str
+    tiny: Path, built: Built, change: Callable[[dict[str, Any]], None], words: str
 ) -> None:
     """Each on the manifest that dbt wrote, changed in one place."""
     manifest = json.loads((tiny / "work" / "target" / "manifest.json").read_bytes())
-    assert dbt._models(copy.deepcopy(manifest), VIEWS) == built.models
+    assert computing._described(copy.deepcopy(manifest), VIEWS) == (built.models, built.gold)
     node = manifest["nodes"]["model.tiny.mart"]
     change(node)
     with pytest.raises(ContractError, match=r"^models/mart\.yml: mart: ") as caught:
-        dbt._models(manifest, VIEWS)
+        computing._described(manifest, VIEWS)
     assert words in str(caught.value)
 
 
@@ -245,8 +251,9 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         select count(*) as n from range(10000000) as a (i), range(10000000) as b (j) where hash(a.i, b.j) = 0"""
     slow, work = project(tmp_path, **{"models/endless.sql": endless}), tmp_path / "work"
     code = (
-        "import sys; from pathlib import Path; from assay.build.dbt import SilverView, compute; "
-        "compute(*map(Path, sys.argv[1:]), [SilverView('price', \"SELECT 'A' AS symbol, 7 AS close\", {})])"
+        "import sys; from pathlib import Path; from assay.build.compute import SilverView, compute; "
+        "from assay.lake.duck import Limits; "
+        "compute(*map(Path, sys.argv[1:]), [SilverView('price', \"SELECT 'A' AS symbol, 7 AS close\", {})], Limits())"
     )
     started = subprocess.Popen([sys.executable, "-c", code, str(slow), str(work)], start_new_session=True)
     try:
@@ -269,3 +276,84 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
         started.wait()
+
+
+# --------------------------------------------------------------------------------------------- memory, room, and time
+
+
+def test_a_build_spills_where_memory_ends(tmp_path: Path) -> None:
+    small = Limits("60MB", 2, tmp_path)
+    sorts = "select i, md5(cast(i as varchar)) as m from range(1000000) as t (i) order by m"
+    with duck.open(Limits(small.memory, small.threads)) as con, pytest.raises(duckdb.OutOfMemoryException):
+        con.execute(f"CREATE TABLE sorted AS {sorts}")
+    spilling = project(
+        tmp_path,
+        **{
+            "models/large.sql": f"{{{{ config(schema='stg') }}}} {sorts}",
+            "models/larger.sql": "{{ config(schema='stg') }} select * from {{ ref('large') }} order by i, m",
+        },
+    )
+    built = compute(spilling, tmp_path / "work", VIEWS, small)
+    assert {m.relation for m in built.models} >= {"stg.large", "stg.larger", "gold.mart"}
+
+
+@pytest.fixture
+def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many processes were started by this Python's own path, which stands for a script that counts them."""
+    counted, script = tmp_path / "started", tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho 1 >> '{counted}'\nexec '{sys.executable}' \"$@\"\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+    return lambda: len(counted.read_text().splitlines()) if counted.exists() else 0
+
+
+def test_a_project_that_did_not_change_is_described_without_dbt(tmp_path: Path, starts: Callable[[], int]) -> None:
+    here, kept = project(tmp_path), tmp_path / "kept"
+    first = describe(here, VIEWS, LIMITS, kept=kept)
+    assert [one.name for one in first] == ["mart"]
+    assert (starts(), describe(here, VIEWS, LIMITS, kept=kept), starts()) == (1, first, 1)
+    [said] = kept.glob("*.json")
+    said.write_bytes(said.read_bytes().replace(b'"mart"', b'"nart"'))
+    assert describe(here, VIEWS, LIMITS, kept=kept) == first, "what was altered is not believed"
+    assert starts() == 2
+    more = [SilverView("price", VIEWS[0].sql, {**VIEWS[0].columns, "volume": "shares"})]
+    assert describe(here, more, LIMITS, kept=kept) == first
+    assert starts() == 3
+    (here / "models/mart.yml").write_text(FILES["models/mart.yml"].replace("Prices.", "All prices."))
+    assert describe(here, VIEWS, LIMITS, kept=kept)[0].description == "All prices."
+    assert starts() == 4
+
+
+def test_what_a_check_read_spares_the_build_its_parse(tmp_path: Path) -> None:
+    here, kept, work = project(tmp_path), tmp_path / "kept", tmp_path / "work"
+    describe(here, VIEWS, LIMITS, kept=kept)
+
+    def read_anew() -> bool:
+        compute(here, work, VIEWS, LIMITS, kept=kept)
+        log = (work / "logs" / "dbt.log").read_text(encoding="utf-8")
+        return "Partial parsing enabled: 0 files deleted, 0 files added, 0 files changed" not in log
+
+    [parsed] = kept.glob("*.msgpack")
+    assert not read_anew()
+    data = b"no manifest"
+    parsed.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)  # ours, and still nothing dbt can read
+    assert read_anew()
+    assert data not in parsed.read_bytes(), "it was kept again"
+
+
+def test_a_place_that_keeps_nothing_hinders_nobody(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a file, where the directory should be")
+    assert [one.name for one in describe(project(tmp_path), VIEWS, LIMITS, kept=tmp_path / "kept")] == ["mart"]
+
+
+def test_a_full_disk_inside_dbt_is_told_to_the_lakes_owner(tmp_path: Path) -> None:
+    """A limit of the process on the size of a file stands for the disk: the system says no in the same words."""
+    large = "{{ config(schema='stg') }} select i, md5(cast(i as varchar)) as m from range(2000000) as t (i)"
+    here = project(tmp_path, **{"models/large.sql": large})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, hard))
+    try:
+        with pytest.raises(SettingsError, match=f"no room left below {tmp_path}: free some and build again; the last"):
+            compute(here, tmp_path / "work", VIEWS, LIMITS, served=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

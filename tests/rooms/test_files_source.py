@@ -7,6 +7,9 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +23,7 @@ from assay import run
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
 from assay.lake import bronze
 from assay.land import source as sources
-from assay.land.source import Ask, Page, SourceSettings
+from assay.land.source import Ask, Original, Page, SourceSettings
 from assay.land.sources import files, fmp
 from assay.windows import Window
 from tests.conftest import ROOT
@@ -40,7 +43,13 @@ def pages(directory: Path, shard: str = "all", window: Window | None = None, **o
 
 def rows(data: bytes, *fields: str, **options: object) -> list[object]:
     """The records of one file's bytes, for a contract that reads some fields."""
-    return [json.loads(one) for one in files._records(data, files.Options("x.csv", **options), "x.csv", fields)]  # type: ignore[arg-type]
+    return rows_of([data], *fields, **options)
+
+
+def rows_of(chunks: list[bytes], *fields: str, **options: object) -> list[object]:
+    """The same of its chunks as they are read."""
+    said = files.Options("x.csv", **options)  # type: ignore[arg-type]
+    return [json.loads(one) for one in files._records(iter(chunks), said, "x.csv", fields)]
 
 
 def test_a_row_is_an_object_of_texts_under_the_headers_names(tmp_path: Path) -> None:
@@ -52,10 +61,12 @@ def test_a_row_is_an_object_of_texts_under_the_headers_names(tmp_path: Path) -> 
         b'{"id":"T-2","amount":"","note":""}',
         b'{"id":"T-3","amount":"7","note":null}',
     ]
-    assert (page.raw, page.kind) == (body.encode(), "csv")
+    assert isinstance(page.raw, Original)
+    assert (b"".join(page.raw.chunks()), page.kind) == (body.encode(), "csv")
+    assert (page.raw.size, page.raw.sha256) == (len(body), hashlib.sha256(body.encode()).hexdigest())
     asked = page.request
     assert (asked.url, asked.params, asked.status, asked.rows, asked.span) == ("a.csv", {}, 200, 3, None)
-    assert (asked.bytes, asked.sha256) == (len(body), hashlib.sha256(body.encode()).hexdigest())
+    assert (asked.bytes, asked.sha256) == (len(body), sources.sha256_of(page.records))
 
 
 def test_a_glob_gives_a_page_a_file_in_the_order_of_names(tmp_path: Path) -> None:
@@ -277,22 +288,159 @@ def test_what_is_no_file_and_what_is_not_there(tmp_path: Path) -> None:
         pages(tmp_path / "nowhere")
 
 
-class _Grows(type(Path())):  # type: ignore[misc]
-    """A path whose file gets one more row while it is read."""
-
-    def read_bytes(self) -> bytes:
-        with Path(self).open("ab") as handle:
-            handle.write(b"2\n")
-        return super().read_bytes()
-
-    def resolve(self, strict: bool = False) -> Path:  # noqa: ARG002 - the library asks for it
-        return self
-
-
 def test_a_file_that_is_being_written_is_asked_for_later(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id\n1\n")
-    with pytest.raises(SourceBusy, match="being written"):
-        files._read(_Grows(tmp_path / "a.csv"), tmp_path, "a.csv")
+    path = tmp_path / "a.csv"
+
+    def read(change: Callable[[], object], body: str = "id\n1\n") -> list[Page]:
+        path.write_text(body)
+        reading = files._Reading(path, tmp_path, "a.csv")
+        chunks = reading.chunks()
+
+        def changing() -> Iterator[bytes]:
+            first = next(chunks)
+            change()
+            yield first
+            yield from chunks
+
+        reading.chunks = changing  # type: ignore[method-assign]
+        return list(files._pages(reading, files.Options("a.csv"), "a.csv", ()))
+
+    def grows() -> None:
+        with path.open("ab") as handle:
+            handle.write(b"2\n")
+
+    def replaced() -> None:
+        (tmp_path / "b").write_text("id\n2\n")
+        (tmp_path / "b").rename(path)
+
+    assert len(read(lambda: None)) == 1
+    for change in (grows, replaced, lambda: path.write_text(""), lambda: os.utime(path, (1, 1))):
+        with pytest.raises(SourceBusy, match="being written"):
+            read(change)
+    with pytest.raises(SourceBusy, match="being written"):  # and not: line 3 has too many cells
+        read(grows, "id\n1\n2,3\n")
+    with pytest.raises(SourceSuspect, match=r"a\.csv:3: 2 cells"):
+        read(lambda: None, "id\n1\n2,3\n")
+    with pytest.raises(SourceBusy, match="went away"):
+        read(path.unlink)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages and chunks of a few bytes."""
+    monkeypatch.setattr(files, "PAGE", 100)
+    monkeypatch.setattr(files, "CHUNK", 7)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_large_file_comes_in_pages_and_the_last_brings_the_file(tmp_path: Path) -> None:
+    body = "id,note\n" + "".join(f'{n},"é{n}\n"\n' for n in range(100))
+    (tmp_path / "a.csv").write_text(body)
+    (tmp_path / "b.csv").write_text("id\n")
+    *first, last, other = pages(tmp_path)
+    records = [record for page in (*first, last) for record in page.records]
+    assert [json.loads(one) for one in records] == [{"id": str(n), "note": f"é{n}\n"} for n in range(100)]
+    assert len(first) > 10
+    assert all(0 < sum(map(len, page.records)) <= 100 for page in (*first, last))
+    assert [page.raw for page in first] == [None] * len(first)
+    assert isinstance(last.raw, Original)
+    assert b"".join(last.raw.chunks()) == body.encode()
+    assert sum(page.request.bytes for page in (*first, last)) == last.raw.size == len(body.encode())
+    assert {page.request.url for page in (*first, last)} == {"a.csv"}
+    for page in (*first, last, other):
+        assert page.request.rows == len(page.records)
+        assert page.request.sha256 == sources.sha256_of(page.records)
+    assert (other.request.url, other.records, other.request.bytes) == ("b.csv", [], 3)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_large_file_lands_whole_or_not_at_all(tmp_path: Path) -> None:
+    root = run.init(tmp_path / "lake", ROOT / "lakes/csv")
+    path = root / "files/trades.csv"
+    good = path.read_bytes()
+    for body, count in ((good + b'T-0011,2024-03-01,IBM,"1', 0), (good, 10)):
+        path.write_bytes(body)
+        lake = run.open(root)
+        try:
+            run.apply(lake, [s for s in run.plan(lake) if s.kind == "land"])
+            found = [
+                (one.rows, len(one.requests), len(one.raw)) for one in bronze.manifests(lake.target.files, "trades")
+            ]
+            assert found == ([(10, 10, 1)] if count else [])
+        finally:
+            lake.close()
+
+
+texts = st.text(st.sampled_from('aé😀,;"\r\n\ufeff\u2028 '), max_size=30)
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts, st.integers(1, 9), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-7", "gb18030"]))
+def test_lines_do_not_depend_on_how_the_file_is_cut(text: str, size: int, encoding: str) -> None:
+    data = text.encode(encoding)
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    found = list(files._lines(iter(chunks), files.Options("x.csv", encoding=encoding), "x.csv"))
+    assert found == list(io.StringIO(data.decode(encoding).removeprefix("\ufeff"), newline=""))
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+@pytest.mark.parametrize(
+    ("data", "encoding", "line"),
+    [
+        (b"id,name\n1,b\n2,caf\xe9\n3,d\n", "utf-8", 3),
+        (b"\n\n1,\xe2\x82", "utf-8", 3),
+        ("a\nb\nc".encode("utf-16-le") + b"\x00", "utf-16-le", 3),
+        ("\n\n".encode("utf-16-le") + b"\x00\xdc", "utf-16-le", 3),
+    ],
+)
+def test_the_line_of_what_is_no_text_does_not_depend_on_it_either(
+    data: bytes, encoding: str, line: int, size: int
+) -> None:
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    with pytest.raises(SourceSuspect, match=rf"x\.csv:{line}: not {encoding}"):
+        list(files._lines(iter(chunks), files.Options("x.csv", encoding=encoding), "x.csv"))
+
+
+def test_a_file_without_lines_is_no_csv_and_is_not_read_on(tmp_path: Path) -> None:
+    read = []
+
+    def endless() -> Iterator[bytes]:
+        yield b"id\n"
+        while True:
+            read.append(1)
+            yield b"y" * 2**20
+
+    with pytest.raises(SourceSuspect, match=r"x\.csv:2: a line of more than 8388608 characters"):
+        list(files._records(endless(), files.Options("x.csv"), "x.csv", ()))
+    assert len(read) == 9
+
+
+LAND = """
+import asyncio, resource, sys
+from pathlib import Path
+from assay.land.source import Ask, Original, SourceSettings, load
+async def work(directory):
+    source, ask = load("files"), Ask("trades", {"path": "*.csv"}, "all", None)
+    async with source.connect(None, SourceSettings(f"file:{directory}", "synthetic")) as remote:
+        return [sum(map(len, page.records)) async for page in source.fetch(ask, remote)]
+asyncio.run(work(sys.argv[1] + "/small"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+pages = asyncio.run(work(sys.argv[1] + "/large"))
+print(len(pages), max(pages), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    rows = "".join(f"T-{n:07},2024-01-03,IBM,{n % 100},{n / 7:.4f}\n" for n in range(20_000))
+    for name, times in (("small", 8), ("large", 40)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.csv").write_text("trade_id,date,symbol,quantity,price\n" + rows * times)
+    done = subprocess.run([sys.executable, "-c", LAND, tmp_path], capture_output=True, text=True, check=True)
+    count, largest, more = map(int, done.stdout.split())
+    assert count > 5
+    assert largest <= files.PAGE
+    assert more < 20, f"{more} MB more for a file of 28 MB than for one of 6"
 
 
 def test_the_landed_file_is_kept_as_it_came_and_a_broken_one_leaves_nothing(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from assay.build.dbt import Built, Model, SilverView, compute, describe
+from assay.build.compute import Built, SilverView, compute, describe
+from assay.lake import recompute
+from assay.lake.duck import Limits
+from assay.lake.release import Gold as Table
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "lakes" / "markets" / "dbt"
@@ -177,13 +180,13 @@ class Gold:
     def rows(self, table: str) -> list[Row]:
         return rows_of(self.db, self.model(table))
 
-    def model(self, table: str) -> Model:
-        return next(m for m in self.built.models if m.name == table)
+    def model(self, table: str) -> Table:
+        return next(m for m in self.built.gold if m.name == table)
 
 
-def rows_of(db: duckdb.DuckDBPyConnection, model: Model) -> list[Row]:
+def rows_of(db: duckdb.DuckDBPyConnection, model: Table) -> list[Row]:
     names = [c.name for c in model.columns]
-    found = db.execute(f"SELECT {', '.join(names)} FROM {model.relation} ORDER BY {', '.join(model.key)}").fetchall()
+    found = db.execute(f"SELECT {', '.join(names)} FROM gold.{model.name} ORDER BY {', '.join(model.key)}").fetchall()
     return [dict(zip(names, values, strict=True)) for values in found]
 
 
@@ -191,7 +194,7 @@ def rows_of(db: duckdb.DuckDBPyConnection, model: Model) -> list[Row]:
 def gold(silver: dict[str, list[Row]], tmp_path_factory: pytest.TempPathFactory) -> Iterable[Gold]:
     folder = tmp_path_factory.mktemp("gold")
     found = views(silver, folder)
-    built = compute(PROJECT, folder / "work", found)
+    built = compute(PROJECT, folder / "work", found, Limits())
     with duckdb.connect(str(built.database), read_only=True) as db:
         db.execute("SET TimeZone = 'UTC'")
         yield Gold(built, found, db)
@@ -208,14 +211,9 @@ def again(
         if not isinstance(source, str):
             db.register("rows_given", source)
         db.execute(f"CREATE TABLE silver.{name} AS {source if isinstance(source, str) else 'SELECT * FROM rows_given'}")
-    needed = {wanted} if wanted else {m.relation for m in built.models}
-    for model in reversed(built.models):
-        if model.relation in needed:
-            needed |= set(model.depends)
-    for model in built.models:
-        if model.relation in needed:
-            body = f"SELECT * FROM built.{model.relation}" if model.kind == "seed" else translate(model.compiled)
-            db.execute(f"CREATE TABLE {model.relation} AS {body}")
+    for model in recompute.ancestors(built.models, wanted)[0] if wanted else built.models:
+        body = f"SELECT * FROM built.{model.relation}" if model.kind == "seed" else translate(model.sql)
+        db.execute(f"CREATE TABLE {model.relation} AS {body}")
     return db
 
 
@@ -283,18 +281,19 @@ def current(rows: list[Row]) -> list[Row]:
 
 def test_the_build_says_what_it_made(gold: Gold) -> None:
     built = gold.built
-    assert [m.name for m in built.models if m.released] == ["dim_security", "fct_daily_price", "mart_momentum_asof"]
+    assert [m.name for m in built.gold] == ["dim_security", "fct_daily_price", "mart_momentum_asof"]
     assert built.warnings == ()
     assert built.tests > 40
     made: set[str] = {f"silver.{view.name}" for view in gold.views}
     for model in built.models:
-        assert set(model.depends) <= made, "ancestors come first"
+        steps, read = recompute.ancestors(built.models, model.relation)
+        assert {*(m.relation for m in steps[:-1]), *(f"silver.{name}" for name in read)} <= made, "ancestors come first"
         made.add(model.relation)
     mart = gold.model("mart_momentum_asof")
     assert mart.clocks == {"known_from": "known_from"}
     assert gold.model("fct_daily_price").clocks == {}
-    for model in (m for m in built.models if m.released):
-        types = gold.db.execute(f"DESCRIBE {model.relation}").fetchall()
+    for model in built.gold:
+        types = gold.db.execute(f"DESCRIBE gold.{model.name}").fetchall()
         stated = duckdb.connect()
         for column, (name, kind, *_) in zip(model.columns, types, strict=True):
             assert column.name == name
@@ -302,11 +301,7 @@ def test_the_build_says_what_it_made(gold: Gold) -> None:
 
 
 def test_a_description_without_a_run_is_the_same(gold: Gold) -> None:
-    described = describe(PROJECT, gold.views)
-    for said, made in zip(described, gold.built.models, strict=True):
-        assert said.compiled == ""
-        for name in ("relation", "kind", "released", "columns", "key", "clocks", "inputs", "depends", "checksum"):
-            assert getattr(said, name) == getattr(made, name)
+    assert describe(PROJECT, gold.views, Limits()) == gold.built.gold
 
 
 def test_symbols_find_their_security(gold: Gold) -> None:
@@ -463,7 +458,7 @@ def test_what_stands_today_would_give_another_past(gold: Gold) -> None:
     for name in ("price_eod", "splits", "dividends"):
         given[f"{name}_versions"] += " WHERE recorded_to IS NULL"
     model = gold.model("mart_momentum_asof")
-    with again(gold.built, given, model.relation) as db:
+    with again(gold.built, given, f"gold.{model.name}") as db:
         today = {(r["symbol"], r["as_of_date"]): r for r in rows_of(db, model)}
     changed = {
         (r["symbol"], f"{r['as_of_date']:%Y-%m}")
@@ -481,21 +476,23 @@ def test_rows_in_another_order_and_the_models_own_sql_give_the_same_gold(
 ) -> None:
     shuffled = views(silver, tmp_path, random.Random(5))
     with again(gold.built, {v.name: v.sql for v in shuffled}) as db:
-        for model in (m for m in gold.built.models if m.released):
+        for model in gold.built.gold:
             assert rows_of(db, model) == gold.rows(model.name)
 
 
-def test_the_models_mean_the_same_through_athenas_dialect(gold: Gold) -> None:
+def test_the_models_can_be_written_in_athenas_dialect_and_read_back(gold: Gold) -> None:
+    """Parsing alone: the same library writes and reads it, and no Athena runs it."""
+
     def through(sql: str) -> str:
         athena = sqlglot.transpile(sql, read="duckdb", write="athena", unsupported_level=sqlglot.ErrorLevel.RAISE)[0]
         return sqlglot.transpile(athena, read="athena", write="duckdb")[0]
 
     with again(gold.built, {v.name: v.sql for v in gold.views}, translate=through) as db:
-        for model in (m for m in gold.built.models if m.released):
+        for model in gold.built.gold:
             assert rows_of(db, model) == gold.rows(model.name)
 
 
-def inputs_of(gold: Gold, model: Model, row: Row) -> dict[str, pa.Table]:
+def inputs_of(gold: Gold, model: Table, row: Row) -> dict[str, pa.Table]:
     """Every silver view cut down to the rows that the model declares for this row; nothing of the others."""
     types = {c.name: c.type for c in model.columns}
 
@@ -515,8 +512,8 @@ def inputs_of(gold: Gold, model: Model, row: Row) -> dict[str, pa.Table]:
     return out
 
 
-def recomputed(gold: Gold, model: Model, row: Row, given: Mapping[str, pa.Table]) -> Row | None:
-    with again(gold.built, given, model.relation) as db:
+def recomputed(gold: Gold, model: Table, row: Row, given: Mapping[str, pa.Table]) -> Row | None:
+    with again(gold.built, given, f"gold.{model.name}") as db:
         found = [r for r in rows_of(db, model) if all(r[k] == row[k] for k in model.key)]
     return found[0] if found else None
 

@@ -114,6 +114,15 @@ def test_an_answer_says_where_it_came_from_and_holds_the_inflated_body(sandbox, 
     assert answer.at.tzinfo is UTC
 
 
+def test_the_pace_hears_what_answers_take_and_says_how_many_ask(sandbox, served):
+    pace = Turnstile()
+    sandbox.faults.add(Fault("limit", params={"retry_after": 0}))
+    ask(served[1], *SPLITS, pace=pace)
+    assert len(pace.answered) == 2
+    assert all(0 < seconds < 60 for seconds in pace.answered)
+    assert http.Remote(None, URL("https://x/"), pace, (), {}).together == 7
+
+
 def test_parameters_arrive_as_they_were_meant(sandbox, served):
     strange = {"symbol": "^A&B=C #+%é", "from": ""}
     answer, _ = ask(served[1], "splits", strange)

@@ -1,12 +1,14 @@
 """Free SQL: what people need is answered, and everything else is refused by both parsers."""
 
 import json
+import subprocess
+import sys
 import threading
 
 import duckdb
 import pytest
 
-from assay.contract import guard
+from assay import guard
 from assay.errors import UsageError
 from assay.lake import release
 from assay.serve import sql
@@ -462,3 +464,25 @@ def test_columns_that_double_each_other_are_refused_before_the_engine_plans_them
     with pytest.raises(UsageError, match="uses earlier columns so often"):
         guard.query(doubling, {})
     assert guard.query("select 1 as a, a + a as b, b + a as c", {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["set x = 1", "call f()", "attach 'x'", "explain analyze select 1", "select a -> '$[[' from t"],
+)
+def test_the_parser_logs_nothing_of_what_people_write(text, caplog):
+    with pytest.raises(UsageError):
+        guard.query(text, {"t": "s.t"})
+    assert caplog.records == []
+
+
+def test_importing_the_guard_changes_nothing_of_its_host():
+    code = """
+import logging
+
+log = logging.getLogger("sqlglot")
+before = (log.level, log.filters[:], log.handlers[:], log.disabled, log.propagate)
+import assay.guard
+assert before == (log.level, log.filters, log.handlers, log.disabled, log.propagate)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

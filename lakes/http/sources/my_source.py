@@ -10,7 +10,7 @@ import msgspec
 from assay.errors import SourceSuspect
 from assay.land import http, pace
 from assay.land.http import Answer, Remote
-from assay.land.source import Ask, Page, Request, Source, SourceSettings, options_of
+from assay.land.source import Ask, Page, Request, Source, SourceSettings, options_of, sha256_of
 from assay.ports import Secrets
 
 KEY = "MY_API_KEY"
@@ -59,8 +59,7 @@ async def fetch(ask: Ask, remote: Remote) -> AsyncIterator[Page]:
                 f"{ask.dataset}: page {number} is page {number - 1} again: {options.path} ignores `page`"
             )
         before = records
-        digest = hashlib.sha256(answer.body).hexdigest()
-        size = len(answer.body)
+        digest, size = sha256_of(records), len(answer.body)
         yield Page(Request(answer.url, answer.params, answer.at, answer.status, size, digest, len(records)), records)
         if not records:
             return

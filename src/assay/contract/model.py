@@ -4,15 +4,15 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from assay.windows import Duration
 
-Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-Mutability = Literal["append", "restating", "calendar", "snapshot"]
+Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESERVED = (
     "known_at",
@@ -32,8 +32,9 @@ class Column:
 
     Attributes:
         name: in silver and everywhere after it.
-        origin: the record's field it is read from.
-        kind: ODCS logical type; `number` is a decimal(precision, scale), `timestamp` is UTC microseconds.
+        origins: where in a record its value is: paths of fields, of which the first that is there counts.
+        kind: ODCS logical type; `number` is a decimal(precision, scale), `timestamp` is UTC microseconds, `json` (an
+            object or an array) the canonical text of whatever value stands there.
         required: a row without it is quarantined.
         excess: what happens to decimals beyond the scale: `refuse` quarantines the row, `round` rounds half away
             from zero (for numbers a vendor computes in binary, whose last digits mean nothing).
@@ -41,7 +42,7 @@ class Column:
     """
 
     name: str
-    origin: str
+    origins: tuple[tuple[str, ...], ...]
     kind: Kind
     required: bool = False
     precision: int = 18
@@ -57,8 +58,13 @@ class Column:
         """The SQL type, as DuckDB, Spark and Trino spell it alike."""
         if self.kind == "number":
             return f"DECIMAL({self.precision},{self.scale})"
-        names = {"string": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": "DATE"}
+        names = {"string": "VARCHAR", "json": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": "DATE"}
         return names.get(self.kind, "TIMESTAMPTZ")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The record's own fields in which its paths begin, each once."""
+        return tuple(dict.fromkeys(path[0] for path in self.origins))
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class Gate:
-    """The share of a batch's rows that may be quarantined, in percent, before the whole batch is held."""
+    """What holds a batch, in percent.
+
+    Attributes:
+        at_most: the share of a batch's rows that may be quarantined; beyond it the whole batch is held.
+        min_rows: the rows a batch needs before that share speaks.
+        withdrawn_at_most: the share of the keys in its scope that a complete batch may withdraw; beyond it the
+            withdrawals are held, and its rows go in.
+    """
 
     at_most: float = 5.0
     min_rows: int = 100
+    withdrawn_at_most: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,16 @@ class KnownAt:
 
 @dataclass(frozen=True)
 class Contract:
-    """One dataset's promise, as read from its YAML; `text` is that YAML, byte for byte."""
+    """One dataset's promise, as read from its YAML; `text` is that YAML, byte for byte.
+
+    Attributes:
+        window: history in pieces of this length; exactly one of `window`, `every` and `cursor` is there.
+        every: the whole again, once in each slot of this length.
+        cursor: the record's field by which a source is asked for what came since.
+        settle: how long a source may still change a day; what is captured later is `backfilled`.
+        reask: how long a day is asked again each day; at least `settle`.
+        complete: an answer says all there is for its scope: a key it lacks is withdrawn.
+    """
 
     dataset: str
     version: str
@@ -109,43 +132,49 @@ class Contract:
     gate: Gate
     source: str
     options: Mapping[str, Any]
-    mutability: Mutability
     text: str
     path: Path | None = None
     universe: str | None = None
     start: date | None = None
     window: str | None = None
     every: str | None = None
+    cursor: str | None = None
     settle: str = "P3D"
+    reask: str = "P3D"
+    complete: bool = False
     known_at: KnownAt | None = None
     sequence: str | None = None
     partition: tuple[str, str] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def column(self, name: str) -> Column:
         """The column of that name."""
         return next(one for one in self.columns if one.name == name)
 
-    @property
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The record's own fields that any column reads, each once."""
+        return tuple(dict.fromkeys(field for column in self.columns for field in column.fields))
+
+    @cached_property
     def step(self) -> Duration:
         """How time is cut: a window's length, or how often the whole is asked again."""
         return Duration.parse(self.window or self.every or "P1D")
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The hash under which this text is stored in the lake."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    @property
+    @cached_property
     def capture_fingerprint(self) -> str:
         """Changes when what is asked of the source changes: what was landed before must be fetched again."""
-        return _fingerprint([self.source, self.options, self.window, self.every])
+        return _fingerprint([self.source, self.options, self.window, self.every, self.cursor, self.complete])
 
-    @property
+    @cached_property
     def refine_fingerprint(self) -> str:
         """Changes when the same records give other rows: silver is rebuilt."""
         columns = [
-            [c.name, c.origin, c.kind, c.required, c.type, c.excess, c.zone if c.kind == "timestamp" else ""]
+            [c.name, c.origins, c.kind, c.required, c.type, c.excess, c.zone if c.kind == "timestamp" else ""]
             for c in self.columns
         ]
         known = self.known_at and [
@@ -154,24 +183,13 @@ class Contract:
             self.known_at.zone,
             self.known_at.lag,
         ]
-        return _fingerprint([columns, self.key, known, self.sequence, self.partition])
+        return _fingerprint([columns, self.key, known, self.sequence, self.partition, self.complete, self.settle])
 
-    @property
+    @cached_property
     def gate_fingerprint(self) -> str:
         """Changes when rows or batches are judged otherwise: it applies to what is landed from now on."""
         rules = [[r.name, r.expression, r.severity, r.at_most, r.min_rows] for r in self.rules]
-        return _fingerprint([rules, self.gate.at_most, self.gate.min_rows])
-
-    @property
-    def serve_fingerprint(self) -> str:
-        """Changes when what people read about the data changes."""
-        return _fingerprint(
-            [
-                self.title,
-                self.description,
-                [[c.name, c.description, c.classification, c.unit] for c in self.columns],
-            ]
-        )
+        return _fingerprint([rules, self.gate.at_most, self.gate.min_rows, self.gate.withdrawn_at_most])
 
 
 def _fingerprint(parts: object) -> str:

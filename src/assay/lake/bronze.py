@@ -23,6 +23,7 @@ FORMAT = 1
 LEVEL = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUNCH = 100  # facts that are recorded together, at most
+AHEAD = timedelta(minutes=5)
 LARGEST = 64 * 2**20  # bytes of a decision's entry before it is zipped
 
 
@@ -322,6 +323,29 @@ def batch_of(entry: Entry, n: int) -> Batch:
     raise LakeDamaged(f"{name_of(entry.dataset, entry.position)} has no batch {n}")
 
 
+def void(files: Files, dataset: str, entry: Entry) -> set[int]:
+    """The batches of an entry whose shard was landed, for a day of theirs, after their lander had looked: read by nobody.
+
+    Only where somebody was faster is anything read for it.
+    """
+    out: set[int] = set()
+    late = [batch for batch in entry.batches if batch.seen < entry.position - 1]
+    for position in range(min((b.seen for b in late), default=entry.position) + 1, entry.position):
+        before = read(files, dataset, position)
+        for batch in late:
+            if batch.seen < position and any(_meet(batch, other) for other in before.batches):
+                out.add(batch.n)
+    return out
+
+
+def _meet(one: Batch, other: Batch) -> bool:
+    if one.shard != other.shard:
+        return False
+    if one.start is None or one.end is None or other.start is None or other.end is None:
+        return True
+    return one.start < other.end and other.start < one.end
+
+
 def lines(files: Files, entry: Entry, n: int) -> Iterator[bytes]:
     """The lines of a batch in the order of `_seq`, without line breaks; the parts' hashes are checked."""
     held: tuple[int, list[bytes]] = (-1, [])
@@ -464,6 +488,28 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
     if entry.kind == "contract":
         said = {"sha256": entry.contract, "everything": entry.everything, "replaces": entry.replaces}
         yield Fact("contract", dataset, key, entry.captured_at, said)
+    if entry.kind == "decided":
+        lost = [d.batch[0] * N + d.batch[1] for d in entry.decisions if d.batch and d.kind in ("lost", "exclude")]
+        yield Fact("decided", dataset, key, entry.captured_at, {"lost": lost, "who": entry.who, "why": entry.why})
+
+
+def _landed(before: Fact | None, entry: Entry) -> Fact:
+    """Running sums of a log: what was landed so far, whose it is, and where a clock ran backwards."""
+    body: dict[str, Any] = dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+    body["position"] = entry.position
+    if entry.kind == "landed":
+        body["captured_at"] = entry.captured_at.isoformat()
+        body["batches"] += len(entry.batches)
+        body["rows"] += sum(batch.rows for batch in entry.batches)
+        body["bytes"] += sum(part.bytes for part in entry.parts)
+        body["calls"] += sum(len(batch.requests) for batch in entry.batches)
+        body["origins"] = sorted({*body["origins"], entry.origin})
+        if entry.batches and (late := entry.captured_at - max(b.asked_at for b in entry.batches)) > AHEAD:
+            body["clock"] = (
+                f"entry {entry.position} was put {late} after its last ask by the lander's own clock: that clock is "
+                "behind another lander's; the log's order counts, mend the clock"
+            )
+    return Fact("landed", entry.dataset, "now", entry.captured_at, body, entry.position)
 
 
 def _tail_fact(dataset: str, tail: Tail) -> Fact:
@@ -488,15 +534,17 @@ def adopt(files: Files, ledger: Ledger, dataset: str) -> Tail:
     else:
         tail, entries = NONE, whole(files, dataset)
     facts: list[Fact] = []
+    landed = ledger.newest("landed", dataset, "now")
     for entry, sha256 in entries:
         fresh = list(facts_of(entry, sha256))
-        if len(facts) + len(fresh) >= BUNCH:  # the tail comes with them
-            _record(ledger, dataset, facts, tail)
+        if len(facts) + len(fresh) >= BUNCH - 1:  # the sums and the tail come with them
+            _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)
             facts = []
         facts += fresh
+        landed = _landed(landed, entry)
         tail = tail.then(entry, sha256)
     if facts:
-        _record(ledger, dataset, facts, tail)
+        _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)
     return tail
 
 

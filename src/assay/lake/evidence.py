@@ -1,11 +1,24 @@
 """Evidence: what one refine saw, decided and wrote; put before anything is visible, numbered, each naming the one before."""
 
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import count, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from isal import igzip, isal_zlib
+
+from assay.errors import LakeDamaged
+from assay.lake.files import clear_errors
+from assay.ports import Files, N, Rejected
 
 FORMAT = 1
+TOGETHER = 2_000
+GZIP = 31  # as zlib's wbits: a gzip member without name and time, so the same lines give the same bytes
 
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -15,7 +28,8 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         position, n: the batch, or the act of a decision.
-        of: the batch a decision is about.
+        of, was: the batch a decision is about, and where it stood before: its rows here were `held` or `quarantined`.
+        origin: of a decision's act, the place its rows were first said at; 0 elsewhere, where that is its own.
         state: passed, held, void (its window was landed again before it was put; it is outside the account).
         pending: complete, in, and its withdrawals are held.
         keyless: quarantined rows without a readable key.
@@ -28,6 +42,8 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     state: Literal["passed", "held", "void"]
     rows: int
     of: tuple[int, int] | None = None
+    was: Literal["", "held", "quarantined"] = ""
+    origin: int = 0
     shard: str = ""
     start: str = ""
     end: str = ""
@@ -87,7 +103,8 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
         parent: sha256 of the evidence before, as stored; none for the first.
         position, position_sha256: the last entry folded, and its hash.
         contracts: (position, sha256) of each contract by which its batches were judged.
-        since: the position of the last contract `everything` that is folded in, 0 if none.
+        began: the number of the evidence that last folded the whole log anew, 1 if none did: those before it are of
+            no account any more.
     """
 
     number: int
@@ -100,7 +117,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int
     position_sha256: str
     format: int = FORMAT
-    since: int = 0
+    began: int = 1
     contracts: tuple[tuple[int, str], ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     absences: tuple[Absence, ...] = ()
@@ -109,6 +126,123 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     quarantine: Stored | None = None
 
 
+@dataclass(frozen=True)
+class Head:
+    """What the newest commit of current names: the evidence it comes from, and how far the log is folded in.
+
+    Number and position are 0 before the first.
+    """
+
+    number: int = 0
+    sha256: str | None = None
+    position: int = 0
+    position_sha256: str | None = None
+
+
 def name_of(dataset: str, number: int) -> str:
     """Where an evidence object lies; padded, so that a listing is in order."""
     return f"evidence/{dataset}/{number:09}.json.gz"
+
+
+def encode(evidence: Evidence) -> bytes:
+    """The object's bytes as stored; their sha256 stands in the commit and in the next evidence."""
+    return bytes(igzip.compress(msgspec.json.encode(evidence), 1, mtime=0))
+
+
+def read(files: Files, dataset: str, number: int, sha256: str | None = None) -> tuple[Evidence, str]:
+    """One evidence object and its sha256; LakeDamaged if it is lost, or not the one that is named by `sha256`."""
+    name = name_of(dataset, number)
+    data = files.read(name)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 and found != sha256:
+        raise LakeDamaged(f"{name} is not the evidence that its commit named; {_REMEDY.format(dataset)}")
+    return _decoded(name, dataset, data), found
+
+
+def since(files: Files, dataset: str, number: int, sha256: str | None) -> Iterator[tuple[Evidence, str]]:
+    """The evidence after a number, each with its sha256 and checked to follow the one before, whose sha256 is given."""
+    for n in count(number + 1):
+        name = name_of(dataset, n)
+        if not files.exists(name):
+            return
+        found, before = read(files, dataset, n), sha256
+        sha256 = found[1]
+        if found[0].number != n or (before and found[0].parent != before):
+            raise LakeDamaged(f"{name} does not follow evidence {n - 1}: it was put back or altered; {_REMEDY.format(dataset)}")
+        yield found
+
+
+_REMEDY = "restore it from a copy, or `assay refine {} --rebuild` folds the log anew"
+
+
+def _decoded(name: str, dataset: str, data: bytes) -> Evidence:
+    try:
+        found = msgspec.json.decode(igzip.decompress(data), type=Evidence)
+    except (msgspec.DecodeError, isal_zlib.error, EOFError) as error:  # type: ignore[misc]  # its stub says instance
+        raise LakeDamaged(f"{name} is not evidence any more; {_REMEDY.format(dataset)}") from error
+    if found.format > FORMAT:
+        raise LakeDamaged(f"{name} was written by a newer assay (format {found.format}); use that one")
+    return found
+
+
+def keep_rejected(files: Files, dataset: str, number: int, rejected: Iterable[Rejected]) -> Stored | None:
+    """Write the rejected lines of one refine as one object, before its evidence; None if there are none."""
+    scratch = files.scratch()
+    rows = _written(rejected, scratch)
+    if not rows:
+        return None
+    with scratch.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = f"quarantine/{dataset}/{number:09}-{digest[:16]}.ndjson.gz"
+    files.put_new(name, scratch, "refine.quarantine")
+    return Stored(name, digest, rows)
+
+
+def spool(rejected: Iterable[Rejected], path: Path) -> Callable[[], Iterator[Rejected]]:
+    """Keep rejected lines in a file until their evidence is written; what gives them again, as often as it is asked."""
+    if not _written(rejected, path):
+        return lambda: iter(())
+    return lambda: _read(path.read_bytes())
+
+
+def _written(rejected: Iterable[Rejected], path: Path) -> int:
+    """How many lines there are; without any there is no file either."""
+    rows, waiting = 0, iter(rejected)
+    if not (some := list(islice(waiting, TOGETHER))):
+        return 0
+    with clear_errors(path), path.open("wb") as file:
+        zip_ = isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)
+        while some:
+            file.write(zip_.compress(b"".join(map(_line, some))))
+            rows += len(some)
+            some = list(islice(waiting, TOGETHER))
+        file.write(zip_.flush())
+    return rows
+
+
+def _line(one: Rejected) -> bytes:
+    body: dict[str, Any] = {
+        "_position": one.place // N, "_n": one.place % N, "_seq": one.seq, "reasons": one.reasons,
+    }  # fmt: skip
+    try:
+        body["line"] = one.line.decode()
+    except UnicodeDecodeError:
+        body["line_base64"] = one.line
+    return msgspec.json.encode(body) + b"\n"
+
+
+def rejected(files: Files, stored: Stored | None) -> Iterator[Rejected]:
+    """The lines of a quarantine object, each exactly as it lies in bronze; LakeDamaged if it is not what was written."""
+    if stored is None:
+        return
+    data = files.read(stored.name)
+    if hashlib.sha256(data).hexdigest() != stored.sha256:
+        raise LakeDamaged(f"{stored.name} is not what the refine wrote; restore it from a copy")
+    yield from _read(data)
+
+
+def _read(data: bytes) -> Iterator[Rejected]:
+    for line in igzip.decompress(data).splitlines():
+        got = msgspec.json.decode(line)
+        raw = got["line"].encode() if "line" in got else base64.b64decode(got["line_base64"])
+        yield Rejected(got["_position"] * N + got["_n"], got["_seq"], tuple(got["reasons"]), raw)

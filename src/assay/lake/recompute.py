@@ -1,6 +1,8 @@
 """A gold row computed again, by its models over the silver rows it declares and nothing else."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
+from assay.lake import duck
+from assay.lake.duck import ident, text
 from assay.lake.release import Gold, Input, Model
-from assay.lake.tables import ident, text
+from assay.ports import Limits
 
 
 def input_rows(one: Input, gold: Gold, row: Mapping[str, Any]) -> str:
@@ -82,19 +86,14 @@ def recompute(
     gold: Gold,
     row: Mapping[str, Any],
     inputs: Mapping[str, pa.Table],
-    memory: str | None = None,
+    limits: Limits,
 ) -> dict[str, Any] | None:
     """A gold row as the models give it over these silver rows alone, in a database of its own; None if they give none.
 
     `seeds` is a DuckDB file with the relations of the seeds; it is only read.
     """
-    own = duckdb.connect(
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False, "threads": 1}
-    )
+    own = duck.open(replace(limits, threads=1))
     try:
-        own.execute("SET timezone = 'UTC'; SET enable_progress_bar = false")
-        if memory:
-            own.execute(f"SET memory_limit = {text(memory)}")
         own.execute(f"ATTACH {text(str(seeds))} AS _seeds (READ_ONLY)")
         own.execute("CREATE SCHEMA silver")
         for name, rows in inputs.items():
@@ -116,3 +115,13 @@ def recompute(
     finally:
         own.close()
     return dict(zip(names, found[0], strict=True)) if found else None
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether a computed value is the stored one: floats within 1e-9 of each other, everything else exactly.
+
+    Sums of fewer rows, or by more threads, are added up in another order. NaN is itself.
+    """
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9) or (math.isnan(one) and math.isnan(other))
+    return bool(one == other)

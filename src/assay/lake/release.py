@@ -1,36 +1,24 @@
-"""Gold as releases: which snapshots belong together, which files serve them, and a connection that reads them."""
+"""Gold as releases: which snapshots and files belong together. A plain record: whoever serves it needs no catalog."""
 
 import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
-from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError, ValidationError
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
-from assay.lake import evidence, silver
-from assay.lake.files import Files
-from assay.lake.tables import ident, text
+from assay.lake.evidence import DataFile
+from assay.ports import Files, Relation
 
-# A question that spills more than this is a mistake; the disk is needed for what is landed.
-SPILL = "10GB"
-UNREADABLE = (NoSuchTableError, ValidationError, OSError, ValueError, EOFError)
-"""What PyIceberg raises where a table's metadata is lost or torn."""
-_LOST = "LakeDamaged: "
-# From the first word on: what a query does wrong may be told with any text of its own.
-_DAMAGED = re.compile(
-    r"Corrupt database file|IO Error: (Cannot open database|Could not read|No files found that match|The file .* exists, but)|"
-    r"Invalid Input Error: (No magic bytes|File '.*' too small to be|Failed to read file)"
-)
+FORMAT = 1
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A gold column as its model describes it; `type` is DuckDB's name of it."""
+    """A column as readers see it; `type` is DuckDB's name of it."""
 
     name: str
     type: str
@@ -47,10 +35,7 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class Gold(msgspec.Struct, frozen=True):
-    """One gold table of a release: its snapshot, and the DuckDB file that serves it (table `main.<name>`).
-
-    `serving_sha256` is empty in releases made before it was kept.
-    """
+    """One gold table of a release: its snapshot with the parquet in it, and the DuckDB file that serves it (table `main.<name>`)."""
 
     name: str
     snapshot: int
@@ -62,6 +47,8 @@ class Gold(msgspec.Struct, frozen=True):
     inputs: tuple[Input, ...]
     description: str = ""
     serving_sha256: str = ""
+    content: str = ""
+    files: tuple[DataFile, ...] = ()
 
     def column(self, name: str) -> Column:
         """The column of that name; UsageError lists those there are."""
@@ -71,15 +58,48 @@ class Gold(msgspec.Struct, frozen=True):
         raise UsageError(f"{self.name} has no column {name!r}; it has {', '.join(c.name for c in self.columns)}")
 
 
+class Rows(msgspec.Struct, frozen=True):
+    """One silver table at its snapshot: its parquet, and its columns as (field id, name, type)."""
+
+    snapshot: int | None
+    columns: tuple[tuple[int, str, str], ...]
+    files: tuple[DataFile, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return sum(file.rows for file in self.files)
+
+    def relation(self, files: Files) -> Relation:
+        """What an engine reads."""
+        return Relation(self.columns, tuple(files.url(one.name) for one in self.files))
+
+
 class Silver(msgspec.Struct, frozen=True):
-    """One dataset as this release read it; `origins` of its batches (vendor, sandbox, synthetic)."""
+    """One dataset as this release read it: its two tables, the evidence and the position they stand at.
+
+    `columns` are those of the contract, then the clocks; `origins` whose records they are (vendor, sandbox, synthetic).
+    """
 
     dataset: str
-    snapshot: int | None
     contract_sha256: str
-    rows: int
-    origins: tuple[str, ...]
-    captured_at: datetime | None
+    evidence: int
+    evidence_sha256: str | None
+    position: int
+    current: Rows
+    past: Rows
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    origins: tuple[str, ...] = ()
+    captured_at: datetime | None = None
+    title: str = ""
+    description: str = ""
+    day: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows are current."""
+        return self.current.rows
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -91,7 +111,10 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """What readers see as one: atomic for readers of a release, per table for readers of the catalog."""
+    """What readers see as one: atomic for readers of a release, per table for readers of the catalog.
+
+    `parent_sha256` is the hash of the release before it, as stored.
+    """
 
     number: int
     id: str
@@ -105,12 +128,20 @@ class Release(msgspec.Struct, frozen=True):
     seeds: str
     tests: int = 0
     seeds_sha256: str = ""
+    parent_sha256: str | None = None
+    format: int = FORMAT
 
     @property
     def objects(self) -> dict[str, str]:
-        """The files that serve it, each with its sha256, or nothing where none was kept."""
+        """The files that serve it, each with its sha256."""
         seeds = {self.seeds: self.seeds_sha256} if self.seeds else {}
         return {g.serving: g.serving_sha256 for g in self.gold} | seeds
+
+    @property
+    def parquet(self) -> dict[str, str]:
+        """The files of the tables it names, each with its sha256."""
+        silver = (file for s in self.silver for file in (*s.current.files, *s.past.files))
+        return {f.name: f.sha256 for f in (*silver, *(f for g in self.gold for f in g.files))}
 
     @property
     def name(self) -> str:
@@ -125,6 +156,13 @@ class Release(msgspec.Struct, frozen=True):
                 return one
         raise UsageError(f"no gold table {name!r}; this release has {', '.join(g.name for g in self.gold)}")
 
+    def dataset(self, name: str) -> Silver:
+        """A dataset's silver; UsageError lists those there are."""
+        for one in self.silver:
+            if one.dataset == name:
+                return one
+        raise UsageError(f"no silver table {name!r}; this release has {', '.join(s.dataset for s in self.silver)}")
+
     @property
     def origins(self) -> tuple[str, ...]:
         """Where all data of the release comes from."""
@@ -138,24 +176,40 @@ def name_of(number: int) -> str:
 
 def read(files: Files, number: int) -> Release:
     """A release by number; UsageError if there is none, LakeDamaged if it does not read as one."""
+    return stored(files, number)[0]
+
+
+def stored(files: Files, number: int) -> tuple[Release, str]:
+    """A release with the sha256 that the next one names it by."""
     if not files.exists(name_of(number)):
         raise UsageError(f"there is no release {number}")
+    data = files.read(name_of(number))
     try:
-        return msgspec.json.decode(files.read(name_of(number)), type=Release)
+        found = msgspec.json.decode(data, type=Release)
     except msgspec.DecodeError as error:
         raise LakeDamaged(f"{name_of(number)} is not a release any more ({error}); restore it from a copy") from error
+    if found.format > FORMAT:
+        raise LakeDamaged(f"{name_of(number)} was written by a newer assay (format {found.format}); use that one")
+    return found, hashlib.sha256(data).hexdigest()
 
 
 def numbers(files: Files) -> list[int]:
     """All release numbers, oldest first."""
-    found = (re.fullmatch(r"releases/(\d{8})\.json", name) for name in files.names("releases"))
+    found = (re.fullmatch(r"releases/(\d{8})\.json", name) for name in files.names("releases/"))
     return [int(one[1]) for one in found if one]
 
 
-def current(files: Files) -> Release | None:
+def newest(files: Files, known: int = 0) -> int:
+    """The number of the newest release, 0 before the first; from one that is known, only what follows is looked for."""
+    if not known or not files.exists(name_of(known)):
+        known = (numbers(files) or [0])[-1]
+    return next(n for n in count(known + 1) if not files.exists(name_of(n))) - 1
+
+
+def current(files: Files, known: int = 0) -> Release | None:
     """The newest release, or None before the first."""
-    found = numbers(files)
-    return read(files, found[-1]) if found else None
+    number = newest(files, known)
+    return read(files, number) if number else None
 
 
 def publish(files: Files, release: Release) -> None:
@@ -165,155 +219,6 @@ def publish(files: Files, release: Release) -> None:
         raise LakeBusy(f"release {release.number} was made by another run meanwhile; build again on top of it")
 
 
-def connect(
-    files: Files,
-    catalog: Catalog,
-    release: Release,
-    *,
-    silver_views: bool = True,
-    threads: int = 1,
-    memory: str | None = None,
-    locked: bool = False,
-) -> duckdb.DuckDBPyConnection:
-    """A DuckDB with the release's tables as views `gold.<table>`, `silver.<dataset>` and `silver.<dataset>_versions`.
-
-    Gold is read from the serving files (attached read-only), silver from the snapshots the release names. LakeDamaged
-    names a serving file that is lost or altered. Silver that is lost takes nothing else with it: its view is there,
-    and reading it fails; `damaged` says as what.
-
-    `memory` is what it may hold before it spills, as DuckDB writes sizes. `locked`, it opens no file but silver's and
-    changes no setting, whatever is asked of it.
-    """
-    con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    try:
-        # GLOBAL: what is set without it does not reach the connection's cursors, and they would take the machine's zone.
-        con.execute(f"SET GLOBAL timezone = 'UTC'; SET enable_progress_bar = false; SET threads = {threads}")
-        # A name can never stand for a variable of this program.
-        con.execute("SET GLOBAL python_enable_replacements = false")
-        con.execute(f"SET temp_directory = {text(str(files.root / '_tmp'))}; SET max_temp_directory_size = '{SPILL}'")
-        if memory:
-            con.execute(f"SET memory_limit = {text(memory)}")
-        con.execute("CREATE SCHEMA gold; CREATE SCHEMA silver; CREATE SCHEMA stg; CREATE SCHEMA seeds")
-        for one in release.gold:
-            alias = f"_{one.name}"
-            attach(con, files, one.serving, alias)
-            con.execute(f"CREATE VIEW gold.{ident(one.name)} AS SELECT * FROM {ident(alias)}.main.{ident(one.name)}")
-        if silver_views:
-            _silver_views(con, files, catalog, release)
-        if locked:
-            # What is attached stays so, and spilling needs no leave: silver's files are all that is opened later.
-            con.execute(f"SET allowed_directories = [{text(str(files.root / 'warehouse'))}]")
-            con.execute("SET enable_external_access = false; SET lock_configuration = true")
-    except BaseException:
-        con.close()
-        raise
-    return con
-
-
-def attach(con: duckdb.DuckDBPyConnection, files: Files, name: str, alias: str) -> None:
-    """Attach a serving file or the seeds read-only; LakeDamaged names it if it is lost or altered, LakeBusy if it is held."""
-    try:
-        con.execute(f"ATTACH {text(str(files.path(name)))} AS {ident(alias)} (READ_ONLY)")
-    except duckdb.Error as error:
-        said = str(error).splitlines()[0]
-        if "Could not set lock" in said:
-            raise LakeBusy(f"{name} is open for writing in another program; close it there and ask again") from error
-        what = "is damaged" if _DAMAGED.match(said) else f"cannot be opened ({said})"
-        what = what if files.exists(name) else "is lost"
-        raise LakeDamaged(f"{name} {what}; `assay build` makes it anew") from error
-
-
-def damaged(error: duckdb.Error) -> LakeDamaged | None:
-    """What DuckDB's error says of a stored file that is lost or altered; None if it speaks of something else."""
-    said = str(error).splitlines()[0]
-    if said.startswith(f"Invalid Input Error: {_LOST}"):
-        return LakeDamaged(said.partition(_LOST)[2])
-    if not _DAMAGED.match(said):
-        return None
-    named = re.search(r"['\"](/[^'\"]+)['\"]", said)
-    return LakeDamaged(
-        f"{named[1] if named else 'a file that serves gold'} is lost or damaged; `assay build` makes gold's files anew, "
-        f"`assay refine DATASET --rebuild` silver's"
-    )
-
-
-def _silver_views(con: duckdb.DuckDBPyConnection, files: Files, catalog: Catalog, release: Release) -> None:
-    for one in release.silver:
-        names = (one.dataset, f"{one.dataset}_versions")
-        try:
-            selects = _silver_selects(files, catalog, release, one)
-            for name in names:
-                con.execute(f"CREATE VIEW silver.{ident(name)} AS {selects[name]}")
-        except (LakeDamaged, duckdb.Error) as error:
-            lost = damaged(error) if isinstance(error, duckdb.Error) else error
-            if lost is None:
-                raise
-            for name in names:
-                con.execute(
-                    f"CREATE OR REPLACE VIEW silver.{ident(name)} AS {_lost(files, one, lost, versions=name != one.dataset)}"
-                )
-
-
-def _lost(files: Files, one: Silver, lost: LakeDamaged, *, versions: bool) -> str:
-    """A SELECT with the view's columns that fails with these words whatever is asked of it."""
-    says = f"error({text(f'{_LOST}{lost}')})"
-    try:
-        kinds = silver.view_columns(evidence.pinned(files, one.contract_sha256), versions=versions)
-    except LakeDamaged:
-        kinds = {"lost": ("VARCHAR", "")}  # the contract is what is lost
-    # In each column and as a condition: where nothing needs it, DuckDB would leave it out and give no rows.
-    columns = ", ".join(f"CAST({says} AS {kind}) AS {ident(name)}" for name, (kind, _) in kinds.items())
-    return f"SELECT {columns} WHERE CAST({says} AS BOOLEAN)"
-
-
-def silver_selects(
-    files: Files,
-    catalog: Catalog,
-    release: Release,
-    *,
-    as_of: datetime | None = None,
-    recorded_as_of: datetime | None = None,
-    only: str | None = None,
-) -> dict[str, str]:
-    """The SELECTs of the silver views at the release's snapshots: `<dataset>` and `<dataset>_versions`.
-
-    With `as_of` or `recorded_as_of`, `<dataset>` is as the public or the lake could know it then. `only` is one
-    dataset: LakeDamaged for a lost one then hinders nobody who reads another.
-    """
-    out: dict[str, str] = {}
-    for one in release.silver:
-        if only in (None, one.dataset):
-            out |= _silver_selects(files, catalog, release, one, as_of, recorded_as_of)
-    return out
-
-
-def _silver_selects(
-    files: Files,
-    catalog: Catalog,
-    release: Release,
-    one: Silver,
-    as_of: datetime | None = None,
-    recorded_as_of: datetime | None = None,
-) -> dict[str, str]:
-    contract = evidence.pinned(files, one.contract_sha256)
-    name = silver.name(one.dataset)
-    try:
-        observed = silver.observed(catalog.load_table(name), one.snapshot)
-    except NoSuchTableError as error:
-        raise LakeDamaged(
-            f"the catalog lost {name}, which release {release.number} reads; `assay apply` refines it anew and releases it"
-        ) from error
-    except UNREADABLE as error:
-        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise LakeDamaged(
-            f"{name} as release {release.number} reads it is lost ({said}); restore it from a copy"
-        ) from error
-    return {
-        one.dataset: silver.current(contract, observed, as_of=as_of, recorded_as_of=recorded_as_of),
-        f"{one.dataset}_versions": silver.versions(contract, observed, recorded_as_of),
-    }
-
-
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, read piece by piece."""
     with path.open("rb") as file:
@@ -321,10 +226,10 @@ def file_sha256(path: Path) -> str:
 
 
 def wrong(files: Files, name: str, sha256: str) -> str | None:
-    """What is wrong with a file that serves a release; None if it is what was written, as far as a hash was kept."""
+    """What is wrong with a stored file; None if it is what was written."""
     if not files.exists(name):
         return f"{name} is lost"
-    if sha256 and file_sha256(files.path(name)) != sha256:
+    if file_sha256(files.local(name, sha256)) != sha256:
         return f"{name} is not what was written"
     return None
 
@@ -352,7 +257,9 @@ def describe(release: Release) -> Mapping[str, Any]:
             for g in release.gold
         },
         "silver": {
-            s.dataset: {"rows": s.rows, "snapshot": s.snapshot and str(s.snapshot), "origins": list(s.origins)}
+            s.dataset: {
+                "rows": s.rows, "snapshot": s.current.snapshot and str(s.current.snapshot), "origins": list(s.origins)
+            }
             for s in release.silver
         },
-    }
+    }  # fmt: skip

@@ -70,6 +70,10 @@ def check(contract: Contract, root: Path | None = None) -> None:
 
     Or if an answer would be complete and nobody could say about what. `root` is the lake that may hold the source.
     """
+    if contract.cursor:
+        raise ContractError(
+            f"{contract.path or contract.dataset}: cursor is read by no source yet; say window or every"
+        )
     try:
         source = load(contract.source, root)
         if source.check:
@@ -92,14 +96,14 @@ def scope_of(contract: Contract, shard: str, days: Window | None) -> dict[str, t
     keys = [column for column in contract.columns if column.name in contract.key]
     if contract.universe:
         said = contract.options.get("shard_field") or contract.options.get("shard_param")
-        found = [column for column in keys if column.origin == said and column.kind == "string"]
+        found = [column for column in keys if (said,) in column.origins and column.kind == "string"]
         scope[_one(found, "a text of the key that is read from the source's shard_field or shard_param")] = (
             shard,
             shard,
         )
     if days:
         said = contract.options.get("date_field")
-        found = [column for column in keys if column.kind == "date" and said in (None, column.origin)]
+        found = [column for column in keys if column.kind == "date" and said in (None, column.origins[0])]
         last = days.end - timedelta(days=1)
         scope[_one(found, "one day of the key, read from the source's date_field")] = (
             days.start.isoformat(),
@@ -255,7 +259,7 @@ class _Landings:
         into.running += 1
         into.asked += 1
         try:
-            fields = tuple(column.origin for column in contract.columns)
+            fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
             wanted = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
             scope = scope_of(contract, one.shard, one.days)
             with into.landing.ask(one.shard, one.window, scope=scope) as ask:

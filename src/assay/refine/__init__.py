@@ -1,291 +1,458 @@
-"""Bronze to silver: one expression tree per contract, one verdict per batch, one append."""
+"""Bronze to silver: the entries after the head's position judged, folded and committed, as often as there are any."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from isal import igzip
 from pyiceberg.catalog import Catalog
-from ulid import ULID
+from pyiceberg.table import Table
 
-from assay import clock
+from assay.clock import now
 from assay.contract.model import Contract
-from assay.crash import effect
-from assay.errors import LakeBusy, LakeDamaged, UsageError
-from assay.lake import bronze, evidence, silver
-from assay.lake.bronze import Manifest
-from assay.lake.evidence import Evidence, Verdict
-from assay.lake.files import Files
-from assay.lake.silver import State
-from assay.ports import Engine, Input, Ledger, Rejected, Staged
+from assay.errors import LakeBusy, LakeDamaged
+from assay.lake import account, bronze, evidence, silver, tables
+from assay.lake.bronze import Decision, Entry
+from assay.lake.evidence import Absence, Change, Evidence, Verdict
+from assay.ports import Act, Counted, Engine, Files, Folded, Group, Layout, Ledger, Lines, N, Rejected, Relation
+from assay.refine import draft as drafts
+from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
-from assay.refine.sql import refinement
+from assay.refine.history import History, Standing, Timeline
+from assay.spoken import TERMS
 
 ATTEMPTS = 5
+UNIT = 256 * 2**20
+"""Bytes of lines that are folded at once; one entry is never cut."""
 
 
 @dataclass(frozen=True)
 class Refined:
-    """What a refine did: the evidence that is in the table now, or None if there was nothing left to do."""
+    """What a refine did: the evidence that silver rests on since, oldest first; none if there was nothing to do."""
 
-    evidence: Evidence | None
+    evidence: tuple[Evidence, ...] = ()
 
     @property
-    def held(self) -> tuple[Verdict, ...]:
+    def verdicts(self) -> list[Verdict]:
+        """What became of each batch, and of each act of a decision."""
+        return [v for one in self.evidence for v in one.verdicts]
+
+    @property
+    def held(self) -> list[Verdict]:
         """The verdicts of batches whose gate is closed."""
-        return tuple(v for v in self.evidence.verdicts if v.state == "held") if self.evidence else ()
+        return [v for v in self.verdicts if v.state == "held"]
+
+    @property
+    def rows(self) -> int:
+        """How many rows were judged."""
+        return sum(v.rows for v in self.verdicts if v.state != "void")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The terms that sum to `rows`, and `withdrawn` beside them."""
+        return {term: sum(getattr(v, term) for v in self.verdicts) for term in (*TERMS, "withdrawn")}
 
     @property
     def bad(self) -> int:
         """How many rows did not become silver: quarantined ones, and all of held batches."""
-        return sum(v.quarantined + v.held for v in self.evidence.verdicts) if self.evidence else 0
+        return sum(v.quarantined + v.held for v in self.verdicts)
 
 
-def refine(
-    contract: Contract,
-    batches: Sequence[Manifest],
-    *,
-    files: Files,
-    catalog: Catalog,
-    ledger: Ledger,
-    engine: Engine,
-    run: str,
-    regate: bool = False,
-) -> Refined:
-    """Judge the batches that are not in yet and append those that pass, in one commit; idempotent.
+def refine(dataset: str, *, files: Files, catalog: Catalog, ledger: Ledger, engine: Engine, run: str) -> Refined:
+    """Fold the log's entries that silver does not hold yet, in commits of about UNIT bytes of lines; idempotent.
 
-    With `regate`, batches held so far are judged again by this contract. LakeDamaged if bronze is not what its
-    manifest says or the counts do not add up; LakeBusy if other processes kept winning.
+    Batches are judged by the contract in force at their position in the log. LakeDamaged if bronze is not what its
+    entries say, the log does not go on where silver ends, or counts do not add up; LakeBusy if others kept winning.
     """
-
-    def todo(known: Mapping[str, State]) -> list[Manifest]:
-        return [m for m in batches if m.batch not in known or (regate and known[m.batch].verdict.state == "held")]
-
-    return _until_committed("refine", contract, todo, files, catalog, ledger, engine, run)
-
-
-def replay(
-    contract: Contract,
-    batches: Sequence[Manifest],
-    *,
-    files: Files,
-    catalog: Catalog,
-    ledger: Ledger,
-    engine: Engine,
-    run: str,
-) -> Refined:
-    """Judge the quarantined rows of passed batches again, by this contract; those that are good now are appended.
-
-    UsageError if the contract reads records differently by now: then all rows must be read anew first.
-    """
-
-    def todo(known: Mapping[str, State]) -> list[Manifest]:
-        some = [m for m in batches if m.batch in known and known[m.batch].verdict.quarantined]
-        some = [m for m in some if known[m.batch].contract_sha256 != contract.sha256]
-        if any(known[m.batch].refine_fingerprint != contract.refine_fingerprint for m in some):
-            first = f"assay refine {contract.dataset} --rebuild"
-            raise UsageError(f"{contract.dataset} is read differently now, so all of it comes first: {first}")
-        return some
-
-    return _until_committed("replay", contract, todo, files, catalog, ledger, engine, run)
-
-
-def rebuild(
-    contract: Contract,
-    listed: Callable[[], Sequence[Manifest]],
-    *,
-    files: Files,
-    catalog: Catalog,
-    ledger: Ledger,
-    engine: Engine,
-    run: str,
-) -> Refined:
-    """Refine every batch anew by this contract and put the result in place of the table's files, in one commit.
-
-    `listed` gives all batches; it is asked after the table was read, so that none that is in can be left out.
-    """
-
-    def todo(known: Mapping[str, State]) -> list[Manifest]:
-        batches = list(listed())
-        if lost := known.keys() - {m.batch for m in batches}:
-            raise LakeDamaged(
-                f"batch {min(lost)} of {contract.dataset} is in silver, but no manifest names it any more"
-            )
-        return batches
-
-    return _until_committed("rebuild", contract, todo, files, catalog, ledger, engine, run)
-
-
-def _until_committed(
-    kind: str,
-    contract: Contract,
-    choose: Callable[[Mapping[str, State]], list[Manifest]],
-    files: Files,
-    catalog: Catalog,
-    ledger: Ledger,
-    engine: Engine,
-    run: str,
-) -> Refined:
-    """Look at the table, choose what is to do, commit it on what was seen; where somebody was faster, look again."""
-    for _ in range(ATTEMPTS):
-        table = silver.ensure(catalog, contract)
-        known = silver.states(silver.adopt(files, table, ledger, contract.dataset))
-        todo = choose(known)
-        if not todo:
-            return Refined(None)
-        only = None
-        if kind == "replay":
-            only = {m.batch: [seq for seq, _, _ in quarantined(files, known[m.batch].verdict)] for m in todo}
+    one = _Refiner(dataset, files, catalog, ledger, engine, run)
+    done: list[Evidence] = []
+    lost = 0
+    while lost < ATTEMPTS:
         try:
-            done = _commit(kind, contract, todo, only, table, files, engine, run)
+            found = one.step()
         except LakeBusy:
+            lost += 1
             continue
-        with effect("refine.ledger"):
-            silver.adopt(files, catalog.load_table(silver.name(contract.dataset)), ledger, contract.dataset)
-        return Refined(done)
-    raise LakeBusy(f"{contract.dataset}: {ATTEMPTS} times another refine committed first; run it again")
+        if found is None:
+            return Refined(tuple(done))
+        done.append(found)
+    raise LakeBusy(f"{dataset}: {ATTEMPTS} times another process was faster; run it again")
 
 
-def _commit(
-    kind: str,
-    contract: Contract,
-    todo: Sequence[Manifest],
-    only: Mapping[str, Sequence[int]] | None,
-    table: Any,
-    files: Files,
+def anew(
+    dataset: str, pair: silver.Pair, upto: int, scratch: Path, *, files: Files, catalog: Catalog, ledger: Ledger,
     engine: Engine,
-    run: str,
-) -> Evidence:
-    inputs = _inputs(files, todo)
-    evidence_id = str(ULID())
-    pin = evidence.pin(files, contract)
-    with engine.stage(refinement(contract), inputs, table, evidence_id, only) as staged:
-        counts, reasons = staged.counts(), staged.reasons()
-        # A replay takes in bad rows only, so their share says nothing; the batch passed its gate as a whole.
-        why = {m.batch: () if kind == "replay" else _why(contract, m, counts, reasons) for m in todo}
-        passing = [m.batch for m in todo if not why[m.batch]]
-        objects = _quarantine(contract, staged, passing, files, evidence_id)
-        written, accepted = staged.written(passing)
-        verdicts = tuple(_verdict(m, only, counts, reasons, why[m.batch], accepted, objects) for m in todo)
+) -> Draft:  # fmt: skip
+    """The log up to a position folded from nothing, in a scratch directory; nothing of the lake changes."""
+    timeline = Timeline.read(files, ledger, dataset, upto)
+    draft = _empty((tables.layout(pair.current), tables.layout(pair.past)), scratch)
+    history = History(files, ledger, dataset, True, timeline)
+    _Refiner(dataset, files, catalog, ledger, engine, "anew").fold(draft, history, timeline, (0, None, upto, None))
+    return draft
+
+
+@dataclass
+class _Unit:
+    """Entries that are judged by one contract and folded at once."""
+
+    contract: tuple[int, Contract]
+    entries: list[Entry] = field(default_factory=list)
+    bytes: int = 0
+
+
+@dataclass
+class _Made:
+    """What a draft's units said so far."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+    contracts: dict[int, str] = field(default_factory=dict)
+    rejected: list[Callable[[], Iterator[Rejected]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Refiner:
+    dataset: str
+    files: Files
+    catalog: Catalog
+    ledger: Ledger
+    engine: Engine
+    run: str
+
+    def step(self) -> Evidence | None:
+        """One evidence more, put and committed; None if silver holds the whole log."""
+        files, dataset = self.files, self.dataset
+        tail = bronze.adopt(files, self.ledger, dataset)
+        timeline = Timeline.read(files, self.ledger, dataset)
+        if not timeline.contracts:
+            return None
+        pair = silver.ensure(self.catalog, timeline.contract(tail.position)[1])
+        pair = silver.forward(files, self.catalog, dataset, pair)
+        head = silver.head(pair.current)
+        if head.position >= tail.position:
+            _same(files, dataset, head)
+            return None
+        account.adopt(files, self.ledger, dataset, head)
+        restart = timeline.restart(head.position)
+        with _directory(files) as scratch:
+            layouts = (tables.layout(pair.current), tables.layout(pair.past))
+            if restart:
+                draft = _empty(layouts, scratch)
+                after, sha256, upto, room = 0, None, restart, None
+            else:
+                draft = Draft(_meeting(files, pair.current), _meeting(files, pair.past), layouts, scratch)
+                after, sha256, upto, room = head.position, head.position_sha256, tail.position, UNIT
+            history = History(files, self.ledger, dataset, bool(restart), timeline)
+            made, at = self.fold(draft, history, timeline, (after, sha256, upto, room))
+            return self._commit(draft, made, head, at, anew=bool(restart), after=after)
+
+    def fold(
+        self, draft: Draft, history: History, timeline: Timeline, span: tuple[int, str | None, int, int | None]
+    ) -> tuple["_Made", tuple[int, str | None]]:
+        """Fold the entries after a position (and its sha256) up to another into the draft; all of them, or about `room` bytes."""
+        after, sha256, upto, room = span
+        made = _Made()
+        unit: _Unit | None = None
+        used, at = 0, (after, sha256)
+        for entry, entry_sha256 in bronze.since(self.files, self.dataset, after, sha256):
+            size = sum(part.bytes for part in entry.parts)
+            if entry.position > upto or (room and used and used + size > room):
+                break
+            at, used = (entry.position, entry_sha256), used + size
+            contract = timeline.contract(entry.position)
+            if entry.kind == "landed":
+                if unit and (unit.contract[0] != contract[0] or unit.bytes + size > UNIT):
+                    self._landed(unit, draft, history, timeline, made)
+                    unit = None
+                unit = unit or _Unit(contract)
+                unit.entries.append(entry)
+                unit.bytes += size
+            elif entry.kind == "decided":
+                if unit:
+                    self._landed(unit, draft, history, timeline, made)
+                    unit = None
+                for n, decision in enumerate(entry.decisions):
+                    self._decided(entry, n, decision, contract, draft, history, timeline, made)
+        if unit:
+            self._landed(unit, draft, history, timeline, made)
+        return made, at
+
+    def _landed(self, unit: _Unit, draft: Draft, history: History, timeline: Timeline, made: _Made) -> None:
+        batches: dict[int, tuple[Entry, bronze.Batch]] = {}
+        lines: list[Lines] = []
+        verdicts: list[Verdict] = []
+        for entry in unit.entries:
+            bronze.check(self.files, entry)
+            void = bronze.void(self.files, self.dataset, entry)
+            wanted = {}
+            for batch in entry.batches:
+                place = entry.position * N + batch.n
+                if batch.n in void or place in timeline.lost:
+                    verdicts.append(_verdict(place, batch, "void", Counted()))
+                else:
+                    batches[place], wanted[batch.n] = (entry, batch), place
+            lines += _lines(self.files, entry, wanted)
+        with self.engine.group(unit.contract[1], lines) as group:
+            judged = group.judged()
+            acts = []
+            for place, (entry, batch) in batches.items():
+                counted = judged.get(place, Counted())
+                _whole(self.dataset, place, batch, counted)
+                why = closed(unit.contract[1], counted)
+                verdicts.append(_verdict(place, batch, "held" if why else "passed", counted, why))
+                if not why:
+                    acts.append(
+                        Act(
+                            place, entry.captured_at, place, batch.scope,
+                            unit.contract[1].gate.withdrawn_at_most, counted.keyless > 0,
+                        )
+                    )  # fmt: skip
+            folded = self._written(group, acts, draft, history, unit.contract[1])
+            self._said(group, acts, verdicts, folded, unit.contract, draft, history, made)
+
+    def _decided(
+        self, entry: Entry, n: int, decision: Decision, contract: tuple[int, Contract], draft: Draft,
+        history: History, timeline: Timeline, made: _Made,
+    ) -> None:  # fmt: skip
+        """Take one act of a decision in; what names no batch that it can change does nothing."""
+        place = entry.position * N + n
+        if decision.kind in ("upsert", "delete"):
+            self._by_hand(entry, place, decision, contract, draft, history, made)
+            return
+        if decision.batch is None or decision.kind not in ("release", "rejudge", "withdraw"):
+            return
+        origin = decision.batch[0] * N + decision.batch[1]
+        if origin >= place or origin in timeline.lost:
+            return
+        standing = history.about(origin)
+        landed = bronze.read(self.files, self.dataset, decision.batch[0])
+        batch = next((b for b in landed.batches if b.n == decision.batch[1]), None)
+        if standing is None or batch is None or standing.state == "void":
+            return
+        if decision.kind == "withdraw":
+            if standing.state != "passed" or not standing.pending or batch.scope is None:
+                return
+            judging = timeline.by_position(standing.judged_by)
+        elif decision.kind == "release":
+            if standing.state != "held":
+                return
+            judging = timeline.by_position(standing.judged_by)
+        else:
+            judging = contract
+        self._again(entry, place, origin, batch, landed, decision.kind, standing, judging, draft, history, made)
+
+    def _again(
+        self, entry: Entry, place: int, origin: int, batch: bronze.Batch, landed: Entry, kind: str, standing: Standing,
+        contract: tuple[int, Contract], draft: Draft, history: History, made: _Made,
+    ) -> None:  # fmt: skip
+        bronze.check(self.files, landed)
+        lines = _lines(self.files, landed, {batch.n: place})
+        again = kind == "rejudge" and standing.state == "passed"
+        only = {place: history.bad(origin)} if again else None
+        was = "quarantined" if again else "held" if standing.state == "held" else ""
+        with self.engine.group(contract[1], lines, only) as group:
+            counted = group.judged().get(place, Counted())
+            if kind != "withdraw" and not again:
+                _whole(self.dataset, place, batch, counted)
+            why = closed(contract[1], counted) if kind == "rejudge" and standing.state == "held" else ()
+            verdict = _verdict(place, batch, "held" if why else "passed", counted, why, of=origin, was=was)
+            acts: list[Act] = []
+            if why:  # it stays held where it is counted as such: here is nothing of it
+                verdict = _less(verdict, rows=0, held=0)
+            elif kind == "withdraw":
+                acts = [Act(place, entry.captured_at, origin, batch.scope, 100, counted.keyless > 0, absent=True)]
+                verdict = _less(verdict, rows=0, duplicate=0, quarantined=0, reasons={}, warnings={})
+            else:
+                scope = None if again else batch.scope
+                acts = [
+                    Act(place, entry.captured_at, origin, scope, contract[1].gate.withdrawn_at_most, counted.keyless > 0)
+                ]
+            folded = self._written(group, acts, draft, history, contract[1])
+            self._said(group, acts, [verdict], folded, contract, draft, history, made, pending=standing.pending and again)
+
+    def _by_hand(
+        self, entry: Entry, place: int, decision: Decision, contract: tuple[int, Contract], draft: Draft,
+        history: History, made: _Made,
+    ) -> None:  # fmt: skip
+        path = draft.scratch / f"hand-{place}.ndjson.gz"
+        op = b'"_op":"delete",' if decision.kind == "delete" else b""
+        line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (place % N, op, (decision.record or "{}").encode())
+        path.write_bytes(igzip.compress(line, 1, mtime=0))
+        lines = [Lines(str(path), 1, len(line), {place % N: place})]
+        with self.engine.group(contract[1], lines) as group:
+            counted = group.judged().get(place, Counted())
+            origin = decision.seen * N + N - 1
+            verdict = _less(_verdict(place, None, "passed", counted), origin=origin)
+            acts = [Act(place, entry.captured_at, origin)]
+            folded = self._written(group, acts, draft, history, contract[1])
+            if decision.kind == "delete":
+                kept = {w: n for w, n in folded[place].counts.items() if w == "withdrawn"} if place in folded else {}
+                folded, verdict = {place: Folded(kept)}, _less(verdict, rows=counted.quarantined)
+            self._said(group, acts, [verdict], folded, contract, draft, history, made)
+
+    def _written(
+        self, group: Group, acts: Sequence[Act], draft: Draft, history: History, contract: Contract
+    ) -> Mapping[int, Folded]:
+        """Fold the acts and write what they change into the draft."""
+        if not acts:
+            return {}
+        places = [a.place for a in acts]
+        boxes = [*group.boxes(places, contract.partition), *(a.scope for a in acts if a.scope is not None)]
+        observed = history.observed(self.engine, [a for a in acts if a.origin != a.place])
+        folded = group.fold(acts, draft.current(boxes), draft.past(boxes), observed)
+        leaving = list(group.leaving())
+        whole = draft.of(leaving)
+        former = group.write("past", draft.layouts[1], whole, draft.scratch)
+        fresh = group.write("current", draft.layouts[0], whole, draft.scratch)
+        draft.take(fresh, former, leaving)
+        return folded
+
+    def _said(
+        self, group: Group, acts: Sequence[Act], verdicts: Sequence[Verdict], folded: Mapping[int, Folded],
+        contract: tuple[int, Contract], draft: Draft, history: History, made: _Made, *, pending: bool = False,
+    ) -> None:  # fmt: skip
+        """Keep what the units said: verdicts that add up, withdrawals that took place, rejected lines."""
+        bounds = group.bounds([a.place for a in acts]) if acts else {}
+        by = {a.place: a for a in acts}
+        told, before = [], len(made.absences)
+        for one in verdicts:
+            place = one.position * N + one.n
+            if place in by:
+                one = _with(one, folded.get(place, Folded({})), bounds.get(place), pending=pending)
+                act = by[place]
+                if act.scope is not None and not one.pending:
+                    made.absences.append(Absence(act.origin, {c: (str(a), str(b)) for c, (a, b) in act.scope.items()}))
+            _adds_up(self.dataset, one)
+            told.append(one)
+        spool = evidence.spool(group.rejected([p for p, a in by.items() if not a.absent]), draft.scratch / f"rejected-{len(made.rejected)}")
+        made.contracts[contract[0]] = contract[1].sha256
+        made.verdicts += told
+        made.rejected.append(spool)
+        history.add(told, contract[0], made.absences[before:], spool)
+
+    def _commit(
+        self, draft: Draft, made: _Made, head: evidence.Head, at: tuple[int, str | None], *, anew: bool, after: int
+    ) -> Evidence:
+        files, number = self.files, head.number + 1
+        began = evidence.read(files, self.dataset, head.number, head.sha256)[0].began if head.number and not anew else 1
+        quarantine = evidence.keep_rejected(
+            files, self.dataset, number, (one for rows in made.rejected for one in rows())
+        )
+        pair = silver.load(self.catalog, self.dataset)
+        if pair is None:
+            raise LakeBusy(f"{self.dataset}: its tables went away meanwhile")
+        stem = f"{number:09}-{self.run}"
         found = Evidence(
-            id=evidence_id, kind=kind, dataset=contract.dataset, run=run, at=clock.now(), contract_sha256=pin,
-            refine_fingerprint=contract.refine_fingerprint, gate_fingerprint=contract.gate_fingerprint,
-            parent_snapshot=silver.snapshot_id(table), verdicts=verdicts,
+            number=number, parent=head.sha256, dataset=self.dataset, kind="refined", run=self.run, at=now(), after=after,
+            position=at[0], position_sha256=at[1] or "", began=number if anew else began, contracts=tuple(sorted(made.contracts.items())),
+            verdicts=tuple(made.verdicts), absences=tuple(made.absences), quarantine=quarantine,
+            past=Change(tuple(tables.adopt(files, pair.past, list(draft.former.values()), stem)), (), anew),
+            current=Change(
+                tuple(tables.adopt(files, pair.current, list(draft.fresh.values()), stem)),
+                _names(files, pair.current, draft.removed), anew,
+            ),
         )  # fmt: skip
-        files.put_new(found.name, evidence.encode(found), "refine.evidence")
-        silver.commit(table, written, found, replace=kind == "rebuild")
-    return found
+        if not files.put_new(evidence.name_of(self.dataset, number), evidence.encode(found), "refine.evidence"):
+            raise LakeBusy(f"{self.dataset}: evidence {number} was put by another process first")
+        pair = silver.forward(files, self.catalog, self.dataset, pair)
+        account.adopt(files, self.ledger, self.dataset, silver.head(pair.current))
+        return found
 
 
-def _inputs(files: Files, batches: Sequence[Manifest]) -> list[Input]:
-    for manifest in batches:
-        bronze.check(files, manifest)
-    return [Input(m.batch, str(files.path(p.path)), p.first_seq, p.rows, p.bytes) for m in batches for p in m.parts]
+def _empty(layouts: tuple[Layout, Layout], scratch: Path) -> Draft:
+    current, past = (drafts.of(Relation(one.columns)) for one in layouts)
+    return Draft(current, past, layouts, scratch)
 
 
-def rejected(
-    contract: Contract, manifest: Manifest, *, files: Files, catalog: Catalog, engine: Engine
-) -> list[Rejected]:
-    """A batch's bad rows by this contract, read anew from bronze: those of a held batch lie in no quarantine."""
-    table = silver.ensure(catalog, contract)
-    with engine.stage(refinement(contract), _inputs(files, [manifest]), table, str(ULID())) as staged:
-        staged.written([])
-        return list(staged.rejected())
+def _meeting(files: Files, table: Table) -> Read:
+    """The files of a table that may hold keys within some boxes."""
+    return lambda boxes: tables.relation(table, silver.snapshot_id(table), files, boxes)
 
 
-def _why(
-    contract: Contract,
-    manifest: Manifest,
-    counts: Mapping[str, Mapping[str, int]],
-    reasons: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]],
-) -> tuple[str, ...]:
-    return closed(
-        contract, manifest.rows, _count(counts, manifest, "quarantined"), *reasons.get(manifest.batch, ({}, {}))
-    )
+def _names(files: Files, table: Table, urls: Sequence[str]) -> tuple[str, ...]:
+    """The objects of a table that an engine reads by these URLs."""
+    if not urls:
+        return ()
+    named = {files.url(name): name for name in (tables.name_of(table, one) for one in tables.data_files(table))}
+    return tuple(named[url] for url in urls)
 
 
-def _captured(manifest: Manifest, only: Mapping[str, Sequence[int]] | None) -> int:
-    return manifest.rows if only is None else len(only[manifest.batch])
+@contextmanager
+def _directory(files: Files) -> Iterator[Path]:
+    path = files.scratch()
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _count(counts: Mapping[str, Mapping[str, int]], manifest: Manifest, what: str) -> int:
-    return counts.get(manifest.batch, {}).get(what, 0)
+def _lines(files: Files, entry: Entry, wanted: Mapping[int, int]) -> list[Lines]:
+    """An entry's parts, each with those of the wanted batches that lie in it."""
+    mine: list[dict[int, int]] = [{} for _ in entry.parts]
+    for batch in entry.batches:
+        if batch.n in wanted:
+            for part, _, _ in batch.pieces:
+                mine[part][batch.n] = wanted[batch.n]
+    return [
+        Lines(files.url(part.name), part.rows, part.bytes, batches)
+        for part, batches in zip(entry.parts, mine, strict=True)
+        if batches
+    ]
+
+
+def _same(files: Files, dataset: str, head: evidence.Head) -> None:
+    """LakeDamaged if the log's entry at the head's position is not the one that was folded."""
+    if head.position:
+        bronze.read(files, dataset, head.position, head.position_sha256)
 
 
 def _verdict(
-    manifest: Manifest,
-    only: Mapping[str, Sequence[int]] | None,
-    counts: Mapping[str, Mapping[str, int]],
-    reasons: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]],
-    why: tuple[str, ...],
-    accepted: Mapping[str, int],
-    objects: Mapping[str, tuple[str, int]],
-) -> Verdict:
-    """The batch's account; LakeDamaged if its terms do not add up to what was captured."""
-    batch = manifest.batch
-    held = sum(counts.get(batch, {}).values()) if why else 0
-    name, quarantined = objects.get(batch, (None, 0))
-    duplicate = 0 if why else _count(counts, manifest, "duplicate")
-    verdict = Verdict(
-        batch=batch, manifest=manifest.name, state="held" if why else "passed", captured=_captured(manifest, only),
-        accepted=accepted.get(batch, 0), duplicate=duplicate, quarantined=quarantined, held=held,
-        reasons=dict(reasons.get(batch, ({}, {}))[0]), warnings=dict(reasons.get(batch, ({}, {}))[1]), why=why, quarantine=name,
+    place: int, batch: bronze.Batch | None, state: Any, counted: Counted, why: tuple[str, ...] = (), *,
+    of: int | None = None, was: Any = "",
+) -> Verdict:  # fmt: skip
+    held = counted.rows if why else 0
+    return Verdict(
+        position=place // N, n=place % N, state=state, rows=batch.rows if batch and state == "void" else counted.rows,
+        of=None if of is None else (of // N, of % N), was=was, origin=of or 0,
+        shard=batch.shard if batch else "", start=batch.start.isoformat() if batch and batch.start else "",
+        end=batch.end.isoformat() if batch and batch.end else "", duplicate=0 if why else counted.duplicate,
+        quarantined=0 if why else counted.quarantined, held=held, keyless=counted.keyless,
+        reasons=dict(counted.reasons), warnings=dict(counted.warnings), why=why,
     )  # fmt: skip
-    if (got := verdict.accepted + verdict.duplicate + verdict.quarantined + verdict.held) != verdict.captured:
+
+
+def _less(verdict: Verdict, **changes: Any) -> Verdict:
+    return msgspec.structs.replace(verdict, **changes)
+
+
+def _with(verdict: Verdict, folded: Folded, bounds: Any, *, pending: bool) -> Verdict:
+    told = {c: (str(a), str(b)) for c, (a, b) in bounds.items()} if bounds else None
+    return _less(verdict, **folded.counts, pending=folded.pending or pending, bounds=told)
+
+
+def _whole(dataset: str, place: int, batch: bronze.Batch, counted: Counted) -> None:
+    if counted.rows != batch.rows:
         raise LakeDamaged(
-            f"batch {batch} of {manifest.dataset}: {verdict.captured} rows captured, but {verdict.accepted} accepted + {verdict.duplicate} "
-            f"duplicate + {verdict.quarantined} quarantined + {verdict.held} held = {got}; nothing was published, `assay verify bronze` looks further"
-        )
-    return verdict
-
-
-def _quarantine(
-    contract: Contract, staged: Staged, passing: Sequence[str], files: Files, evidence_id: str
-) -> dict[str, tuple[str, int]]:
-    """Write each passing batch's rejected lines as one object: batch to (name, lines written)."""
-    out: dict[str, tuple[str, int]] = {}
-    fingerprint = hashlib.sha256(
-        f"{contract.refine_fingerprint}{contract.gate_fingerprint}{evidence_id}".encode()
-    ).hexdigest()[:16]
-    wanted = set(passing)
-    for batch, group in _by_batch(one for one in staged.rejected() if one.batch in wanted):
-        lines = [_line(one) for one in group]
-        name = f"quarantine/{contract.dataset}/{batch}-{fingerprint}.ndjson.gz"
-        files.put_new(name, igzip.compress(b"".join(lines), 1), "refine.quarantine")
-        out[batch] = (name, len(lines))
-    return out
-
-
-def _by_batch(found: Iterator[Rejected]) -> Iterator[tuple[str, list[Rejected]]]:
-    groups: dict[str, list[Rejected]] = {}
-    for one in found:
-        groups.setdefault(one.batch, []).append(one)
-    yield from sorted(groups.items())
-
-
-def _line(one: Rejected) -> bytes:
-    try:
-        body = {"_seq": one.seq, "reasons": one.reasons, "line": one.line.decode()}
-    except UnicodeDecodeError:
-        body = {"_seq": one.seq, "reasons": one.reasons, "line_base64": one.line}
-    return msgspec.json.encode(body) + b"\n"
-
-
-def quarantined(files: Files, verdict: Verdict) -> Iterator[tuple[int, list[str], bytes]]:
-    """A batch's rejected rows: number, reasons, and the line exactly as it lies in bronze."""
-    if verdict.quarantine is None:
-        return
-    import base64
-
-    for line in bronze.inflate(files, verdict.quarantine).splitlines():
-        got = msgspec.json.decode(line)
-        yield (
-            got["_seq"],
-            got["reasons"],
-            got["line"].encode() if "line" in got else base64.b64decode(got["line_base64"]),
+            f"batch {place // N}.{place % N} of {dataset}: its entry says {batch.rows} rows, its parts hold {counted.rows}; "
+            "nothing was published, `assay verify bronze` looks further"
         )
 
 
-__all__ = ["Refined", "State", "quarantined", "rebuild", "refine", "rejected", "replay"]
+def _adds_up(dataset: str, v: Verdict) -> None:
+    """LakeDamaged if a verdict's terms do not sum to its rows."""
+    terms = v.accepted + v.unchanged + v.superseded + v.duplicate + v.quarantined + v.held
+    if v.state != "void" and terms != v.rows:
+        raise LakeDamaged(
+            f"batch {v.position}.{v.n} of {dataset}: {v.rows} rows captured, but {v.accepted} accepted + {v.unchanged} unchanged + "
+            f"{v.superseded} superseded + {v.duplicate} duplicate + {v.quarantined} quarantined + {v.held} held = {terms}; "
+            "nothing was published, `assay verify bronze` looks further"
+        )
+
+
+__all__ = ["UNIT", "Refined", "anew", "refine"]

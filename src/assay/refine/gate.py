@@ -1,28 +1,23 @@
 """The gate: one batch's counts against one contract, nothing else, to a verdict."""
 
-from collections.abc import Mapping
-
 from assay.contract.model import Contract
+from assay.ports import Counted
 
 
-def closed(
-    contract: Contract,
-    captured: int,
-    quarantined: int,
-    reasons: Mapping[str, int],
-    warnings: Mapping[str, int],
-) -> tuple[str, ...]:
+def closed(contract: Contract, found: Counted) -> tuple[str, ...]:
     """Why the batch must be held: one sentence a limit broken, none if it passes.
 
-    A percentage speaks only from its `min_rows` on; below, bad rows go to quarantine and hold nothing.
-
+    A percentage speaks only from its `min_rows` on. A batch of two rows or more without a good one is held whatever
+    the limits; a single bad row goes to quarantine and holds nothing.
     """
     why = []
     gate = contract.gate
-    if captured >= gate.min_rows and 100 * quarantined > gate.at_most * captured:
-        why.append(f"{quarantined} of {captured} rows are bad: more than {gate.at_most:g} percent")
+    if found.rows >= 2 and not found.good and not found.duplicate:
+        why.append(f"none of its {found.rows} rows is good")
+    if found.rows >= gate.min_rows and 100 * found.quarantined > gate.at_most * found.rows:
+        why.append(f"{found.quarantined} of {found.rows} rows are bad: more than {gate.at_most:g} percent")
     for rule in contract.rules:
-        broken = reasons.get(rule.name, 0) + warnings.get(rule.name, 0)
-        if rule.at_most is not None and captured >= rule.min_rows and 100 * broken > rule.at_most * captured:
-            why.append(f"{broken} of {captured} rows break {rule.name}: more than {rule.at_most:g} percent")
+        broken = found.reasons.get(rule.name, 0) + found.warnings.get(rule.name, 0)
+        if rule.at_most is not None and found.rows >= rule.min_rows and 100 * broken > rule.at_most * found.rows:
+            why.append(f"{broken} of {found.rows} rows break {rule.name}: more than {rule.at_most:g} percent")
     return tuple(why)

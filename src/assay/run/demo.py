@@ -1,16 +1,21 @@
 """The first number: which one the demo shows, how it is fetched, and why it is that number."""
 
 import json
+import os
+import re
 import subprocess
+import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from assay import run
-from assay.errors import UsageError
-from assay.run import Lake
+from assay.errors import AssayError, UsageError
+from assay.run import lake as lakes
+from assay.run.lake import Lake
 
 TABLE, COLUMN = "fct_daily_price", "return_1d"
 SYMBOL, DATE = "AAPL", "2005-02-28"
@@ -37,7 +42,7 @@ def vendor(command: Sequence[str]) -> Iterator[str]:
 
 def first_number(lake: Lake) -> dict[str, Any]:
     """The demo's cell: Apple's return on the day of its split, where a raw price alone would say −50 percent."""
-    rows = run.sql(lake, f"select security_id from gold.{TABLE} where symbol = '{SYMBOL}' and date = '{DATE}'").rows
+    rows = lake.sql(f"select security_id from gold.{TABLE} where symbol = '{SYMBOL}' and date = '{DATE}'").rows
     key = {"security_id": rows[0][0], "date": DATE}
     query = "&".join(f"{k}={v}" for k, v in key.items())
     return {
@@ -57,7 +62,7 @@ def fetch(url: str) -> Any:
 
 def why(lake: Lake, shown: dict[str, Any]) -> str:
     """The explanation of the first number in a few lines."""
-    found = run.explain(lake, TABLE, shown["key"], COLUMN, listed=6)
+    found = lake.explain(TABLE, shown["key"], COLUMN, listed=6)
     again = found["recomputed"]
     rows = ", ".join(f"{i['rows']} rows of {i['table']}" for i in found["inputs"])
     lines = [f"  recomputed from {rows}: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})"]
@@ -70,8 +75,69 @@ def why(lake: Lake, shown: dict[str, Any]) -> str:
 def land_again(lake: Lake, changed: Sequence[str], say: Callable[[str], None]) -> None:
     """Ask again for what changed at the source: the symbols of `SYMBOL:DATE:FIELD=VALUE`."""
     symbols = {one.split(":", 1)[0] for one in changed}
-    if not list(lake.target.ledger.facts("manifest", "price_eod")):
+    if lake.target.ledger.newest("tail", "price_eod", "tail") is None:
         return
     for dataset in ("price_eod", "price_eod_adjusted"):
-        steps = [s for s in run.landings(lake, dataset, again=True) if s.shard in symbols]
-        run.apply(lake, steps, say=say)
+        lake.apply([s for s in lake.landings(dataset, again=True) if s.shard in symbols], say=say)
+
+
+def example_lake(name: str) -> Path:
+    """An example lake shipped with the package (or beside it, in a checkout)."""
+    here = Path(__file__).resolve().parents[1]
+    for place in (here / "lakes" / name, here.parents[1] / "lakes" / name):
+        if place.is_dir():
+            return place
+    raise UsageError(f"the example lake {name} is not installed")
+
+
+def sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, override: Sequence[str] = ()) -> list[str]:
+    """The command that serves the vendor's stand-in."""
+    command = [sys.executable, "-m", "assay_sandbox", "--port", str(port)]
+    if seed is not None or rate:
+        command += ["--seed", str(seed or 0), "--fault-rate", str(rate)]
+    for one in override:
+        command += ["--override", one]
+    return command
+
+
+@contextmanager
+def shown(
+    directory: Path, env: str, port: int, sandbox_port: int, override: Sequence[str], say: Callable[[str], None]
+) -> Iterator[list[str]]:
+    """Sandbox, land, refine, build, serve: the lines of the first number; it is served while the block runs."""
+    started = time.monotonic()
+    os.environ.setdefault("ASSAY_SECRET_FMP_API_KEY", "sandbox-key")
+    with vendor(sandbox_command(sandbox_port, override=override)) as address:
+        say(f"sandbox: {address}")
+        if not (directory / "assay.toml").exists():
+            lakes.init(directory, example_lake("markets"))
+        _ask(directory, sandbox_port)
+        with lakes.open(directory, env) as lake:
+            if override:
+                land_again(lake, override, say)
+            _all(lake.apply(lake.plan(), say=say).errors)
+            first = first_number(lake)
+            with lake.serving("127.0.0.1", port) as console:
+                got = fetch(console + first["path"])
+                yield [
+                    f"{first['title']}: {got['data'][0][first['column']]}",
+                    why(lake, first),
+                    f"first number after {time.monotonic() - started:.1f} s · console: {console}",
+                ]
+
+
+def _ask(directory: Path, sandbox_port: int) -> None:
+    path = directory / "assay.toml"
+    text, found = re.subn(
+        r'(base_url = ")http://127\.0\.0\.1:\d+', rf"\g<1>http://127.0.0.1:{sandbox_port}", path.read_text(), count=1
+    )
+    if not found:
+        raise UsageError(
+            f"{path} asks no sandbox: it is a lake of your own; `assay --lake {directory} apply` works on it"
+        )
+    path.write_text(text)
+
+
+def _all(errors: Sequence[AssayError]) -> None:
+    if errors:
+        raise errors[0]

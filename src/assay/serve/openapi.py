@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from assay.serve.pages import MOST, OPERATORS, USUAL, Column, Table
-from assay.serve.reading import Reading
+from assay.serve.newest import Reading
+from assay.serve.query import MOST, OPERATORS, USUAL, Column, Table
+from assay.sqltypes import SqlType
 
 _KINDS = {
     "VARCHAR": {"type": "string"}, "BOOLEAN": {"type": "boolean"}, "DATE": {"type": "string", "format": "date"},
@@ -16,13 +17,12 @@ _READ = "Reading as of a moment: 2024-01-05 (midnight UTC) or 2024-01-05T21:00:0
 
 def kind(column: Column) -> dict[str, Any]:
     """A column's JSON type; decimals are numbers with all their stored digits."""
-    name = column.type.upper()
-    if name.startswith("DECIMAL("):
-        precision, scale = (int(part) for part in name[8:-1].split(","))
-        return {"type": "number", "format": "decimal", "x-precision": precision, "x-scale": scale}
-    if name.startswith("TIMESTAMP"):
+    of = SqlType.parse(column.type)
+    if of.decimal:
+        return {"type": "number", "format": "decimal", "x-precision": of.precision, "x-scale": of.scale}
+    if of.timed:
         return {"type": "string", "format": "date-time"}
-    return dict(_KINDS.get(name, {"type": "string"}))
+    return dict(_KINDS.get(of.name, {"type": "string"}))
 
 
 def _text(column: Column) -> str:

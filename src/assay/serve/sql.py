@@ -9,9 +9,10 @@ from typing import Any
 
 import duckdb
 
-from assay.contract import guard
+from assay import guard
 from assay.errors import UsageError
-from assay.lake import release
+from assay.lake import duck
+from assay.serve.reader import damaged
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE"}
 _REFERENCES = {"BASE_TABLE", "SUBQUERY", "JOIN", "EMPTY", "EXPRESSION_LIST"}
@@ -40,7 +41,7 @@ def run(
     """The first `limit` rows of a SELECT; UsageError says what is not allowed, unknown, or took too long.
 
     Args:
-        con: a connection of `assay.lake.release.connect`; nobody else may use it meanwhile.
+        con: a connection of `assay.serve.reader.Reader.connect`; nobody else may use it meanwhile.
         text: one SELECT, as a person writes it.
         tables: what may be read: `gold.<table>` (also without `gold.`), `silver.<dataset>`, `silver.<dataset>_versions`.
         limit: rows kept.
@@ -62,8 +63,10 @@ def run(
         columns = tuple(one[0] for one in found.description or ())
         rows = found.fetchmany(limit + 1)
     except duckdb.Error as error:
-        if lost := release.damaged(error):
-            raise lost from error
+        told = damaged(error) or duck.meaning(error)
+        # Too little memory is first the question's matter.
+        if told and not isinstance(error, duckdb.OutOfMemoryException):
+            raise told from error
         if not over.is_set():
             raise UsageError(_told(error, text)) from None
     finally:

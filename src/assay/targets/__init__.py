@@ -4,26 +4,16 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.errors import SettingsError
-from assay.ports import Engine, Files, Ledger, Secrets
+from assay.ports import Engine, Files, Ledger, Limits, Secrets
 from assay.settings import Settings
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
 NAMES = ("local",)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one DuckDB may take: memory (as "1GB"), threads, and the directory it spills to."""
-
-    memory: str
-    threads: int
-    scratch: Path
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,13 @@ class SqliteCatalog(SqlCatalog):
             return super().commit_table(table, requirements, updates)
 
 
-def open_catalog(root: Path, files: Files) -> SqliteCatalog:
-    """The lake's catalog beside its warehouse; a lake that was moved is LakeDamaged, and told what to do."""
+def open_catalog(root: Path, files: Files, base: str | None = None) -> SqliteCatalog:
+    """The lake's catalog below a directory; a lake that was moved is LakeDamaged, and told what to do.
+
+    `base` is what its tables' locations begin with: the directory's URL unless the objects lie elsewhere.
+    """
     where = URL.create("sqlite", database=str(root / "catalog.db")).render_as_string()
-    base = f"file://{root}/"
+    base = base or f"file://{root}/"
     with _errors():
         for _ in range(10):
             try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_bytes, token_hex
 from typing import TYPE_CHECKING, BinaryIO
 
 from ulid import ULID
@@ -12,9 +13,9 @@ from ulid import ULID
 from assay.crash import effect
 from assay.errors import SettingsError
 from assay.lake.files import SCRATCH, checked, clear_errors, lost
-from assay.ports import Engine, Ledger
+from assay.ports import Engine, Ledger, Limits
 from assay.settings import Settings
-from assay.targets import Limits, Target
+from assay.targets import Target
 from assay.targets.sqlite import SqliteLedger
 
 if TYPE_CHECKING:  # the catalog brings pyiceberg and sqlalchemy along, 0.6 s of CPU that not every command needs
@@ -190,6 +191,28 @@ class LocalSecrets:
         )
 
 
+    def ensure(self, name: str) -> bytes:
+        path = self._root / "secrets" / name
+        if not path.is_file():
+            made = path.with_name(f"{name}.{token_hex(8)}")
+            try:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except OSError:
+                return token_bytes(32)  # a lake that is only read: good as long as this process lives
+            try:
+                os.write(handle, token_bytes(32))
+                os.fsync(handle)
+                # link: of two that start at once, one makes it and both read it
+                os.link(made, path)
+            except FileExistsError:
+                pass
+            finally:
+                os.close(handle)
+                made.unlink()
+        return path.read_bytes()
+
+
 def open_target(settings: Settings) -> Target:
     """Open or create the lake's data below its directory, which only its owner may enter.
 
@@ -217,7 +240,7 @@ def open_target(settings: Settings) -> Target:
     def engine() -> Engine:
         from assay.engines.duckdb import DuckDBEngine
 
-        return DuckDBEngine(limits.scratch, limits.memory, limits.threads)
+        return DuckDBEngine(limits)
 
     return Target("local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine)
 

@@ -1,11 +1,13 @@
 """CSV files of one directory: each is landed whole, a row becomes a JSON object of texts under the header's names."""
 
+import codecs
 import csv
 import difflib
 import hashlib
 import io
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -15,17 +17,20 @@ import msgspec
 from assay.clock import now
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
 from assay.land.http import one_line
-from assay.land.source import Ask, Page, Request, Source, SourceSettings, options_of
+from assay.land.source import Ask, Original, Page, Request, Source, SourceSettings, options_of, sha256_of
 from assay.ports import Secrets
 
-LARGEST = 512 * 2**20  # bytes of one file: it is read at once
+LARGEST = 512 * 2**20  # bytes of one file; whoever verifies what is kept of it inflates it at once
+PAGE = 8 * 2**20  # bytes of records
+CHUNK = 2**20  # bytes read at once
+LONGEST = 8 * 2**20  # characters of one line
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a contract says about a dataset of this source.
 
     Attributes:
-        path: a glob below the directory, such as `trades.csv` or `2024/*.csv`; each match is one page, by name.
+        path: a glob below the directory, such as `trades.csv` or `2024/*.csv`; the matches are landed by name.
         delimiter: one character between cells.
         encoding: as Python names it; a byte order mark of UTF-8 is no part of the first name.
         skip_lines: lines before the header, which are left out.
@@ -44,6 +49,7 @@ def check(options: Mapping[str, Any]) -> Options:
     said = options_of(Options, options)
     try:
         "".encode(said.encoding)
+        codecs.getincrementaldecoder(said.encoding)
     except LookupError:
         what = f"encoding {said.encoding!r} is none that Python knows"
         raise ContractError(f"{what}, such as utf-8, cp1252 or utf-16") from None
@@ -62,18 +68,17 @@ async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[P
 
 
 async def fetch(ask: Ask, remote: Path) -> AsyncIterator[Page]:
-    """One page a file, in the order of names; SourceSuspect, with file and line, for what is no plain CSV.
+    """The files in the order of their names, each in pages of at most 8 MB of records; with its last one comes the file.
 
-    So is a file whose header lacks a field the contract reads: its rows would be null there without a word.
+    SourceSuspect, with file and line, for what is no plain CSV. So is a file whose header lacks a field the contract
+    reads: its rows would be null there without a word. SourceBusy where a file changed while it was read.
     """
     options = check(ask.options)
     if ask.shard != "all" or ask.window:
         raise ContractError(f"{ask.dataset}: files are landed whole: say `every`, and no universe, window or start")
     for name in _names(ask, options, remote):
-        data = _read(remote / name, remote, name)
-        records = list(_records(data, options, name, ask.fields))
-        digest = hashlib.sha256(data).hexdigest()
-        yield Page(Request(name, {}, now(), 200, len(data), digest, len(records)), records, raw=data, kind="csv")
+        for page in _pages(_Reading(remote / name, remote, name), options, name, ask.fields):
+            yield page
 
 
 def _directory(settings: SourceSettings) -> Path:
@@ -94,8 +99,55 @@ def _names(ask: Ask, options: Options, directory: Path) -> list[str]:
     return sorted(one.relative_to(directory).as_posix() for one in found)
 
 
-def _read(path: Path, directory: Path, name: str) -> bytes:
-    """The file's bytes as they stood at one moment."""
+class _Reading:
+    """One file read from its beginning to its end: its chunks, and afterwards what they were."""
+
+    def __init__(self, path: Path, directory: Path, name: str) -> None:
+        self.path, self.name = _target(path, directory, name), name
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    def chunks(self) -> Iterator[bytes]:
+        """The file's bytes as they stood at one moment, which is known once all are read."""
+        with self._told():
+            self._before = self.path.stat()
+            if self._before.st_size > LARGEST:
+                what = f"{self.name} holds {self._before.st_size} bytes, more than {LARGEST}"
+                raise SourceRefused(f"{what}; cut it into several files")
+            with self.path.open("rb", buffering=0) as file:
+                while chunk := file.read(CHUNK):
+                    self.size += len(chunk)
+                    self._digest.update(chunk)
+                    yield chunk
+        self.check(self.size)
+
+    def check(self, size: int | None = None) -> None:
+        """SourceBusy if the file is another than when it was begun, or not as large as was read."""
+        with self._told():
+            after = self.path.stat()
+        if _state(self._before) != _state(after) or size not in (None, after.st_size):
+            raise SourceBusy(f"{self.name} is being written at this moment; run it again when that is done")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError:
+            raise SourceRefused(f"{self.name} may not be read; its owner must allow it") from None
+        except FileNotFoundError:
+            raise SourceBusy(f"{self.name} went away while it was looked at; run it again") from None
+
+    def original(self) -> Original:
+        """The file, for whoever keeps it."""
+        return Original(self.path, self.size, self._digest.hexdigest())
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _target(path: Path, directory: Path, name: str) -> Path:
+    """The file itself, where a link leads to it; SourceRefused for what is none of the directory."""
     target = path
     try:
         target = path.resolve()
@@ -108,32 +160,45 @@ def _read(path: Path, directory: Path, name: str) -> bytes:
         raise SourceRefused(f"{name} is a link that leads out of {directory}; put the file itself there")
     if not target.is_file():
         raise SourceRefused(f"{name} is no file that can be read; take it away or name others in `path`")
+    return target
+
+
+def _pages(reading: _Reading, options: Options, name: str, fields: Sequence[str]) -> Iterator[Page]:
+    """The records in pages; each page's `bytes` are those read from the file since the page before."""
+    records: list[bytes] = []
+    size = told = 0
+
+    def page(raw: Original | None = None) -> Page:
+        asked = Request(name, {}, now(), 200, reading.size - told, sha256_of(records), len(records))
+        return Page(asked, records, raw, "csv")
+
     try:
-        before = target.stat()
-        if before.st_size > LARGEST:
-            raise SourceRefused(f"{name} holds {before.st_size} bytes, more than {LARGEST}; cut it into several files")
-        data = target.read_bytes()
-        after = target.stat()
-    except PermissionError:
-        raise SourceRefused(f"{name} may not be read; its owner must allow it") from None
-    except FileNotFoundError:
-        raise SourceBusy(f"{name} went away while it was looked at; run it again") from None
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
-        raise SourceBusy(f"{name} is being written at this moment; run it again when that is done")
-    return data
+        for record in _records(reading.chunks(), options, name, fields):
+            if size + len(record) > PAGE and records:
+                yield page()
+                records, size, told = [], 0, reading.size
+            records.append(record)
+            size += len(record)
+    except SourceSuspect:
+        reading.check()  # a file half written is no CSV yet
+        raise
+    yield page(reading.original())
 
 
-def _records(data: bytes, options: Options, name: str, fields: Sequence[str]) -> Iterator[bytes]:
+def _records(chunks: Iterator[bytes], options: Options, name: str, fields: Sequence[str]) -> Iterator[bytes]:
     """The rows as JSON objects; empty lines are none, missing cells at the end are null."""
-    rows = _rows(_text(data, options, name), options, name)
+    rows = _rows(_lines(chunks, options, name), options, name)
     wanted = [one for one in fields if one not in options.may_lack]
     names, width = _header(rows, wanted, options.skip_lines, name)
+    encode, many = msgspec.json.Encoder().encode, len(names)
     for at, cells in rows:
-        if len(cells) > width or any(cells[len(names) :]):
-            raise SourceSuspect(f"{name}:{at}: {len(cells)} cells, but the header names {len(names)} columns")
-        missing = [None] * (len(names) - len(cells))
+        if len(cells) > width or (len(cells) > many and any(cells[many:])):
+            raise SourceSuspect(f"{name}:{at}: {len(cells)} cells, but the header names {many} columns")
+        row: Sequence[str | None] = cells
+        if len(cells) != many:
+            row = [*cells[:many], *[None] * (many - len(cells))]
         try:
-            yield msgspec.json.encode(dict(zip(names, [*cells[: len(names)], *missing], strict=True)))
+            yield encode(dict(zip(names, row, strict=True)))
         except UnicodeEncodeError:
             raise SourceSuspect(f"{name}:{at}: half a character, which is no text") from None
 
@@ -180,20 +245,44 @@ def _wrong(names: Sequence[str], wanted: Sequence[str]) -> str:
     )
 
 
-def _text(data: bytes, options: Options, name: str) -> str:
-    try:
-        text = data.decode(options.encoding)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise SourceSuspect(
-            f"{name}:{line}: not {options.encoding}; say which encoding it is in the contract's options"
-        ) from None
-    return text.removeprefix("\ufeff")
+def _text(chunks: Iterator[bytes], options: Options, name: str) -> Iterator[str]:
+    """The chunks as text, without a byte order mark at the beginning."""
+    decoder = codecs.getincrementaldecoder(options.encoding)()
+    line, begun = 1, False
+    while True:
+        chunk = next(chunks, b"")
+        held = decoder.getstate()[0].count(b"\n")  # of what is seen once more
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            line += error.object[: error.start].count(b"\n") - held
+            raise SourceSuspect(
+                f"{name}:{line}: not {options.encoding}; say which encoding it is in the contract's options"
+            ) from None
+        line += chunk.count(b"\n")
+        if text:
+            yield text if begun else text.removeprefix("\ufeff")
+            begun = True
+        if not chunk:
+            return
 
 
-def _rows(text: str, options: Options, name: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(chunks: Iterator[bytes], options: Options, name: str) -> Iterator[str]:
+    """The lines with their ends, which are `\\n`, `\\r` or both; SourceSuspect for one that is longer than LONGEST."""
+    rest, number = "", 0
+    for text in _text(chunks, options, name):
+        lines = io.StringIO(rest + text, newline="").readlines()
+        rest = lines.pop() if lines and not lines[-1].endswith("\n") else ""  # after "\r" its "\n" may follow
+        yield from lines
+        number += len(lines)
+        if len(rest) > LONGEST:
+            raise SourceSuspect(f"{name}:{number + 1}: a line of more than {LONGEST} characters; is it a CSV file?")
+    if rest:
+        yield rest
+
+
+def _rows(lines: Iterator[str], options: Options, name: str) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty with the line it begins at, counted from 1; those of `skip_lines` are no rows."""
-    lines = io.StringIO(text, newline="")
     skipped = sum(1 for _ in islice(lines, options.skip_lines))
     reader = csv.reader(lines, delimiter=options.delimiter, strict=True)
     while True:
@@ -209,4 +298,4 @@ def _rows(text: str, options: Options, name: str) -> Iterator[tuple[int, list[st
             yield line, cells
 
 
-source = Source(connect, fetch, version="1", check=check)
+source = Source(connect, fetch, version="2", check=check)

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from assay.lake.tables import ident
-from assay.serve import pages
+from assay.lake.duck import ident
+from assay.serve import query
 from assay.serve.console import charts, facts
 from assay.serve.console.figures import templates
-from assay.serve.pages import MOST, Ask, Problem, Table, token, value
-from assay.serve.reading import Place, Reading, explain_question, opened, way_back
+from assay.serve.newest import Place, Reading, explain_question, opened, way_back
+from assay.serve.query import MOST, Ask, Problem, Table, token, value
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -119,16 +119,16 @@ def _rows(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None, afte
             400, f"{table.full} has no column symbol to choose by; its columns are {', '.join(table.columns)}"
         )
     symbols, drawn = _series(con, table, symbol)
-    query = {"symbol": symbol} if symbol is not None else {}
-    ask = replace(pages.parse(table, urlencode(query).encode()), limit=ROWS, after=_after(table, after))
-    found = pages.fetch(con, table, ask)
+    asked = {"symbol": symbol} if symbol is not None else {}
+    ask = replace(query.parse(table, urlencode(asked).encode()), limit=ROWS, after=_after(table, after))
+    found = query.fetch(con, table, ask)
     chosen = symbol if symbol is not None else (symbols[0] if symbols else None)
-    following = [*query.items(), *(("after", token(cell)) for cell in found.last)] if found.last else None
+    following = [*asked.items(), *(("after", token(cell)) for cell in found.last)] if found.last else None
     return {
         "symbols": symbols[:SYMBOLS], "some": len(symbols) > SYMBOLS, "symbol": symbol, "charted": chosen, "chart": drawn,
         "names": found.names, "rows": [_cells(table, found.names, row) for row in found.rows], "after": after,
         "next": urlencode(following) if following else "", "total": _total(con, table, ask), "most": MOST,
-        "query": urlencode({**query, "limit": MOST}), "start": urlencode(query),
+        "query": urlencode({**asked, "limit": MOST}), "start": urlencode(asked),
     }  # fmt: skip
 
 

@@ -10,11 +10,11 @@ import msgspec
 
 from assay.contract.model import Contract
 from assay.lake import silver
+from assay.lake.duck import ident
 from assay.lake.evidence import Evidence, Verdict
-from assay.lake.tables import ident
 from assay.ports import Ledger
-from assay.serve.pages import token
-from assay.serve.reading import Place, Reading
+from assay.serve.newest import Place, Reading
+from assay.serve.query import token
 
 
 @dataclass

@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from assay import clock
-from assay.serve.pages import Column
+from assay.serve.query import Column
+from assay.sqltypes import SqlType
 
 # characters that are not seen, or turn around those beside them: what is read would not be what is stored
 _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -40,10 +41,10 @@ def _figure(text: str | None, column: Column | None = None) -> Markup:
     """A cell as the API writes it; zeros that only fill up the declared decimals are pale."""
     if text is None:
         return Markup('<span class="null">null</span>')
-    kind = column.type.upper() if column else ""
-    if not kind.startswith("DECIMAL("):
+    kind = SqlType.parse(column.type) if column else None
+    if not kind or not kind.decimal:
         return escape(text) if column and _numeric(column) else shown(text)
-    text = _padded(text, int(kind[8:-1].split(",")[1]))
+    text = _padded(text, kind.scale)
     found = re.fullmatch(r"(-?\d+)(\.\d*?)(0*)", text)
     if not found or not found[3]:
         return escape(text)
@@ -108,7 +109,7 @@ def _key(values: Sequence[str]) -> Markup:
 
 
 def _numeric(column: Column) -> bool:
-    return column.type.upper().startswith(_NUMBERS)
+    return SqlType.parse(column.type).name in _NUMBERS
 
 
 templates = Environment(

@@ -6,24 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import duckdb
-from pyiceberg.catalog import Catalog
 from starlette.requests import Request
 
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, UsageError
-from assay.lake import evidence, release, silver
-from assay.lake.files import Files
+from assay.lake import release
 from assay.lake.release import Release
-from assay.lake.tables import ident
-from assay.ports import Ledger
-from assay.serve.pages import FIELDS, Column, Problem, Table, value
+from assay.ports import Files, Ledger, Limits
+from assay.serve.query import FIELDS, Problem, Table, value
+from assay.serve.reader import SPILL, Reader, damaged
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -31,14 +27,14 @@ EVERY, DEADLINE, WORKERS, QUEUE = 1.0, 30.0, 4, 16
 
 
 class Reading:
-    """One release: `tables` by (zone, name), and cursors of one connection, each used by one thread at a time."""
+    """One release opened: its tables, and cursors of one connection, each used by one thread at a time."""
 
-    def __init__(self, files: Files, catalog: Catalog, found: Release, memory: str | None = None) -> None:
+    def __init__(self, files: Files, found: Release, limits: Limits) -> None:
         self.release = found
         self.mark = f"{found.number}-{found.id}"
-        self.contracts = {one.dataset: evidence.pinned(files, one.contract_sha256) for one in found.silver}
-        self.tables = _tables(catalog, found, self.contracts)
-        self._con = release.connect(files, catalog, found, memory=memory, locked=True)
+        self.reader = Reader(files, found, limits)
+        self.tables = self.reader.tables
+        self._con = self.reader.connect(locked=True, limits=replace(limits, threads=1, spill=SPILL))
         self.days: dict[str, str | None] = {}
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._users, self._over = 0, False
@@ -87,43 +83,6 @@ class Reading:
         self._idle.append(cursor)
 
 
-def _tables(catalog: Catalog, found: Release, contracts: Mapping[str, Contract]) -> dict[tuple[str, str], Table]:
-    out: dict[tuple[str, str], Table] = {}
-    for gold in found.gold:
-        columns = {c.name: Column(c.name, c.type, c.description, c.unit, c.classification) for c in gold.columns}
-        # what the view gold.<name> reads: without the view a query costs a tenth less
-        relation = f"{ident('_' + gold.name)}.main.{ident(gold.name)}"
-        out["gold", gold.name] = Table(
-            zone="gold", name=gold.name, relation=relation, columns=columns, key=gold.key,
-            origins=found.origins, clocks=gold.clocks, description=gold.description, rows=gold.rows,
-        )  # fmt: skip
-    for one in found.silver:
-        contract = contracts[one.dataset]
-        promised = {c.name: c for c in contract.columns}
-        columns = {}
-        for name, (kind, doc) in silver.view_columns(contract, versions=False).items():
-            column = promised.get(name)
-            columns[name] = Column(
-                name, kind, doc, column.unit if column else "", column.classification if column else "internal"
-            )
-        out["silver", one.dataset] = Table(
-            zone="silver", name=one.dataset, relation=f"silver.{ident(one.dataset)}", columns=columns, key=contract.key,
-            origins=one.origins, moved=_moved(catalog, contract, one.snapshot), title=contract.title,
-            description=contract.description, rows=one.rows,
-        )  # fmt: skip
-    return out
-
-
-def _moved(
-    catalog: Catalog, contract: Contract, snapshot: int | None
-) -> Callable[[datetime | None, datetime | None], str]:
-    @lru_cache(1)
-    def observed() -> str:
-        return silver.observed(catalog.load_table(silver.name(contract.dataset)), snapshot)
-
-    return lambda as_of, recorded: silver.current(contract, observed(), as_of=as_of, recorded_as_of=recorded)
-
-
 Explain = Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]
 
 
@@ -133,18 +92,17 @@ class Newest:
     def __init__(
         self,
         files: Files,
-        catalog: Catalog,
         *,
+        limits: Limits,
         every: float = EVERY,
         deadline: float = DEADLINE,
-        memory: str | None = None,
     ) -> None:
-        self._files, self._catalog, self._memory = files, catalog, memory
+        self._files, self._limits = files, limits
         self._every, self._deadline = every, deadline
         self._pool, self._explaining = ThreadPoolExecutor(WORKERS, "serve"), ThreadPoolExecutor(1, "explain")
         self._explained = 0
         self._lock = asyncio.Lock()
-        self._looked, self._seen = -every, -1
+        self._looked = -every
         self._reading: Reading | None = None
 
     async def reading(self) -> Reading | None:
@@ -159,18 +117,9 @@ class Newest:
         return self._reading
 
     async def _look(self) -> None:
-        # a new release object changes its directory, so most looks are one stat
-        try:
-            changed = self._files.path("releases").stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-        if changed == self._seen:
-            return
-        self._seen = changed
         try:
             opened = await self.work(self._open)
         except Exception as error:  # whatever it was, it is tried again: what was lost may be put back
-            self._seen = -1
             if not self._reading:
                 if isinstance(error, AssayError):
                     raise
@@ -183,10 +132,12 @@ class Newest:
                 before.end()
 
     def _open(self) -> Reading | None:
-        newest = release.numbers(self._files)[-1:]
-        if not newest or (self._reading and self._reading.release.number == newest[0]):
+        known = self._reading.release.number if self._reading else 0
+        # from a known release on, a look is one question: is there the next one?
+        number = release.newest(self._files, known)
+        if not number or number == known:
             return None
-        return Reading(self._files, self._catalog, release.read(self._files, newest[0]), self._memory)
+        return Reading(self._files, release.read(self._files, number), self._limits)
 
     async def work(self, job: Callable[..., _T], *args: Any) -> _T:
         """Run a job in one of the threads."""
@@ -221,7 +172,7 @@ class Newest:
         except duckdb.InterruptException:
             over = True
         except duckdb.Error as error:
-            if lost := release.damaged(error):
+            if lost := damaged(error):
                 raise lost from error
             raise
         finally:
@@ -259,7 +210,6 @@ class Place:
     """What all routes of a server share."""
 
     files: Files
-    catalog: Catalog
     ledger: Ledger
     contracts: Mapping[str, Contract]
     newest: Newest

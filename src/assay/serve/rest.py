@@ -1,8 +1,6 @@
 """The lake over HTTP: REST routes made from the newest release, and the console beside them."""
 
 import logging
-import os
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -13,7 +11,6 @@ from typing import Any
 import duckdb
 import msgspec
 from fastapi import FastAPI
-from pyiceberg.catalog import Catalog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,11 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import release
-from assay.lake.files import Files
-from assay.ports import Ledger
-from assay.serve import console, openapi, pages
-from assay.serve.pages import Ask, Problem, Table
-from assay.serve.reading import DEADLINE, EVERY, Explain, Newest, Place, Reading, explain_question, opened, way_back
+from assay.ports import Files, Ledger, Limits
+from assay.serve import console, openapi, query
+from assay.serve.newest import DEADLINE, EVERY, Explain, Newest, Place, Reading, explain_question, opened, way_back
+from assay.serve.query import Ask, Problem, Table
 
 CACHE, LONGEST = 64 * 2**20, 4096
 _log = logging.getLogger(__name__)
@@ -62,48 +58,28 @@ class Bytes:
                 self._used -= len(self._kept.popitem(last=False)[1][0])
 
 
-def cursor_key(files: Files) -> bytes:
-    """The lake's secret for signing cursors, made on first use; a file only its owner reads."""
-    path = files.path("cursor.key")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f"cursor.key.{secrets.token_hex(8)}")
-    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(handle, secrets.token_bytes(32))
-        os.fsync(handle)
-        # link: of two servers that start at once, one makes the key and both read it
-        os.link(made, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.close(handle)
-        made.unlink()
-    return path.read_bytes()
-
-
 def app(
-    files: Files, catalog: Catalog, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, title: str,
-    key: bytes | None = None, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
-    every: float = EVERY, deadline: float = DEADLINE, memory: str | None = None,
+    files: Files, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, title: str, limits: Limits,
+    key: bytes, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
+    every: float = EVERY, deadline: float = DEADLINE,
 ) -> FastAPI:  # fmt: skip
     """REST and console of a lake, read-only.
 
     Args:
         files: the lake's files.
-        catalog: its Iceberg catalog.
         ledger: its facts, for the console.
         contracts: by dataset, as they stand now; what is served follows those the release pinned.
         title: the lake's name.
         explain: (release, table, key, column) to the way back of one value; UsageError if there is no such row.
-        key: signs cursors; `cursor_key(files)` by default.
+        key: signs cursors.
         hosts: names this server answers to, against DNS rebinding.
         cache: bytes of finished answers to keep; 0 for none.
         every: seconds between two looks for a newer release.
         deadline: seconds a query may take.
-        memory: what the queries of a release may hold before they spill, as DuckDB writes sizes.
+        limits: what the queries of a release may hold before they spill, and where to.
     """
-    newest = Newest(files, catalog, every=every, deadline=deadline, memory=memory)
-    place = Place(files, catalog, ledger, contracts, newest, explain, title)
+    newest = Newest(files, limits=limits, every=every, deadline=deadline)
+    place = Place(files, ledger, contracts, newest, explain, title)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -111,7 +87,7 @@ def app(
         newest.close()
 
     made = FastAPI(title=title, openapi_url=None, docs_url=None, redoc_url=None, lifespan=life)
-    made.router.routes[:] = [*_routes(place, key or cursor_key(files), Bytes(cache)), *console.routes(place)]
+    made.router.routes[:] = [*_routes(place, key, Bytes(cache)), *console.routes(place)]
     for kind in (Problem, HTTPException, AssayError):
         made.add_exception_handler(kind, _refused(place))
     made.add_middleware(Door, hosts=frozenset(hosts), failed=_failed(place))
@@ -160,7 +136,7 @@ def _routes(place: Place, key: bytes, kept: Bytes) -> list[Route]:
 
 async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Response:
     scope = request.scope
-    path, query = scope["path"], scope["query_string"]
+    path, asked = scope["path"], scope["query_string"]
     accept = condition = ""
     for name, text in scope["headers"]:
         if name == b"accept":
@@ -170,13 +146,13 @@ async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Resp
     reading = await opened(place)
     with reading.use():
         table = reading.table("gold" if path.startswith("/v1/gold/") else "silver", scope["path_params"]["name"])
-        ask = _ask(table, query, accept, reading)
-        name = pages.digest(f"{_VERSION} {reading.mark} {ask.canonical} {ask.format} {ask.cursor}")
+        ask = _ask(table, asked, accept, reading)
+        name = query.digest(f"{_VERSION} {reading.mark} {ask.canonical} {ask.format} {ask.cursor}")
         headers = {"etag": f'W/"{name}"', "cache-control": _KEEP, "vary": "Accept"}
         if condition and _matches(condition, name):
             return Response(None, 304, headers)
         if ask.cursor:
-            ask = pages.resume(key, table, ask, reading.mark)
+            ask = query.resume(key, table, ask, reading.mark)
         found = kept.get(name)
         if found is None:
             found = await place.newest.ask(reading, _body, key, reading, table, ask)
@@ -186,14 +162,14 @@ async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Resp
     headers["x-assay-origin"] = ",".join(table.origins)
     headers["content-type"] = _JSON if ask.format == "json" else _CSV
     if cursor:
-        headers["link"] = f'<{pages.following(table, query, cursor)}>; rel="next"'
+        headers["link"] = f'<{query.following(table, asked, cursor)}>; rel="next"'
     return Response(body, 200, headers)
 
 
-def _ask(table: Table, query: bytes, accept: str, reading: Reading) -> Ask:
+def _ask(table: Table, asked: bytes, accept: str, reading: Reading) -> Ask:
     try:
-        return pages.parse(table, query, accept)
-    except pages.NoClock as error:
+        return query.parse(table, asked, accept)
+    except query.NoClock as error:
         others = [t.full for t in reading.tables.values() if t.moved or error.clock in t.clocks]
         raise Problem(
             400, f"{error.detail}; {error.parameter} is answered by {', '.join(others) or 'no table of this release'}"
@@ -203,15 +179,15 @@ def _ask(table: Table, query: bytes, accept: str, reading: Reading) -> Ask:
 def _body(
     con: duckdb.DuckDBPyConnection, key: bytes, reading: Reading, table: Table, ask: Ask
 ) -> tuple[bytes, str | None]:
-    found = pages.fetch(con, table, ask)
-    cursor = pages.sign(key, table, ask, reading.mark, found.last) if found.last else None
-    return pages.encode(found, ask, cursor, reading.release.number, table.origins), cursor
+    found = query.fetch(con, table, ask)
+    cursor = query.sign(key, table, ask, reading.mark, found.last) if found.last else None
+    return query.encode(found, ask, cursor, reading.release.number, table.origins), cursor
 
 
 async def _told(place: Place, request: Request, tell: Callable[[Reading], Any], *, bare: bool = False) -> Response:
     """A description of the release, with its ETag."""
     reading = await opened(place)
-    name = pages.digest(f"{_VERSION} {place.title} {reading.mark} {request.url.path}")
+    name = query.digest(f"{_VERSION} {place.title} {reading.mark} {request.url.path}")
     headers = {"etag": f'W/"{name}"', "cache-control": _KEEP, "x-assay-release": str(reading.release.number)}
     if _matches(",".join(request.headers.getlist("if-none-match")), name):
         return Response(None, 304, headers)

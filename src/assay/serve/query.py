@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation, localcontext
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
 import duckdb
 import msgspec
 
-from assay.lake.tables import ident
+from assay.lake import duck
+from assay.lake.duck import ident
+from assay.lake.release import Column
+from assay.ports import Limits
+from assay.sqltypes import SqlType
 
 MOST, USUAL, FIELDS = 10_000, 100, 64
 OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -45,17 +49,6 @@ class NoClock(Problem):
         """Keep what was asked for."""
         super().__init__(400, detail)
         self.parameter, self.clock = parameter, clock
-
-
-@dataclass(frozen=True)
-class Column:
-    """A served column: `type` is DuckDB's name of its type."""
-
-    name: str
-    type: str
-    description: str = ""
-    unit: str = ""
-    classification: str = "internal"
 
 
 @dataclass(frozen=True)
@@ -128,27 +121,27 @@ def token(cell: Any) -> str:
 
 def value(column: Column, text: str) -> Any:
     """A query's text as a value of the column; Problem says what is expected."""
-    kind = column.type.upper()
+    kind = SqlType.parse(column.type)
     try:
-        if kind == "VARCHAR":
+        if kind.name == "VARCHAR":
             return _plain(text)
-        if kind == "BOOLEAN":
+        if kind.name == "BOOLEAN":
             return {"true": True, "false": False}[text]
-        if kind == "DATE":
+        if kind.name == "DATE":
             return _date(text)
-        if kind.startswith("TIMESTAMP"):
+        if kind.timed:
             at = moment(text)
-            return at if kind in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE") else at.replace(tzinfo=None)
-        if kind in _INTEGERS:
-            return _integer(text, _INTEGERS[kind])
-        if kind.startswith("DECIMAL("):
+            return at if kind.zoned else at.replace(tzinfo=None)
+        if kind.name in _INTEGERS:
+            return _integer(text, _INTEGERS[kind.name])
+        if kind.decimal:
             return _decimal(text, kind)
-        if kind in ("DOUBLE", "FLOAT"):
+        if kind.name in ("DOUBLE", "FLOAT"):
             return _double(text)
     except (KeyError, ValueError, InvalidOperation, OverflowError):
-        expected = f"; {_EXPECTED.get(kind.partition('(')[0], 'expects a value of its type')}"
-        raise Problem(400, f"{column.name}: the value is not a {kind.lower()}{expected}") from None
-    raise Problem(400, f"{column.name} cannot be filtered: its type is {kind.lower()}")
+        expected = f"; {_EXPECTED.get(kind.name, 'expects a value of its type')}"
+        raise Problem(400, f"{column.name}: the value is not a {column.type.lower()}{expected}") from None
+    raise Problem(400, f"{column.name} cannot be filtered: its type is {column.type.lower()}")
 
 
 def moment(text: str) -> datetime:
@@ -168,7 +161,7 @@ def moment(text: str) -> datetime:
 _INTEGERS = {"TINYINT": 7, "SMALLINT": 15, "INTEGER": 31, "BIGINT": 63, "HUGEINT": 127}
 _EXPECTED = {
     "BOOLEAN": "write true or false", "DATE": "write 2024-01-05", "TIMESTAMP": "write 2024-01-05 or 2024-01-05T21:00:00Z",
-    "TIMESTAMPTZ": "write 2024-01-05 or 2024-01-05T21:00:00Z", "TIMESTAMP WITH TIME ZONE": "write 2024-01-05 or 2024-01-05T21:00:00Z",
+    "TIMESTAMPTZ": "write 2024-01-05 or 2024-01-05T21:00:00Z",
     "DECIMAL": "write digits with at most its decimals, such as 12.5", "VARCHAR": "a character in it is not text",
 }  # fmt: skip
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
@@ -210,32 +203,31 @@ def _double(text: str) -> float:
     return found
 
 
-def _decimal(text: str, kind: str) -> str:
-    precision, scale = (int(part) for part in kind[8:-1].split(","))
+def _decimal(text: str, kind: SqlType) -> str:
     with localcontext(prec=100):
         found = Decimal(_number(text)).normalize()
     exponent = found.as_tuple().exponent
     # a value between two of the column's would be rounded by the engine, and `gt` would then mean something else
-    if not isinstance(exponent, int) or -exponent > scale or (found and found.adjusted() >= precision - scale):
+    if (
+        not isinstance(exponent, int)
+        or -exponent > kind.scale
+        or (found and found.adjusted() >= kind.precision - kind.scale)
+    ):
         raise ValueError(text)
     return format(found, "f")
 
 
 def _shown(column: Column, name: str) -> str:
     """A fetched column in the SELECT around it, so that Python gets what `token` and JSON write as they should."""
-    kind = column.type.upper()
-    if kind in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"):
+    kind = SqlType.parse(column.type)
+    if kind.zoned:
         return f"timezone('UTC', {name})"
-    if kind in _PLAIN or (kind.startswith("DECIMAL(") and _scale(kind) <= 6) or kind.startswith("TIMESTAMP"):
+    if kind.name in _PLAIN or (kind.decimal and kind.scale <= 6) or kind.timed:
         return name
     return f"CAST({name} AS VARCHAR)"
 
 
 _PLAIN = {"VARCHAR", "BOOLEAN", "DATE", "DOUBLE", "FLOAT", *_INTEGERS}
-
-
-def _scale(kind: str) -> int:
-    return int(kind[8:-1].split(",")[1])
 
 
 def _zulu(at: datetime) -> str:
@@ -246,10 +238,10 @@ def _mend(columns: Sequence[Column]) -> list[tuple[int, Callable[[Any], Any]]]:
     """Which cells of a fetched row still need Python: moments get their Z, long decimals stay digit for digit."""
     out: list[tuple[int, Callable[[Any], Any]]] = []
     for i, column in enumerate(columns):
-        kind = column.type.upper()
-        if kind.startswith("TIMESTAMP"):
+        kind = SqlType.parse(column.type)
+        if kind.timed:
             out.append((i, _zulu))
-        elif kind.startswith("DECIMAL(") and _scale(kind) > 6:
+        elif kind.decimal and kind.scale > 6:
             # str(Decimal) would turn to 1E-7, which JSON allows and people do not like
             out.append((i, msgspec.Raw))
     return out
@@ -411,7 +403,7 @@ def statement(table: Table, ask: Ask) -> tuple[str, list[Any]]:
 def _at(table: Table, at: datetime, since: str, until: str) -> tuple[str, list[Any]]:
     def bound(name: str) -> tuple[str, str, Any]:
         column = table.columns[table.clocks[name]]
-        zoned = column.type.upper() in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
+        zoned = SqlType.parse(column.type).zoned
         return ident(column.name), f"CAST(? AS {column.type})", at if zoned else at.replace(tzinfo=None)
 
     name, mark, moment_at = bound(since)
@@ -429,14 +421,19 @@ def fetch(con: Any, table: Table, ask: Ask) -> Page:
     return page(table, ask, con.execute(_parsed(sql), values).fetchall())
 
 
-_parser, _parsing = duckdb.connect(), threading.Lock()
+_parsing = threading.Lock()
 
 
 @lru_cache(1024)
 def _parsed(sql: str) -> duckdb.Statement:
     """The statement of a text; any connection may run it, and its parsing is a tenth of a short query."""
     with _parsing:
-        return _parser.extract_statements(sql)[0]
+        return _parser().extract_statements(sql)[0]
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duck.open(Limits("64MB", 1))
 
 
 def page(table: Table, ask: Ask, rows: list[Sequence[Any]]) -> Page:

@@ -1,0 +1,285 @@
+"""Where each batch of a dataset stands: one account, kept in the ledger as running sums and folded from the evidence."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from assay.crash import effect
+from assay.errors import LakeDamaged
+from assay.lake import bronze, evidence
+from assay.lake.evidence import Evidence, Head, Verdict
+from assay.ports import Fact, Files, Ledger, N
+from assay.spoken import TERMS
+
+HUNDRED = 100
+
+
+@dataclass(frozen=True)
+class Held:
+    """A batch whose gate is closed: why, and what its rows are rejected for.
+
+    `superseded`: its shard was landed again since, for all of its days or as a whole, and passed.
+    """
+
+    place: int
+    shard: str
+    start: str
+    end: str
+    rows: int
+    why: tuple[str, ...]
+    reasons: Mapping[str, int]
+    superseded: bool
+
+    @property
+    def batch(self) -> str:
+        """How people see it: `1260.17`."""
+        return spoken(self.place)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A dataset's running sums: rows = accepted + unchanged + superseded + duplicate + quarantined + held.
+
+    Attributes:
+        landed: batches, rows, bytes and calls of the whole log, its `position`, `captured_at` and `origins`.
+        sums: the terms above over what is judged, with `rows`, `batches`, `void`, `withdrawn` and `pending` beside them.
+        reasons, warnings: rows in quarantine by reason, and rows warned of by rule.
+        evidence, position: how far silver has come.
+    """
+
+    dataset: str
+    landed: Mapping[str, Any] = field(default_factory=dict)
+    sums: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
+    evidence: int = 0
+    position: int = 0
+
+    def sum(self, term: str) -> int:
+        """A term's sum: one of `sums`, `captured` (their rows), or `waiting` (rows that are not judged yet)."""
+        if term == "waiting":
+            return int(self.landed.get("rows", 0)) - self.sums.get("rows", 0) - self.sums.get("void_rows", 0)
+        return self.sums.get("rows" if term == "captured" else term, 0)
+
+    @property
+    def waiting(self) -> int:
+        """Batches that are not judged yet."""
+        return int(self.landed.get("batches", 0)) - self.sums.get("batches", 0) - self.sums.get("void", 0)
+
+    @property
+    def open(self) -> list[Held]:
+        """The held batches whose rows nothing newer stands in for."""
+        return [one for one in self.held if not one.superseded]
+
+    @property
+    def captured_at(self) -> datetime | None:
+        """The time of the newest landing."""
+        at = self.landed.get("captured_at")
+        return datetime.fromisoformat(at) if at else None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Whose records these are."""
+        return tuple(self.landed.get("origins", ()))
+
+
+def spoken(place: int) -> str:
+    """A place as people see it.
+
+    >>> spoken(1260000017)
+    '1260.17'
+    """
+    return f"{place // N}.{place % N}"
+
+
+def of(ledger: Ledger, dataset: str) -> Account:
+    """The account as the ledger has it; nothing else is read."""
+    landed = ledger.newest("landed", dataset, "now")
+    found = ledger.newest("account", dataset, "now")
+    if found is None:
+        return Account(dataset, landed.body if landed else {})
+    body = found.body
+    held = tuple(_held(f) for f in ledger.since("held", dataset) if _open(f, body)) if body["sums"].get("held") else ()
+    return Account(
+        dataset, landed.body if landed else {}, body["sums"], body["reasons"], body["warnings"], held,
+        found.version, body["position"],
+    )  # fmt: skip
+
+
+def began(ledger: Ledger, dataset: str) -> int:
+    """The number of the evidence from which on the account counts; 1 before the first."""
+    found = ledger.newest("account", dataset, "now")
+    return int(found.body["began"]) if found else 1
+
+
+def adopt(files: Files, ledger: Ledger, dataset: str, head: Head) -> None:
+    """Bring the ledger's account up to the evidence that silver's head names.
+
+    LakeDamaged where the ledger knows more than silver: one of them was put back from an older copy.
+    """
+    known = ledger.newest("account", dataset, "now")
+    number = known.version if known else 0
+    if number == head.number:
+        return
+    if number > head.number:
+        raise LakeDamaged(
+            f"the ledger knows evidence {number} of {dataset}, its tables end at {head.number}: the catalog is of an older "
+            "copy and its evidence is gone. Restore both from one copy, or move ledger.db away: it is made anew"
+        )
+    body = dict(known.body) if known else _nothing(1)
+    sha256 = body.get("sha256")
+    newest, _ = evidence.read(files, dataset, head.number, head.sha256)
+    if newest.began > number + 1:
+        number, sha256, body = newest.began - 1, None, _nothing(newest.began)
+    for found, its_sha256 in evidence.since(files, dataset, number, sha256):
+        if found.number > head.number:
+            break
+        body = _step(ledger, dataset, body, found, its_sha256)
+        number = found.number
+    if number != head.number:
+        raise LakeDamaged(
+            f"{evidence.name_of(dataset, number + 1)} is lost; restore it from a copy, or `assay refine {dataset} --rebuild`"
+        )
+
+
+def _nothing(number: int) -> dict[str, Any]:
+    return {"sums": {}, "reasons": {}, "warnings": {}, "position": 0, "began": number, "sha256": None}
+
+
+def _step(ledger: Ledger, dataset: str, before: Mapping[str, Any], found: Evidence, sha256: str) -> dict[str, Any]:
+    """Record one evidence object: the account last, so that what a crash left out is done again."""
+    body = _nothing(found.number) if found.began == found.number and found.number > 1 else dict(before)
+    summed = Counter(body["sums"])
+    reasons, warnings = Counter(body["reasons"]), Counter(body["warnings"])
+    for v in found.verdicts:
+        _add(summed, reasons, warnings, v)
+    facts = [
+        Fact(
+            "evidence", dataset, f"{found.number:09}", found.at,
+            {"sha256": sha256, "position": found.position, "kind": found.kind, "run": found.run},
+        )
+    ]  # fmt: skip
+    facts += _held_facts(ledger, dataset, body, found)
+    body |= {
+        "sums": {k: n for k, n in summed.items() if n}, "reasons": {k: n for k, n in reasons.items() if n},
+        "warnings": dict(warnings), "position": found.position, "sha256": sha256,
+    }  # fmt: skip
+    facts.append(Fact("account", dataset, "now", found.at, body, found.number))
+    with effect("refine.ledger"):
+        for start in range(0, len(facts), HUNDRED):
+            ledger.record(facts[start : start + HUNDRED])
+    return body
+
+
+def sums(verdicts: Iterable[Verdict]) -> Counter[str]:
+    """The running sums of verdicts in the order of their places."""
+    out: Counter[str] = Counter()
+    for v in verdicts:
+        _add(out, Counter(), Counter(), v)
+    return out
+
+
+def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: Verdict) -> None:
+    if v.state == "void":
+        sums.update(void=1, void_rows=v.rows)
+        return
+    if v.of is None and v.origin == 0:
+        sums.update(batches=1)
+    if v.was:
+        sums[v.was] -= v.rows
+        sums["rows"] -= v.rows
+    sums.update({"rows": v.rows, "withdrawn": v.withdrawn, "pending": int(v.pending)})
+    sums.update({term: getattr(v, term) for term in TERMS})
+    if v.state == "passed":
+        if v.was != "quarantined":
+            reasons.update(v.reasons)
+            warnings.update(v.warnings)
+
+
+def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Evidence) -> Iterator[Fact]:
+    """The batches that this evidence holds, lets in, or sees replaced."""
+    states: dict[int, Fact] = {}
+    if body["sums"].get("held"):
+        states = {int(f.id): f for f in ledger.since("held", dataset) if _open(f, body)}
+    changed: dict[int, dict[str, Any]] = {}
+    opened = {place: dict(f.body) for place, f in states.items() if f.body["state"] == "held"}
+    for v in found.verdicts:
+        place = v.position * N + v.n
+        if v.state == "held":
+            about = v.of[0] * N + v.of[1] if v.of else place
+            opened[about] = changed[about] = {
+                "state": "held", "shard": v.shard, "start": v.start, "end": v.end, "why": list(v.why), "reasons": v.reasons,
+                "rows": opened.get(about, {}).get("rows", v.held), "began": body["began"],
+            }  # fmt: skip
+        elif v.of and v.was == "held":
+            changed[v.of[0] * N + v.of[1]] = {**opened.pop(v.of[0] * N + v.of[1], {}), "state": "released", "began": body["began"]}
+        elif v.state == "passed" and opened and v.of is None:
+            for other, one in list(opened.items()):
+                if other < place and one["shard"] == v.shard and v.start <= one["start"] and one["end"] <= v.end:
+                    changed[other] = {**opened.pop(other), "state": "superseded"}
+    for place, one in changed.items():
+        yield Fact("held", dataset, f"{place:016}", found.at, one, found.number)
+
+
+def _open(fact: Fact, body: Mapping[str, Any]) -> bool:
+    return bool(fact.body["state"] != "released") and bool(fact.body["began"] == body["began"])
+
+
+def _held(fact: Fact) -> Held:
+    b = fact.body
+    return Held(
+        int(fact.id), b["shard"], b["start"], b["end"], b["rows"], tuple(b["why"]), b["reasons"], b["state"] == "superseded"
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One batch, or act of a decision, as people look at it; `state` is waiting until it is judged."""
+
+    place: int
+    shard: str
+    start: str
+    end: str
+    rows: int
+    origin: str
+    captured_at: datetime
+    state: str
+    verdict: Verdict | None
+
+    @property
+    def batch(self) -> str:
+        """How people see it: `1260.17`."""
+        return spoken(self.place)
+
+
+def newest(files: Files, ledger: Ledger, dataset: str, limit: int) -> list[Line]:
+    """The newest batches, at most `limit`, from the entries and evidence that speak of them alone."""
+    landed = ledger.newest("landed", dataset, "now")
+    position = int(landed.body["position"]) if landed else 0
+    found = of(ledger, dataset)
+    verdicts: dict[tuple[int, int], Verdict] = {}
+    number, reached = found.evidence, found.position + 1
+    out: list[Line] = []
+    while position > 0 and len(out) < limit:
+        entry = bronze.read(files, dataset, position)
+        while number > 0 and entry.position < reached:
+            one, _ = evidence.read(files, dataset, number)
+            verdicts |= {(v.position, v.n): v for v in one.verdicts}
+            number, reached = (number - 1, one.after + 1) if one.began < number else (0, 0)
+        for batch in reversed(entry.batches):
+            v = verdicts.get((entry.position, batch.n))
+            out.append(
+                Line(
+                    entry.position * N + batch.n, batch.shard, _day(batch.start), _day(batch.end), batch.rows, entry.origin,
+                    entry.captured_at, v.state if v else "waiting", v,
+                )
+            )  # fmt: skip
+        position -= 1
+    return out[:limit]
+
+
+def _day(day: Any) -> str:
+    return day.isoformat() if day else ""

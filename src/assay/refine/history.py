@@ -1,0 +1,244 @@
+"""What was said before: the contracts along a log, where a batch stands, and when a key was last seen."""
+
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from isal import igzip
+
+from assay.contract.model import Contract
+from assay.lake import account, bronze, evidence
+from assay.lake.evidence import Absence, Verdict
+from assay.ports import Act, Engine, Files, Ledger, Lines, N, Rejected
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A log's contracts by position, and what makes the fold begin anew.
+
+    Attributes:
+        contracts: (position, sha256, everything), oldest first.
+        lost: places of batches that a decision declared lost or excluded: nothing of them is folded.
+        restarts: positions from which on everything before is folded anew.
+    """
+
+    contracts: tuple[tuple[int, str, bool], ...]
+    lost: frozenset[int]
+    restarts: tuple[int, ...]
+    parse: Callable[[str], Contract]
+
+    @classmethod
+    def read(cls, files: Files, ledger: Ledger, dataset: str, upto: int | None = None) -> "Timeline":
+        """As the ledger's facts have it, which the log was adopted into; of a log that ends at `upto`, if given."""
+        contracts = [
+            (int(f.id), f.body["sha256"], bool(f.body.get("everything")))
+            for f in ledger.since("contract", dataset)
+            if upto is None or int(f.id) <= upto
+        ]
+        lost: set[int] = set()
+        restarts = [position for position, _, everything in contracts if everything]
+        for fact in ledger.since("decided", dataset):
+            if fact.body["lost"] and (upto is None or int(fact.id) <= upto):
+                lost |= set(fact.body["lost"])
+                restarts.append(int(fact.id))
+        return cls(
+            tuple(contracts), frozenset(lost), tuple(sorted(restarts)),
+            lru_cache(None)(lambda sha256: bronze.pinned(files, sha256)),
+        )  # fmt: skip
+
+    def contract(self, position: int) -> tuple[int, Contract]:
+        """The contract that judges what lies at a position, and its own position."""
+        forced = max((p for p, _, everything in self.contracts if everything), default=0)
+        upto = max(position, forced)
+        at, sha256, _ = [one for one in self.contracts if one[0] <= upto][-1] if position > forced else next(
+            one for one in self.contracts if one[0] == forced
+        )
+        return at, self.parse(sha256)
+
+    def by_position(self, position: int) -> tuple[int, Contract]:
+        """The contract that was put at a position."""
+        return next((p, self.parse(sha256)) for p, sha256, _ in self.contracts if p == position)
+
+    def restart(self, after: int) -> int | None:
+        """The last position after this one at which the fold begins anew."""
+        return max((p for p in self.restarts if p > after), default=None)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a batch stands: its state, the position of the contract that judged it last, whether withdrawals are held."""
+
+    state: str
+    judged_by: int
+    pending: bool
+    judged_at: int
+
+
+@dataclass(frozen=True)
+class _Chapter:
+    verdicts: Sequence[Verdict]
+    contracts: Sequence[int]
+    absences: Sequence[Absence]
+    rejected: Callable[[], Iterator[Rejected]]
+
+    def judge(self, position: int) -> int:
+        """The position of the contract that judged what lies at a position here."""
+        return max((p for p in self.contracts if p <= position), default=self.contracts[0] if self.contracts else 0)
+
+
+@dataclass
+class History:
+    """The evidence so far, read only where a decision asks; `anew` a fold that begins with nothing."""
+
+    files: Files
+    ledger: Ledger
+    dataset: str
+    anew: bool
+    timeline: Timeline
+    _made: list[_Chapter] = field(default_factory=list)
+
+    def add(
+        self, verdicts: Sequence[Verdict], contract: int, absences: Sequence[Absence],
+        rejected: Callable[[], Iterator[Rejected]],
+    ) -> None:  # fmt: skip
+        """What a unit of the fold in the making said."""
+        self._made.append(_Chapter(verdicts, [contract], absences, rejected))
+
+    def about(self, place: int) -> Standing | None:
+        """Where the batch of a place stands; None if no verdict speaks of it."""
+        found: Standing | None = None
+        for chapter in self._chapters(place // N):
+            for v in chapter.verdicts:
+                at = v.position * N + v.n
+                if at == place:
+                    found = Standing(v.state, chapter.judge(v.position), v.pending, at)
+                elif found and v.of == (place // N, place % N):
+                    if v.state == "held":
+                        found = replace(found, judged_by=chapter.judge(v.position))
+                    elif v.was:
+                        found = Standing("passed", found.judged_by, v.pending, at)
+                    else:
+                        found = replace(found, pending=v.pending)
+        return found
+
+    def bad(self, place: int) -> set[int]:
+        """The numbers of a passed batch's rows that are in quarantine by now."""
+        standing = self.about(place)
+        if standing is None:
+            return set()
+        chapters = self._chapters(place // N)
+        return {one.seq for c in chapters for one in c.rejected() if one.place == standing.judged_at}
+
+    def observed(self, engine: Engine, late: Sequence[Act]) -> "Seen":
+        """When keys were seen, for acts whose rows were first said earlier than they act."""
+        return Seen(self, engine, min((a.origin for a in late), default=0))
+
+    def _chapters(self, position: int) -> Iterator[_Chapter]:
+        """From the evidence that took the entry of a position in, in order."""
+        if not self.anew:
+            began = account.began(self.ledger, self.dataset)
+            for fact in self.ledger.since("evidence", self.dataset, f"{began - 1:09}"):
+                if fact.body["position"] < position or fact.body["kind"] != "refined":
+                    continue
+                found, _ = evidence.read(self.files, self.dataset, int(fact.id), fact.body["sha256"])
+                yield _Chapter(
+                    found.verdicts, [p for p, _ in found.contracts], found.absences,
+                    lambda found=found: evidence.rejected(self.files, found.quarantine),  # type: ignore[misc]
+                )  # fmt: skip
+        yield from self._made
+
+
+class Seen:
+    """See `assay.ports.Observed`: batches whose bounds meet the keys are read again, and absences compared."""
+
+    def __init__(self, history: History, engine: Engine, after: int) -> None:
+        self._history, self._engine, self._after = history, engine, after
+
+    def newest(self, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+        out: dict[tuple[Any, ...], int] = {}
+        if not keys:
+            return out
+        h = self._history
+        wanted: dict[int, list[Lines]] = {}
+        names: tuple[str, ...] = ()
+        kinds: dict[str, str] = {}
+        with _scratch(h.files) as scratch:
+            for chapter in h._chapters(0):
+                for v in chapter.verdicts:
+                    origin = v.origin or v.position * N + v.n
+                    if v.state != "passed" or origin <= self._after or v.bounds is None:
+                        continue
+                    at = chapter.judge(v.position)
+                    contract = h.timeline.by_position(at)[1]
+                    names, kinds = contract.key, {k: contract.column(k).kind for k in contract.key}
+                    if any(_inside(key, names, kinds, v.bounds) for key in keys):
+                        wanted.setdefault(at, []).extend(_lines_of(h.files, h.dataset, v, origin, scratch))
+                for absence in chapter.absences:
+                    if absence.origin > self._after:
+                        contract = h.timeline.by_position(chapter.judge(absence.origin // N))[1]
+                        names, kinds = contract.key, {k: contract.column(k).kind for k in contract.key}
+                        for key in keys:
+                            if _inside(key, names, kinds, absence.scope):
+                                out[key] = max(out.get(key, 0), absence.origin)
+            for at, lines in wanted.items():
+                with self._engine.group(h.timeline.by_position(at)[1], lines) as group:
+                    group.judged()
+                    for key, origin in group.seen(keys).items():
+                        out[key] = max(out.get(key, 0), origin)
+        return out
+
+
+def _inside(key: Sequence[Any], names: Sequence[str], kinds: Mapping[str, str], box: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether a key lies within bounds that are kept as texts."""
+    for name, value in zip(names, key, strict=True):
+        if name in box:
+            low, high = (_value(kinds[name], text) for text in box[name])
+            if not low <= _value(kinds[name], str(value)) <= high:
+                return False
+    return True
+
+
+def _value(kind: str, text: str) -> Any:
+    if kind == "integer":
+        return int(text)
+    if kind == "number":
+        return Decimal(text)
+    if kind == "date":
+        return date.fromisoformat(text)
+    if kind == "timestamp":
+        return datetime.fromisoformat(text)
+    return text
+
+
+@contextmanager
+def _scratch(files: Files) -> Iterator[Path]:
+    path = files.scratch()
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path) -> Collection[Lines]:
+    """The lines a verdict was about, their batch taken for its origin."""
+    position, n = v.of or (v.position, v.n)
+    entry = bronze.read(files, dataset, position)
+    if entry.kind == "decided":
+        decision = entry.decisions[n]
+        path = scratch / f"{position}-{n}.ndjson.gz"
+        op = b'"_op":"delete",' if decision.kind == "delete" else b""
+        line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (n, op, (decision.record or "{}").encode())
+        path.write_bytes(igzip.compress(line, 1, mtime=0))
+        return [Lines(str(path), 1, len(line), {n: origin})]
+    batch = next(b for b in entry.batches if b.n == n)
+    parts = sorted({part for part, _, _ in batch.pieces})
+    return [
+        Lines(files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {n: origin}) for p in parts
+    ]

@@ -1,0 +1,228 @@
+"""Why a number is that number: from a gold cell back to the record, the request that brought it and the rules it passed."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from assay import guard
+from assay.contract.model import Contract
+from assay.errors import LakeDamaged, UsageError
+from assay.lake import account, bronze, evidence, recompute
+from assay.lake.bronze import Entry, Part
+from assay.lake.duck import ident
+from assay.lake.recompute import same
+from assay.lake.release import Gold, Release
+from assay.ports import N
+from assay.refine.history import Timeline
+from assay.serve.reader import Reader
+
+if TYPE_CHECKING:
+    from assay.run.lake import Lake
+
+LISTED = 20
+
+
+def explain(
+    lake: "Lake", found: Release, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = LISTED
+) -> dict[str, Any]:
+    """The way back of one gold row, or of one cell of it, as JSON.
+
+    The model's input rows are selected by its own declared predicates, the models are run again over those rows
+    alone, and the value is compared: `recomputed.equal`. At most `listed` input rows are followed to bronze, the
+    newest first; the rest is counted. Their lines are refined again: `record_refines_to_row`.
+    UsageError if there is no such table, key or row; LakeDamaged if a part is not what was landed.
+    """
+    gold = found.table(table)
+    if missing := [k for k in gold.key if k not in key] or [k for k in key if k not in gold.key]:
+        raise UsageError(f"{gold.name} has the key {', '.join(gold.key)}; {missing[0]} is missing or not part of it")
+    if column is not None:
+        gold.column(column)
+    t = lake.target
+    con = Reader(t.files, found, t.limits).connect()
+    try:
+        row = _row(con, gold, key)
+        inputs = [recompute.input_rows(one, gold, row) for one in gold.inputs]
+        given = recompute.given(con, found.models, gold, row)
+        seeds = t.files.local(found.seeds, found.seeds_sha256)
+        again = recompute.recompute(seeds, found.models, gold, row, given, t.limits)
+        shown = column or next((c.name for c in gold.columns if c.name not in gold.key), gold.key[0])
+        observations, counts = _observations(lake, con, found, gold, inputs, listed)
+    finally:
+        con.close()
+    compared = [column] if column else [c.name for c in gold.columns]
+    return {
+        "table": f"gold.{gold.name}", "key": {k: render(row[k]) for k in gold.key}, "column": shown, "value": render(row[shown]),
+        "unit": gold.column(shown).unit, "type": gold.column(shown).type, "column_description": gold.column(shown).description,
+        "release": found.number, "snapshot": str(gold.snapshot), "origin": list(found.origins), "description": gold.description,
+        "row": {c.name: render(row[c.name]) for c in gold.columns},
+        "model": {
+            "relation": f"gold.{gold.name}", "sql": next(m.sql for m in found.models if m.relation == f"gold.{gold.name}"),
+            "steps": [m.relation for m in recompute.ancestors(found.models, f"gold.{gold.name}")[0]],
+        },
+        "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(same(again[c], row[c]) for c in compared)},
+        "inputs": [{"table": i.table, "where": i.where, "rows": n, "listed": k} for i, (n, k) in zip(gold.inputs, counts, strict=True)],
+        "observations": observations, "not_listed": sum(n - k for n, k in counts),
+    }  # fmt: skip
+
+
+def render(value: Any) -> str | None:
+    """A value as the API writes it: decimals with all their stored digits, ISO dates, UTC times with Z."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value).isoformat() + "Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> dict[str, Any]:
+    where = " AND ".join(f"{ident(k)} = TRY_CAST(? AS {gold.column(k).type})" for k in gold.key)
+    names = [c.name for c in gold.columns]
+    rows = con.execute(
+        f"SELECT {', '.join(map(ident, names))} FROM gold.{ident(gold.name)} WHERE {where}",
+        [key[k] for k in gold.key],
+    ).fetchall()
+    if not rows:
+        raise UsageError(f"{gold.name} has no row {', '.join(f'{k}={key[k]}' for k in gold.key)}")
+    return dict(zip(names, rows[0], strict=True))
+
+
+def _observations(
+    lake: "Lake", con: duckdb.DuckDBPyConnection, found: Release, gold: Gold, inputs: Sequence[str], listed: int
+) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    """The newest input rows followed to bronze, a fair share of each input; and per input how many there are and are listed."""
+    out: list[dict[str, Any]] = []
+    counts: list[tuple[int, int]] = []
+    share = max(1, listed // max(1, len(inputs)))
+    for one, select in zip(gold.inputs, inputs, strict=True):
+        dataset = one.table.partition(".")[2].removesuffix("_versions")
+        key = found.dataset(dataset).key
+        number = con.execute(f"SELECT count(*) FROM ({select})").fetchall()[0][0]
+        order = ", ".join(f"{ident(k)} DESC" for k in reversed(key))
+        cursor = con.execute(f"SELECT * FROM ({select}) ORDER BY {order} LIMIT {share}")
+        names = [d[0] for d in cursor.description or ()]
+        rows = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
+        counts.append((number, len(rows)))
+        out += _followed(lake, con, dataset, rows)
+    return out, counts
+
+
+def _followed(
+    lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of one dataset with the lines they came from; each entry and each part is read once."""
+    t = lake.target
+    timeline = Timeline.read(t.files, t.ledger, dataset)
+    entries: dict[int, Entry] = {}
+
+    def entry_of(position: int) -> Entry:
+        if position not in entries:
+            entries[position] = bronze.read(t.files, dataset, position)
+        return entries[position]
+
+    places: list[tuple[Entry, int, int]] = []  # the entry, batch and line that the row was first said in
+    for row in rows:
+        entry, n = entry_of(row["_position"]), row["_n"]
+        if entry.kind == "decided" and entry.decisions[n].batch:
+            position, n = entry.decisions[n].batch or (0, 0)
+            entry = entry_of(position)
+        places.append((entry, n, row["_seq"]))
+    lines: dict[tuple[int, int, int], tuple[Part | None, int, bytes]] = {}
+    for entry in {id(e): e for e, _, _ in places}.values():
+        wanted = {(n, seq) for e, n, seq in places if e is entry}
+        if entry.kind == "decided":
+            for n, seq in wanted:
+                lines[entry.position, n, seq] = (None, n + 1, b'{"_record":%s}' % (entry.decisions[n].record or "").encode())
+        else:
+            for (n, seq), at in bronze.lines_of(t.files, entry, wanted).items():
+                lines[entry.position, n, seq] = at
+    out = []
+    for row, (entry, n, seq) in zip(rows, places, strict=True):
+        contract = timeline.contract(row["_position"])[1]
+        out.append(_observation(lake, con, dataset, contract, entry, n, row, lines[entry.position, n, seq]))
+    _compare(lake, timeline, rows, [lines[e.position, n, s][2] for e, n, s in places], out)
+    return out
+
+
+def _compare(
+    lake: "Lake", timeline: Timeline, rows: Sequence[Mapping[str, Any]], lines: Sequence[bytes], out: Sequence[dict[str, Any]]
+) -> None:
+    """Say of each observation whether its line, refined again by the contract that judged it, gives its row."""
+    for at in {timeline.contract(row["_position"])[0] for row in rows}:
+        mine = [n for n, row in enumerate(rows) if timeline.contract(row["_position"])[0] == at]
+        contract = timeline.by_position(at)[1]
+        for n, again in zip(mine, lake.target.engine.rows(contract, [lines[n] for n in mine]), strict=True):
+            row = rows[n]
+            out[n]["record_refines_to_row"] = again is not None and all(
+                same(value, row[name]) for name, value in again.items() if name in row
+            )
+
+
+def _observation(
+    lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, contract: Contract, entry: Entry, n: int,
+    row: Mapping[str, Any], found_at: tuple[Part | None, int, bytes],
+) -> dict[str, Any]:  # fmt: skip
+    part, number, line = found_at
+    seq = row["_seq"]
+    told: dict[str, Any] = {
+        "dataset": dataset, "key": {k: render(row[k]) for k in contract.key},
+        "values": {c.name: render(row[c.name]) for c in contract.columns if c.name in row},
+        "known_from": render(row["known_from"]), "known_basis": row["known_basis"], "captured_at": render(row["captured_at"]),
+        "backfilled": row["backfilled"], "batch": account.spoken(row["_position"] * N + row["_n"]), "seq": seq,
+        "file": part.name if part else bronze.name_of(dataset, entry.position), "line": number,
+        "record": _record(line), "record_refines_to_row": None, "origin": entry.origin or "decided",
+        "entry": bronze.name_of(dataset, entry.position), "request": None, "decision": None,
+        "contract_sha256": contract.sha256, "evidence": _evidence(lake, dataset, row["_position"]),
+        "rules": _rules(con, contract, row),
+    }  # fmt: skip
+    if entry.position != row["_position"] or entry.kind == "decided":
+        decided = bronze.read(lake.target.files, dataset, row["_position"])
+        told["decision"] = {"kind": decided.decisions[row["_n"]].kind, "who": decided.who, "why": decided.why}
+    if entry.kind == "landed":
+        first = 0
+        for asked in bronze.batch_of(entry, n).requests:
+            if first <= seq < first + asked.rows:
+                told["request"] = {
+                    "url": asked.url or entry.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status,
+                    "bytes": asked.bytes, "sha256": asked.sha256, "rows": asked.rows,
+                }  # fmt: skip
+            first += asked.rows
+    return told
+
+
+def _evidence(lake: "Lake", dataset: str, position: int) -> str:
+    """The name of the evidence object that took an entry in."""
+    ledger = lake.target.ledger
+    for fact in ledger.since("evidence", dataset, f"{account.began(ledger, dataset) - 1:09}"):
+        if fact.body["position"] >= position:
+            return evidence.name_of(dataset, int(fact.id))
+    raise LakeDamaged(f"no evidence speaks of entry {position} of {dataset}; see `assay verify counts`")
+
+
+def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rules of the contract that judged the row, computed over its values again: null where they say neither."""
+    if not contract.rules:
+        return []
+    columns = [c for c in contract.columns if c.name in row]
+    given = ", ".join(f"CAST(? AS {c.type}) AS {ident(c.name)}" for c in columns)
+    tested = ", ".join(
+        guard.expression(r.expression, [c.name for c in columns]).sql(dialect="duckdb") for r in contract.rules
+    )
+    found = con.execute(f"SELECT {tested} FROM (SELECT {given})", [row[c.name] for c in columns]).fetchall()[0]
+    return [
+        {"name": r.name, "description": r.description, "severity": r.severity, "passed": passed}
+        for r, passed in zip(contract.rules, found, strict=True)
+    ]
+
+
+def _record(line: bytes) -> str:
+    """The record's own tokens, without our envelope."""
+    return line.split(b'"_record":', 1)[1][:-1].decode()

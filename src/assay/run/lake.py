@@ -1,0 +1,347 @@
+"""A lake opened: settings, contracts, universes and the target; its methods are the commands."""
+
+import csv
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ulid import ULID
+
+from assay import settings as lake_settings
+from assay import targets
+from assay.clock import now
+from assay.contract import odcs
+from assay.contract.model import Contract
+from assay.errors import ContractError, SettingsError, UsageError
+from assay.lake import account, release
+from assay.lake.release import Release
+from assay.plan import Land, Member, Step
+from assay.run import loop
+from assay.run.loop import Applied
+from assay.settings import Settings
+from assay.spoken import TERMS
+from assay.targets import Target
+from assay.windows import Window
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from assay.refine import Refined
+    from assay.serve.reader import Reader
+    from assay.serve.sql import Result
+
+
+@dataclass(frozen=True)
+class Lake:
+    """An opened lake. What a method needs is imported when it is called: `status` needs no Iceberg, `sql` no source."""
+
+    target: Target
+    contracts: Mapping[str, Contract]
+    universes: Mapping[str, Sequence[Member]]
+
+    @property
+    def root(self) -> Path:
+        """The lake's directory."""
+        return self.target.settings.root
+
+    @property
+    def project(self) -> Path:
+        """The lake's dbt project."""
+        return self.root / "dbt"
+
+    def contract(self, dataset: str) -> Contract:
+        """One contract; UsageError lists the datasets there are."""
+        if dataset not in self.contracts:
+            raise UsageError(f"no dataset {dataset!r}; this lake has {', '.join(self.contracts) or 'none'}")
+        return self.contracts[dataset]
+
+    def close(self) -> None:
+        """Let go of the ledger and the catalog."""
+        self.target.close()
+
+    def __enter__(self) -> "Lake":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ steps
+
+    def plan(
+        self, select: Sequence[str] = (), *, span: Window | None = None, regate: bool = False, at: datetime | None = None
+    ) -> list[Step]:
+        """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's.
+
+        ContractError where a contract breaks what its table's readers were promised: applying would refuse it too.
+        """
+        chosen, gold = self._select(select)
+        return loop.missing(self, chosen, at or now(), span=span, regate=regate, gold=gold and self.project.is_dir())
+
+    def apply(self, steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
+        """Run the steps in order. A failed step does not hinder the others; gold is built only if none failed."""
+        return loop.apply(self, steps, say=say)
+
+    def landings(self, dataset: str, *, again: bool = False) -> list[Land]:
+        """The landing steps of one dataset that are missing, or with `again` all of them."""
+        contract = self.contract(dataset)
+        return [s for s in loop.missing(self, {dataset: contract}, now(), again=again, gold=False) if isinstance(s, Land)]
+
+    def refine(self, dataset: str, *, everything: bool = False) -> "Refined":
+        """Fold what the log has and silver has not; with `everything`, the whole log anew."""
+        return loop.refine(self, dataset, str(ULID()), everything=everything)
+
+    def replay(self, dataset: str) -> "Refined":
+        """Judge the quarantined rows of passed batches again, by today's contract: a decision, put into the log."""
+        return loop.replay(self, dataset, str(ULID()))
+
+    def decide(self, dataset: str, kind: str, batches: Sequence[str], *, who: str, why: str) -> "Refined":
+        """Put a decision about batches (`1260.17`) into the log, and fold it."""
+        return loop.decide(self, dataset, kind, batches, who, why)
+
+    def build(self, *, say: Callable[[str], None] = lambda _: None) -> Release:
+        """Compute gold by dbt and release it; BuildFailed leaves the old release served."""
+        return loop.build(self, str(ULID()), say)
+
+    def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
+        """Calls, minutes at the permitted rate and bytes of a plan's landings; bytes is None where nothing was landed yet."""
+        from assay.land import settings_of
+
+        minutes, calls, size = 0.0, 0, 0
+        known = True
+        for step in steps:
+            if isinstance(step, Land):
+                source = settings_of(self.contract(step.dataset).source, self.target.settings.sources)
+                calls += 1
+                minutes += source.per / 60 / source.requests
+                known = known and step.bytes is not None
+                size += step.bytes or 0
+        return {"calls": calls, "minutes": minutes, "bytes": size if known else None}
+
+    def _select(self, select: Sequence[str]) -> tuple[dict[str, Contract], bool]:
+        if not select:
+            return dict(self.contracts), True
+        chosen: dict[str, Contract] = {}
+        for word in select:
+            if word.startswith("source:"):
+                found = {d: c for d, c in self.contracts.items() if c.source == word.removeprefix("source:")}
+                if not found:
+                    raise UsageError(f"no dataset comes from {word!r}")
+                chosen |= found
+            else:
+                name = word.removesuffix("+")
+                chosen[name] = self.contract(name)
+        return chosen, any(word.endswith("+") for word in select)
+
+    # ------------------------------------------------------------------ what is there
+
+    def status(self) -> dict[str, Any]:
+        """Per dataset: batches, the terms of conservation, freshness, what is held and why; and the last release."""
+        ledger = self.target.ledger
+        datasets: dict[str, Any] = {}
+        for dataset in self.contracts:
+            found = account.of(ledger, dataset)
+            datasets[dataset] = {
+                "batches": int(found.landed.get("batches", 0)),
+                "captured": found.sum("captured"),
+                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "pending", "void")},
+                "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
+                "replaced": sum(h.rows for h in found.held if h.superseded),
+                "unjudged": found.waiting,
+                "captured_at": found.landed.get("captured_at"),
+                "origins": list(found.origins),
+                "failing": loop.failing(ledger, dataset),
+                "clock": found.landed.get("clock"),
+            }
+        newest = release.current(self.target.files, loop.released(ledger))
+        return {
+            "lake": self.target.settings.name,
+            "datasets": datasets,
+            "release": release.describe(newest) if newest else None,
+        }
+
+    def shards(self, dataset: str) -> list[str]:
+        """The shards of a dataset: its universe's symbols, or "all"."""
+        contract = self.contract(dataset)
+        return [m.shard for m in self.universes[contract.universe]] if contract.universe else ["all"]
+
+    def quarantined(self, dataset: str | None, limit: int) -> list[dict[str, Any]]:
+        """Rejected rows with reasons and their bronze line, as text; of held batches (`held`) those that hold them."""
+        from assay.run import prove
+
+        out: list[dict[str, Any]] = []
+        for one in [dataset] if dataset else list(self.contracts):
+            self.contract(one)
+            for row in prove.rejected(self, one):
+                if len(out) >= limit:
+                    return out
+                out.append(row)
+        return out
+
+    # ------------------------------------------------------------------ reading
+
+    def released(self) -> Release:
+        """The release that is served; UsageError before the first."""
+        found = release.current(self.target.files, loop.released(self.target.ledger))
+        if found is None:
+            raise UsageError("nothing is released yet: `assay apply` makes the first release")
+        return found
+
+    def reader(self) -> "Reader":
+        """What makes the relations of the current release."""
+        from assay.serve.reader import Reader
+
+        return Reader(self.target.files, self.released(), self.target.limits)
+
+    def read(
+        self,
+        name: str,
+        *,
+        columns: Sequence[str] | None = None,
+        as_of: datetime | None = None,
+        recorded_as_of: datetime | None = None,
+    ) -> "pa.Table":
+        """A table of the current release as Arrow: `gold.fct_daily_price`, `silver.price_eod`, `silver.price_eod_versions`.
+
+        `as_of` reads by what the public could know, `recorded_as_of` by what the lake had; a gold table without
+        clock columns refuses them.
+        """
+        from assay.serve.reader import read
+
+        return read(self.reader(), name, columns, as_of, recorded_as_of)
+
+    def sql(self, query: str, *, limit: int = 1000, timeout: float = 30.0) -> "Result":
+        """One guarded read-only SELECT over the current release: its first `limit` rows. UsageError if it is refused."""
+        from assay.serve.sql import run
+
+        reader = self.reader()
+        con = reader.connect(locked=True)
+        try:
+            return run(con, query, reader.names, limit=limit, timeout=timeout)
+        finally:
+            con.close()
+
+    def explain(
+        self, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = 20
+    ) -> dict[str, Any]:
+        """See `assay.run.explain.explain`."""
+        from assay.run.explain import explain
+
+        return explain(self, self.released(), table, key, column, listed=listed)
+
+    def application(self) -> Any:
+        """The ASGI application of the lake: REST and console."""
+        from assay.run.explain import explain
+        from assay.serve.rest import app
+
+        t = self.target
+
+        def why(found: Release, table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
+            return explain(self, found, table, key, column)
+
+        return app(
+            t.files, t.ledger, self.contracts, explain=why, title=t.settings.name, limits=t.limits, key=t.secrets.ensure("cursor")
+        )
+
+    def serve(self, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until interrupted; SettingsError if the port is taken."""
+        from assay.run import server
+
+        server.serve(self.application(), host, port, ready=ready)
+
+    def serving(self, host: str, port: int) -> Any:
+        """Serve while the block runs, from a thread; gives the address. SettingsError if the port is taken."""
+        from assay.run import server
+
+        return server.serving(self.application(), host, port)
+
+    # ------------------------------------------------------------------ upkeep and proofs
+
+    def upkeep(self, *, dry: bool = True, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+        """Compaction, expiry and the removal of what nothing names; `dry` only says what it would do."""
+        from assay.lake import upkeep
+
+        return upkeep.run(self.target, self.contracts, dry=dry, say=say)
+
+
+def open(path: str | Path, env: str = "dev", target: str = "local") -> Lake:  # noqa: A001 - as people know it from files
+    """The lake in a directory, its contracts checked; nothing of its data is read before it is asked for."""
+    settings, contracts, universes = promises(Path(path), env)
+    return Lake(targets.open(target, settings), contracts, universes)
+
+
+def exists(root: Path, env: str) -> None:
+    """UsageError if this environment has no data while others have: a name typed wrong shall not make a new one."""
+    data = lake_settings.read(root, env).data
+    others = sorted(one.name for one in data.parent.glob("*") if (one / "bronze").is_dir())
+    if others and env not in others:
+        raise UsageError(
+            f"there is no data of environment {env!r}; there is {', '.join(others)}, and `apply` makes a new one"
+        )
+
+
+def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract], dict[str, list[Member]]]:
+    """A lake's settings, contracts and universes, read and checked; nothing of its data is touched or made."""
+    settings = lake_settings.read(root, env)
+    contracts = odcs.read_all(root / "contracts", settings.data.parent / ".kept")
+    if not contracts:
+        raise SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
+    universes = {c.universe: _universe(root, c.universe) for c in contracts.values() if c.universe}
+    return settings, contracts, universes
+
+
+def _universe(root: Path, name: str) -> list[Member]:
+    path = root / f"universe_{name}.csv"
+    try:
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        return [
+            Member(
+                row["symbol"],
+                date.fromisoformat(row["valid_from"]),
+                date.fromisoformat(row["valid_to"]) if row.get("valid_to") else None,
+            )
+            for row in rows
+        ]
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"{path} is missing: a contract asks for universe {name} (symbol,valid_from,valid_to)"
+        ) from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise SettingsError(f"{path}: expects symbol,valid_from,valid_to with dates as YYYY-MM-DD ({error})") from error
+
+
+def init(path: Path, example: Path) -> Path:
+    """A new lake's directory from an example; SettingsError if something is there already."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SettingsError(f"{path} is not an empty directory; choose a new one")
+    shutil.copytree(
+        example, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("data", "target", "logs", "__pycache__")
+    )
+    return path
+
+
+def check(root: Path, env: str = "dev") -> dict[str, Any]:
+    """Everything that can be known without data: sources load, settings name them, the dbt project parses."""
+    from assay.build import check as check_gold
+    from assay.engines.duckdb import bind
+    from assay.land import check as check_source
+    from assay.land import settings_of
+    from assay.ports import Limits
+
+    settings, contracts, _ = promises(root, env)
+    for contract in contracts.values():
+        try:
+            bind(contract)
+        except ContractError as error:
+            raise ContractError(f"{contract.path}: {error}") from error
+        check_source(contract, root)
+        settings_of(contract.source, settings.sources)
+    kept = settings.data.parent / ".kept"
+    limits = Limits(settings.memory, settings.threads)
+    gold = check_gold(root / "dbt", contracts, limits=limits, kept=kept) if (root / "dbt").is_dir() else []
+    return {"datasets": list(contracts), "gold": gold}
+
+
+__all__ = ["Lake", "check", "exists", "init", "open", "promises"]

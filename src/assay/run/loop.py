@@ -1,0 +1,350 @@
+"""A plain loop over steps: what is missing, doing it, and what came of each as a fact."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ulid import ULID
+
+from assay import plan as planning
+from assay.clock import now
+from assay.contract.model import Contract
+from assay.errors import AssayError, ContractError, GateClosed, UsageError
+from assay.lake import account, bronze, coverage, evidence, release
+from assay.lake.bronze import Decision
+from assay.lake.release import Release
+from assay.plan import Build, Land, Refine, Standing, Step
+from assay.ports import Fact, Ledger
+from assay.spoken import some, terms
+from assay.windows import Window
+
+if TYPE_CHECKING:
+    from assay.land import Landed
+    from assay.refine import Refined
+    from assay.run.lake import Lake
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying a plan did; `errors` are the steps that failed, the rest went on without them."""
+
+    run: str
+    landed: Sequence["Landed"]
+    refined: Sequence["Refined"]
+    release: Release | None
+    errors: Sequence[AssayError]
+
+    @property
+    def held(self) -> int:
+        """Batches whose gate is closed."""
+        return sum(len(one.held) for one in self.refined)
+
+    @property
+    def rows(self) -> int:
+        """Rows that were landed."""
+        return sum(one.batch.rows for one in self.landed if one.batch)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one step: its error, or what it did."""
+
+    step: Step
+    error: AssayError | None = None
+    landed: "Landed | None" = None
+    refined: "Refined | None" = None
+    release: Release | None = None
+
+
+# ------------------------------------------------------------------ what is missing
+
+
+def missing(
+    lake: "Lake", contracts: Mapping[str, Contract], at: datetime, *, span: Window | None = None, regate: bool = False,
+    again: bool = False, gold: bool = True,
+) -> list[Step]:  # fmt: skip
+    """The missing steps of these contracts; with `again`, all landings as if nothing had been landed."""
+    t = lake.target
+    covered: dict[str, Mapping[str, coverage.Cover]] = {}
+    standing: dict[str, Standing] = {}
+    for dataset, contract in contracts.items():
+        tail = brought(lake, dataset)
+        if not again:
+            covered[dataset] = coverage.bring(partial(bronze.since, t.files, dataset), t.ledger, contract).covers
+        standing[dataset] = _standing(lake, contract, tail.position, regate=regate)
+    built = release.current(t.files, released(t.ledger)) if gold else None
+    return planning.missing(
+        contracts, covered, standing, lake.universes, at, span=span, regate=regate,
+        gold=_gold(lake, built) if gold else None,
+    )  # fmt: skip
+
+
+def brought(lake: "Lake", dataset: str) -> bronze.Tail:
+    """Bring the ledger up to a dataset's log and evidence, whatever a crash or a lost ledger left out of it."""
+    t = lake.target
+    tail = bronze.adopt(t.files, t.ledger, dataset)
+    if t.files.exists(evidence.name_of(dataset, account.of(t.ledger, dataset).evidence + 1)):
+        from assay.lake import silver
+
+        pair = silver.load(t.catalog, dataset)
+        if pair is not None:
+            account.adopt(t.files, t.ledger, dataset, silver.head(pair.current))
+    return tail
+
+
+def _standing(lake: "Lake", contract: Contract, position: int, *, regate: bool) -> Standing:
+    """How far a dataset's silver is, and by which contract; ContractError where the checkout's would break its readers."""
+    from assay.contract.changes import breaking, changes
+
+    t = lake.target
+    found = account.of(t.ledger, contract.dataset)
+    force = t.ledger.newest("contract", contract.dataset)
+    before = bronze.pinned(t.files, force.body["sha256"]) if force and force.body["sha256"] != contract.sha256 else None
+    if before and (broken := breaking(changes(before, contract))):
+        raise ContractError(
+            f"{contract.dataset}: {broken[0].said}: readers would break; keep it, or promise a new id "
+            f"(say {contract.dataset}_v2) beside the old one"
+        )
+    in_force = before or contract
+    return Standing(
+        log=position, silver=found.position, evidence=found.evidence, contract=force.body["sha256"] if force else "",
+        refine=in_force.refine_fingerprint if force else "", gates=_gates(lake, contract, found) if regate else (),
+    )  # fmt: skip
+
+
+def _gates(lake: "Lake", contract: Contract, found: account.Account) -> list[str]:
+    """The gates that judged what silver holds; what is held makes today's one of another kind."""
+    t = lake.target
+    facts = list(t.ledger.since("contract", contract.dataset))
+    anew = max((n for n, f in enumerate(facts) if f.body["everything"]), default=0)
+    gates = [bronze.pinned(t.files, f.body["sha256"]).gate_fingerprint for f in facts[anew:]]
+    return [*gates, *(["held"] if found.open else [])]
+
+
+def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
+    """What the newest release was made of, and what it would be made of now."""
+    from assay.build import project_hash
+
+    return planning.Gold(
+        released=None if built is None else {s.dataset: (s.evidence, s.contract_sha256) for s in built.silver},
+        released_dbt=built.dbt_hash if built else "",
+        dbt=project_hash(lake.project) if lake.project.is_dir() else "",
+    )
+
+
+def released(ledger: Ledger) -> int:
+    """The number of the newest release that the ledger knows, 0 before the first."""
+    found = ledger.newest("release", "")
+    return int(found.id) if found else 0
+
+
+# ------------------------------------------------------------------ doing it
+
+
+def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None] = lambda _: None) -> list[Outcome]:
+    """Do steps, those of one kind together, and keep of each that it began, and that it is done or why it failed.
+
+    UsageError, before anything is done, for a step that was planned by another contract than this checkout's.
+    """
+    for step in steps:
+        if not isinstance(step, Build) and step.contract != lake.contract(step.dataset).sha256:
+            raise UsageError(
+                f"{step.id} was planned by another contract of {step.dataset} than the one here; plan again with this checkout"
+            )
+    out: list[Outcome] = []
+    landings = [s for s in steps if isinstance(s, Land)]
+    if landings:
+        out += _land(lake, landings, run, say)
+    for step in steps:
+        if isinstance(step, Refine):
+            out.append(_kept(lake, step, run, partial(_refined, lake, step, run, say)))
+        elif isinstance(step, Build):
+            out.append(_kept(lake, step, run, partial(_built, lake, step, run, say)))
+    return out
+
+
+def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
+    """See `Lake.apply`."""
+    from assay.lake.upkeep import sweep
+
+    t = lake.target
+    sweep(t.limits.scratch)
+    run = str(ULID())
+    outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
+    errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
+    refined = [o.refined for o in outcomes if o.refined]
+    builds = [s for s in steps if isinstance(s, Build)]
+    done = None
+    if builds and errors:
+        say("gold is not built: a step before it failed; what was served stays served")
+    elif builds:
+        (last,) = do(lake, builds, run, say)
+        done = last.release
+        errors += [last.error] if last.error else []
+    elif any(one.evidence for one in refined):
+        say("silver is newer than what is served now: `assay build` releases it")
+    if held := sum(len(one.held) for one in refined):
+        verb = "is" if held == 1 else "are"
+        errors.append(
+            GateClosed(f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable")
+        )
+    return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
+
+
+def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], None]) -> list[Outcome]:
+    from assay import land as landing
+
+    t = lake.target
+    by_source: dict[str, list[Land]] = {}
+    for step in steps:
+        by_source.setdefault(lake.contract(step.dataset).source, []).append(step)
+    out: list[Outcome] = []
+
+    def heard(one: "Landed") -> None:
+        what = f"{one.batch.rows} rows" if one.batch else f"failed: {one.error}"
+        say(f"landed {one.dataset} {one.shard} {one.window}: {what}")
+
+    for source, mine in by_source.items():
+        for dataset in dict.fromkeys(s.dataset for s in mine):
+            mark(t.ledger, dataset, "land", "started", run)
+        try:
+            for dataset in dict.fromkeys(s.dataset for s in mine):
+                bronze.put_contract(t.files, t.ledger, lake.contract(dataset), run=run)
+            wanted = [landing.Wanted(lake.contract(s.dataset), s.shard, s.window, s.days) for s in mine if s.window]
+            found = landing.land(
+                wanted, settings=landing.settings_of(source, t.settings.sources), files=t.files, ledger=t.ledger,
+                secrets=t.secrets, run=run, done=heard, root=lake.root,
+            )  # fmt: skip
+        except AssayError as error:
+            say(f"nothing of {source} was landed: {error}")
+            out += [Outcome(s, error) for s in mine[:1]]
+            for dataset in dict.fromkeys(s.dataset for s in mine):
+                mark(t.ledger, dataset, "land", "failed", run, f"{type(error).__name__}: {error}")
+            continue
+        by = {(s.dataset, s.shard, s.window): s for s in mine}
+        came = [Outcome(by[one.dataset, one.shard, one.window], one.error, landed=one) for one in found]
+        _failures(t.ledger, came, run)
+        for dataset in dict.fromkeys(s.dataset for s in mine):
+            mark(t.ledger, dataset, "land", "done", run)
+        out += came
+        if unasked := sum(not one.asked for one in found):
+            say(f"{unasked} more of {source} were not asked: the key was refused")
+    return out
+
+
+def _refined(lake: "Lake", step: Refine, run: str, say: Callable[[str], None]) -> dict[str, Any]:
+    done = refine(lake, step.dataset, run, everything=step.everything)
+    say(f"refined {step.dataset}: {terms(done.counts, done.rows) if done.evidence else 'nothing new'}")
+    if done.bad:
+        say(f"  `assay quarantine list {step.dataset}` shows the rejected rows and why")
+    return {"refined": done}
+
+
+def _built(lake: "Lake", _: Build, run: str, say: Callable[[str], None]) -> dict[str, Any]:
+    made = build(lake, run, say)
+    say(release.told(made))
+    return {"release": made}
+
+
+def _kept(lake: "Lake", step: Step, run: str, act: Callable[[], dict[str, Any]]) -> Outcome:
+    """Do a step, its beginning and its end kept as facts; an interrupt is one too."""
+    ledger = lake.target.ledger
+    dataset, kind = ("", "build") if isinstance(step, Build) else (step.dataset, "refine")
+    mark(ledger, dataset, kind, "started", run)
+    try:
+        did = act()
+    except BaseException as error:
+        mark(ledger, dataset, kind, "failed", run, f"{type(error).__name__}: {error}")
+        if isinstance(error, AssayError):
+            return Outcome(step, error)
+        raise
+    mark(ledger, dataset, kind, "done", run)
+    return Outcome(step, **did)
+
+
+def mark(ledger: Ledger, dataset: str, kind: str, state: str, run: str, error: str = "") -> None:
+    """Keep where a kind of step (land, refine, build) stands: one fact a dataset and kind, its attempts counted."""
+    before = ledger.newest("step", dataset, kind)
+    attempt = before.body["attempt"] if before and before.body["state"] != "done" else 0
+    body = {"state": state, "attempt": attempt + (state == "started"), "run": run, "error": error}
+    ledger.record([Fact("step", dataset, kind, now(), body, (before.version if before else 0) + 1)])
+
+
+def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
+    """Keep each landing that failed, with its attempts; one that is done by now is marked so."""
+    facts = []
+    for one in outcomes:
+        if isinstance(one.step, Build):
+            continue
+        before = ledger.newest("failed", one.step.dataset, one.step.id)
+        if one.error is None and (before is None or before.body["state"] == "done"):
+            continue
+        body = {
+            "state": "failed" if one.error else "done", "attempt": (before.body["attempt"] if before else 0) + 1, "run": run,
+            "error": f"{type(one.error).__name__}: {one.error}" if one.error else "",
+        }  # fmt: skip
+        facts.append(Fact("failed", one.step.dataset, one.step.id, now(), body, (before.version if before else 0) + 1))
+    for start in range(0, len(facts), account.HUNDRED):
+        ledger.record(facts[start : start + account.HUNDRED])
+
+
+def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:
+    """What failed, or began and did not end, of a dataset's steps: with its error and attempts."""
+    steps = [f for f in ledger.since("step", dataset) if f.body["state"] != "done"]
+    steps += [f for f in ledger.since("failed", dataset) if f.body["state"] != "done"]
+    return [{"step": f.id, "at": f.at.isoformat(), **f.body} for f in steps]
+
+
+# ------------------------------------------------------------------ single steps
+
+
+def refine(lake: "Lake", dataset: str, run: str, *, everything: bool = False) -> "Refined":
+    """Put the checkout's contract into the log where it is another, and fold what the log has and silver has not."""
+    from assay.refine import refine as fold
+
+    t = lake.target
+    bronze.put_contract(t.files, t.ledger, lake.contract(dataset), everything=everything, run=run)
+    return fold(dataset, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=run)
+
+
+def replay(lake: "Lake", dataset: str, run: str) -> "Refined":
+    """See `Lake.replay`."""
+    from assay.run import prove
+
+    places = [place for place, sha256 in prove.quarantined(lake, dataset) if sha256 != lake.contract(dataset).sha256]
+    t = lake.target
+    bronze.put_contract(t.files, t.ledger, lake.contract(dataset), run=run)
+    if places:
+        acts = [Decision("rejudge", batch=place) for place in places]
+        bronze.decide(t.files, t.ledger, dataset, acts, who="assay quarantine replay", why="judged by today's contract")
+    return refine(lake, dataset, run)
+
+
+def decide(lake: "Lake", dataset: str, kind: Any, batches: Sequence[str], who: str, why: str) -> "Refined":
+    """See `Lake.decide`."""
+    t = lake.target
+    lake.contract(dataset)
+    acts = [Decision(kind, batch=place_of(one)) for one in batches]
+    bronze.decide(t.files, t.ledger, dataset, acts, who=who, why=why)
+    return refine(lake, dataset, str(ULID()))
+
+
+def place_of(text: str) -> tuple[int, int]:
+    """`1260.17` as position and n; UsageError if it is none."""
+    position, dot, n = text.partition(".")
+    if not (dot and position.isdecimal() and n.isdecimal()):
+        raise UsageError(f"{text!r} is no batch; `assay status` and the console show them as 1260.17")
+    return int(position), int(n)
+
+
+def build(lake: "Lake", run: str, say: Callable[[str], None]) -> Release:
+    """See `Lake.build`."""
+    from assay.build import build as build_gold
+
+    t = lake.target
+    return build_gold(
+        lake.project, lake.contracts, files=t.files, catalog=t.catalog, ledger=t.ledger, run=run, limits=t.limits,
+        kept=t.settings.data.parent / ".kept", say=say,
+    )  # fmt: skip

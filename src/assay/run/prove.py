@@ -1,0 +1,374 @@
+"""Proves that nothing was lost or altered: counts at every place, every byte against its hash, silver folded again."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from assay.errors import LakeDamaged
+from assay.lake import account, bronze, duck, evidence, release, silver, tables
+from assay.lake.duck import ident
+from assay.lake.evidence import Evidence, Head, Verdict
+from assay.lake.silver import Pair
+from assay.ports import Lines, N, Relation
+from assay.refine.history import Timeline
+from assay.spoken import TERMS
+
+if TYPE_CHECKING:
+    from assay.run.lake import Lake
+
+SHOWN = 10
+
+
+def counts(lake: "Lake") -> dict[str, int]:
+    """Count every batch's rows anew in each place; LakeDamaged names batch and place where one disagrees.
+
+    `unjudged` are batches that wait for a refine: they are in bronze alone.
+
+    Places: entry, part, evidence, quarantine, silver, ledger.
+    """
+    wrong: list[str] = []
+    rows = number = unjudged = 0
+    for dataset in lake.contracts:
+        head, pair = _head(lake, dataset)
+        landed: dict[tuple[int, int], int] = {}
+        for entry, _ in bronze.whole(lake.target.files, dataset):
+            try:
+                bronze.check(lake.target.files, entry, whole=True)
+            except LakeDamaged as error:
+                wrong.append(str(error))
+            landed |= {(entry.position, b.n): b.rows for b in entry.batches}
+        number, rows = number + len(landed), rows + sum(landed.values())
+        judged = _judged(lake, dataset, head, landed, wrong)
+        unjudged += len(landed.keys() - judged.keys())
+        if pair is not None:
+            wrong += _silver_counts(lake, dataset, pair, judged)
+        wrong += _ledger_counts(lake, dataset, head, judged)
+    if wrong:
+        raise LakeDamaged("; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""))
+    return {"batches": number, "captured": rows, "unjudged": unjudged}
+
+
+def _head(lake: "Lake", dataset: str) -> tuple[Head, Pair | None]:
+    """Silver as the catalog has it; LakeDamaged where it is behind the evidence, or lost."""
+    t = lake.target
+    pair = silver.load(t.catalog, dataset)
+    head = silver.head(pair.current) if pair else Head()
+    if t.files.exists(evidence.name_of(dataset, head.number + 1)):
+        raise LakeDamaged(
+            f"silver.{dataset} ends at evidence {head.number}, and there is more: the catalog was lost or is of an older "
+            f"copy, or a refine was stopped. `assay refine {dataset}` gives the tables what the evidence says"
+        )
+    known = account.of(t.ledger, dataset).evidence
+    if known > head.number:
+        raise LakeDamaged(
+            f"the ledger knows evidence {known} of {dataset}, its tables end at {head.number} and there is no more: one of "
+            "them is of another copy; restore both from one, or move ledger.db away: it is made anew"
+        )
+    return head, pair
+
+
+def _chain(lake: "Lake", dataset: str, head: Head) -> Iterator[Evidence]:
+    """The evidence since the log was last folded anew, checked to follow one another up to the head."""
+    files = lake.target.files
+    if not head.number:
+        return
+    newest, _ = evidence.read(files, dataset, head.number, head.sha256)
+    last = newest.began - 1
+    for found, sha256 in evidence.since(files, dataset, newest.began - 1, None):
+        if found.number > head.number:
+            break
+        last = found.number
+        if last == head.number and sha256 != head.sha256:
+            raise LakeDamaged(f"{evidence.name_of(dataset, last)} is not the evidence that its commit named")
+        yield found
+    if last != head.number:
+        raise LakeDamaged(
+            f"{evidence.name_of(dataset, last + 1)} is lost; restore it from a copy, or `assay refine {dataset} --rebuild`"
+        )
+
+
+def _judged(
+    lake: "Lake", dataset: str, head: Head, landed: dict[tuple[int, int], int], wrong: list[str]
+) -> dict[tuple[int, int], Verdict]:
+    """Every verdict that counts, compared with bronze and quarantine."""
+    out: dict[tuple[int, int], Verdict] = {}
+    for one in _chain(lake, dataset, head):
+        rejected: Counter[tuple[int, int]] = Counter()
+        try:
+            rejected.update((r.place // N, r.place % N) for r in evidence.rejected(lake.target.files, one.quarantine))
+        except LakeDamaged as error:
+            wrong.append(f"{dataset} quarantine: {error}")
+            continue
+        for v in one.verdicts:
+            place, name = (v.position, v.n), f"batch {v.position}.{v.n}"
+            out[place] = v
+            terms = v.accepted + v.unchanged + v.superseded + v.duplicate + v.quarantined + v.held
+            if v.state != "void" and terms != v.rows:
+                wrong.append(f"{name} evidence: {v.rows} captured is not the sum {terms} of its terms")
+            if v.of is None and not v.origin and v.rows != landed.get(place):
+                wrong.append(f"{name} evidence: {v.rows} captured, its entry says {landed.get(place)}")
+            if rejected[place] != v.quarantined:
+                wrong.append(f"{name} quarantine: {rejected[place]} lines, {v.quarantined} were quarantined")
+    return out
+
+
+def _silver_counts(lake: "Lake", dataset: str, pair: Pair, judged: dict[tuple[int, int], Verdict]) -> Iterator[str]:
+    rows = " UNION ALL ".join(
+        f"SELECT _position, _n FROM ({duck.relation(relation)})" for relation in _relations(lake, pair)
+    )
+    with _opened(lake) as con:
+        found = con.execute(f"SELECT _position, _n, count(*) FROM ({rows}) GROUP BY ALL").fetchall()
+    stored = {(p, n): number for p, n, number in found}
+    for place, v in judged.items():
+        if stored.get(place, 0) != v.accepted:
+            yield f"batch {place[0]}.{place[1]} silver: {stored.get(place, 0)} rows in {dataset}, {v.accepted} were accepted"
+    for place in stored.keys() - judged.keys():
+        yield f"batch {place[0]}.{place[1]} silver: {stored[place]} rows that no evidence speaks of"
+
+
+def _ledger_counts(
+    lake: "Lake", dataset: str, head: Head, judged: dict[tuple[int, int], Verdict]
+) -> Iterator[str]:
+    found = account.of(lake.target.ledger, dataset)
+    if found.evidence != head.number:
+        return  # the next command brings it up
+    right = account.sums(judged[place] for place in sorted(judged))
+    for term in ("rows", *TERMS, "withdrawn"):
+        if found.sums.get(term, 0) != right[term]:
+            yield f"{dataset} ledger: {found.sums.get(term, 0)} {term}, the evidence says {right[term]}"
+
+
+def _relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:
+    current, past = silver.pinned(pair.current)
+    files = lake.target.files
+    return tables.relation(pair.current, current, files), tables.relation(pair.past, past, files)
+
+
+@contextmanager
+def _opened(lake: "Lake") -> Iterator[duckdb.DuckDBPyConnection]:
+    con = duck.open(lake.target.limits)
+    try:
+        yield con
+    except duckdb.Error as error:
+        if told := duck.meaning(error, lake.target.limits, "the proof"):
+            raise told from error
+        raise
+    finally:
+        con.close()
+
+
+def bronze_objects(lake: "Lake") -> dict[str, int]:
+    """Read every entry and object of bronze; LakeDamaged names the first that is lost, or not what was written."""
+    number = objects = 0
+    for dataset in lake.contracts:
+        files, ledger = lake.target.files, lake.target.ledger
+        last = 0
+        for entry, _ in bronze.whole(files, dataset):
+            bronze.check(files, entry, whole=True)
+            if entry.kind == "contract":
+                bronze.pinned(files, entry.contract)
+            number += len(entry.batches)
+            objects += 1 + len(bronze.objects(entry))
+            last = entry.position
+        tail = ledger.newest("tail", dataset, "tail")
+        if tail and tail.version > last:
+            raise LakeDamaged(
+                f"{bronze.name_of(dataset, tail.version)} is lost: the log of {dataset} ends at {last}; restore it from a copy"
+            )
+        if tail and tail.version:
+            bronze.read(files, dataset, tail.version, tail.body["sha256"])
+        head, _ = _head(lake, dataset)
+        if head.position > last:
+            raise LakeDamaged(
+                f"silver.{dataset} holds the log up to {head.position}, it ends at {last}: bronze is of an older copy"
+            )
+        if head.position:
+            bronze.read(files, dataset, head.position, head.position_sha256)
+    return {"batches": number, "objects": objects}
+
+
+def silver_objects(lake: "Lake") -> dict[str, int]:
+    """Read every evidence object and every file of silver; LakeDamaged names what is not what was written.
+
+    Iceberg's own lists are held against the evidence: which files there are, their counts and bounds.
+    """
+    number = objects = 0
+    for dataset in lake.contracts:
+        head, pair = _head(lake, dataset)
+        if pair is None:
+            continue
+        found = list(_chain(lake, dataset, head))
+        objects += len(found)
+        for one in found:
+            if one.quarantine:
+                list(evidence.rejected(lake.target.files, one.quarantine))
+                objects += 1
+        for past, table in ((False, pair.current), (True, pair.past)):
+            there = silver.live(found, past=past)
+            for file in there.values():
+                silver.check(lake.target.files, file)
+            tables.check(table, lake.target.files, list(there.values()))
+            objects += len(there)
+        number += 1
+    return {"datasets": number, "objects": objects}
+
+
+def serving(lake: "Lake") -> dict[str, int]:
+    """Read every file that serves the current release, and gold's parquet; LakeDamaged names what is not as written.
+
+    `release` is 0 before the first.
+    """
+    files = lake.target.files
+    number = release.newest(files)
+    if not number:
+        return {"release": 0, "files": 0}
+    found = release.read(files, number)
+    if number > 1 and found.parent_sha256 and files.exists(release.name_of(number - 1)):
+        before = release.stored(files, number - 1)[1]
+        if before != found.parent_sha256:
+            raise LakeDamaged(f"{release.name_of(number - 1)} is not the release that the one after it names")
+    lost = [what for name, sha256 in found.objects.items() if (what := release.wrong(files, name, sha256))]
+    lost += [what for g in found.gold for f in g.files if (what := release.wrong(files, f.name, f.sha256))]
+    if lost:
+        raise LakeDamaged(f"{'; '.join(lost)}; `assay build` makes it anew in the next release")
+    return {"release": found.number, "files": len(found.objects)}
+
+
+def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
+    """Fold the log again from nothing, and compare all rows, current and past; how many there are.
+
+    LakeDamaged names key and column of what differs: an altered cell, a missing or extra row, a changed clock.
+    """
+    from assay.refine import anew
+
+    t = lake.target
+    out = {}
+    for dataset in datasets:
+        head, pair = _head(lake, dataset)
+        if pair is None or not head.position:
+            continue
+        with _scratch(lake) as scratch:
+            draft = anew(
+                dataset, pair, head.position, scratch, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine
+            )
+            total = 0
+            there = _relations(lake, pair)
+            made = (draft.current([]), draft.past([]))
+            for what, is_now, should_be in zip(("current", "past"), there, made, strict=True):
+                total += _compare(lake, dataset, what, is_now, should_be)
+            out[dataset] = total
+    return out
+
+
+@contextmanager
+def _scratch(lake: "Lake") -> Iterator[Path]:
+    path = lake.target.files.scratch()
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
+    key = lake.contract(dataset).key
+    columns = [name for _, name, _ in is_now.columns]
+    with _opened(lake) as con:
+        names = ", ".join(ident(c) for c in columns)
+        con.execute(f"CREATE TABLE is_now AS SELECT {names} FROM ({duck.relation(is_now)})")
+        con.execute(f"CREATE TABLE should_be AS SELECT {names} FROM ({duck.relation(should_be)})")
+        extra, lost = _difference(con, "is_now", "should_be"), _difference(con, "should_be", "is_now")
+        number: int = con.execute("SELECT count(*) FROM is_now").fetchall()[0][0]
+    if not extra and not lost:
+        return number
+    at = [columns.index(k) for k in key] + [columns.index(c) for c in ("_position", "_n", "_seq")]
+    wrong = []
+    by_place = {tuple(row[i] for i in at): row for row in extra}
+    for row in lost:
+        spoken = ", ".join(f"{k}={row[columns.index(k)]}" for k in key)
+        other = by_place.pop(tuple(row[i] for i in at), None)
+        if other is None:
+            wrong.append(f"{dataset} {spoken}: a {what} row is missing")
+        else:
+            named = [f"{c} is {a}, bronze gives {b}" for c, a, b in zip(columns, other, row, strict=True) if a != b]
+            wrong.append(f"{dataset} {spoken}: {', '.join(named)}")
+    for row in by_place.values():
+        spoken = ", ".join(f"{k}={row[columns.index(k)]}" for k in key)
+        wrong.append(f"{dataset} {spoken}: a {what} row that bronze does not give")
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    raise LakeDamaged("; ".join(wrong[:SHOWN]) + more)
+
+
+def _difference(con: duckdb.DuckDBPyConnection, left: str, right: str) -> list[tuple[Any, ...]]:
+    return con.execute(f"SELECT * FROM (SELECT * FROM {left} EXCEPT ALL SELECT * FROM {right}) ORDER BY ALL").fetchall()
+
+
+# ------------------------------------------------------------------ what is in quarantine
+
+
+def quarantined(lake: "Lake", dataset: str) -> list[tuple[tuple[int, int], str]]:
+    """The passed batches with rows in quarantine: position and n, and the contract that judged them last."""
+    timeline = Timeline.read(lake.target.files, lake.target.ledger, dataset)
+    bad: dict[tuple[int, int], str] = {}
+    for one, v in _standing(lake, dataset):
+        about = v.of or (v.position, v.n)
+        if v.quarantined:
+            bad[about] = _contract_of(one, v.position, timeline)
+        elif v.was:
+            bad.pop(about, None)
+    return sorted(bad.items())
+
+
+def _standing(lake: "Lake", dataset: str) -> Iterator[tuple[Evidence, Verdict]]:
+    head, _ = _head(lake, dataset)
+    for one in _chain(lake, dataset, head):
+        for v in one.verdicts:
+            if v.state == "passed":
+                yield one, v
+
+
+def _contract_of(one: Evidence, position: int, timeline: Timeline) -> str:
+    mine = [sha256 for p, sha256 in one.contracts if p <= position] or [sha256 for _, sha256 in one.contracts[:1]]
+    return mine[-1] if mine else timeline.contracts[-1][1]
+
+
+def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
+    """Rejected rows, of passed batches from quarantine, of held ones read from bronze again; nothing is written."""
+    head, _ = _head(lake, dataset)
+    again: dict[tuple[int, int], tuple[int, int]] = {}
+    for _, v in _standing(lake, dataset):
+        if v.of and v.was == "quarantined":
+            again[v.of] = (v.position, v.n)
+    for one in _chain(lake, dataset, head):
+        for r in evidence.rejected(lake.target.files, one.quarantine):
+            place = (r.place // N, r.place % N)
+            if place not in again:
+                yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=False)
+    t = lake.target
+    timeline = Timeline.read(t.files, t.ledger, dataset)
+    for held in account.of(t.ledger, dataset).open:
+        entry = bronze.read(t.files, dataset, held.place // N)
+        batch = bronze.batch_of(entry, held.place % N)
+        parts = sorted({part for part, _, _ in batch.pieces})
+        lines = [
+            Lines(t.files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {batch.n: held.place})
+            for p in parts
+        ]
+        with t.engine.group(timeline.contract(entry.position)[1], lines) as group:
+            group.judged()
+            for r in group.rejected([held.place]):
+                yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=True)
+
+
+def _told(dataset: str, place: int, seq: int, reasons: Sequence[str], line: bytes, *, held: bool) -> dict[str, Any]:
+    return {
+        "dataset": dataset, "batch": account.spoken(place), "held": held, "seq": seq, "reasons": list(reasons),
+        "line": line.decode("utf-8", "backslashreplace"),
+    }  # fmt: skip
+
+

@@ -1,0 +1,169 @@
+"""What the command line prints: results as lines."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from assay.spoken import some, terms
+
+if TYPE_CHECKING:
+    from assay.errors import AssayError
+    from assay.plan import Step
+    from assay.refine import Refined
+    from assay.serve.sql import Result
+
+NOTHING = (
+    "nothing is missing: what was due is landed (`assay land DATASET --again` asks for it anew), judged and released"
+)
+
+
+def step(one: "Step") -> dict[str, Any]:
+    """A step as JSON: its id, why, and the step itself as a worker takes it."""
+    from assay.plan import to_json
+
+    return {"step": one.id, "why": one.why, "json": json.loads(to_json(one))}
+
+
+def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
+    """A plan with what it costs."""
+    if not steps:
+        return [NOTHING]
+    size = (
+        f"about {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else "size unknown before the first landing"
+    )
+    return [
+        *(f"{one.id}   ({one.why})" for one in steps),
+        f"{some(len(steps), 'step')}: {some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}",
+    ]
+
+
+def refined(done: "Refined") -> str:
+    """A refine's counts in a line."""
+    if not done.evidence:
+        return "nothing new"
+    return terms(done.counts, done.rows)
+
+
+def held(done: "Refined") -> "list[AssayError]":
+    """The error a held batch is for whoever asked for the refine."""
+    from assay.errors import GateClosed
+
+    return [
+        GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable") for v in done.held
+    ]
+
+
+def status(found: Mapping[str, Any]) -> list[str]:
+    """What is there, dataset by dataset, and the last release."""
+    lines = []
+    for name, one in found["datasets"].items():
+        newest = f"newest {one['captured_at'] or 'never'} ({', '.join(one['origins'])})"
+        lines.append(f"{name}: {one['batches']} batches, {terms(one, one['captured'])}; {newest}")
+        for batch, why in one["held_batches"].items():
+            reasons = ", ".join(f"{reason} {n}" for reason, n in why["reasons"].items())
+            lines.append(f"  held {batch}: {'; '.join(why['why'])} ({reasons})")
+        if one["held_batches"]:
+            lines.append(
+                f"  see the rows: assay quarantine list {name} · mended at the source: assay land {name} --again, assay apply · "
+                f"contract changed: assay apply {name}+ --regate"
+            )
+        if one["replaced"]:
+            lines.append(f"  {one['replaced']} of the held rows were landed again since, and passed")
+        if one["pending"]:
+            lines.append(f"  withdrawals of {some(one['pending'], 'batch')} are held: assay decide withdraw {name} BATCH --why …")
+        if one["unjudged"]:
+            lines.append(f"  not judged yet: {some(one['unjudged'], 'batch')}; `assay apply` does")
+        for failed in one["failing"]:
+            lines.append(f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}")
+        if one["clock"]:
+            lines.append(f"  {one['clock']}")
+    last = found["release"]
+    lines.append(
+        f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet"
+    )
+    return lines
+
+
+def rejected(row: Mapping[str, Any]) -> str:
+    """A rejected row in a line."""
+    where = f"{row['dataset']} {row['batch']}{' (held)' if row['held'] else ''} #{row['seq']}"
+    return f"{where} {', '.join(row['reasons'])}: {printable(row['line'][:200])}"
+
+
+def explanation(found: Mapping[str, Any]) -> list[str]:
+    """The way back of a value."""
+    again = found["recomputed"]
+    lines = [
+        f"{found['table']} {', '.join(f'{k}={v}' for k, v in found['key'].items())}",
+        f"  {found['column']} = {found['value']} {found['unit']}   release {found['release']}, origin {', '.join(found['origin'])}",
+        f"  recomputed from its input rows alone: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})",
+        *(f"  from {i['table']}: {i['rows']} rows where {i['where']}" for i in found["inputs"]),
+    ]
+    for one in found["observations"]:
+        asked, decided = one["request"], one["decision"]
+        lines += [
+            f"  {one['dataset']} {', '.join(f'{k}={v}' for k, v in one['key'].items())}  known {one['known_from']} ({one['known_basis']}"
+            f"{', backfilled' if one['backfilled'] else ''})",
+            f"    {one['file']}:{one['line']}  {one['record']}",
+            *([f"    decided by {decided['who']}: {decided['kind']}, {decided['why']}"] if decided else []),
+            *([f"    {asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"] if asked else []),
+            f"    {_rules(one)}",
+        ]
+    if found["not_listed"]:
+        lines.append(f"  … and {found['not_listed']} more input rows")
+    return list(map(printable, lines))
+
+
+def _rules(one: Mapping[str, Any]) -> str:
+    """Which rules held for an observation, and whether its line still refines to the row."""
+    words = {True: "holds", False: "BROKEN", None: "not decided"}
+    rules = [
+        f"{r['name']} {words[r['passed']]}" + (" (warning)" if r["severity"] == "warning" else "") for r in one["rules"]
+    ]
+    again = {True: "refines to this row", False: "DOES NOT REFINE TO THIS ROW", None: "was not refined again"}
+    return f"the line {again[one['record_refines_to_row']]}; {', '.join(rules) or 'no rules'}; contract {one['contract_sha256'][:12]}"
+
+
+def upkeep(found: Mapping[str, Any], *, dry: bool) -> list[str]:
+    """What upkeep did, or would do."""
+    lines = [f"{what}: {n}" for what, n in found.items() if n]
+    if not lines:
+        return ["there is nothing to do"]
+    return [*lines, "nothing was changed; --apply does it"] if dry else lines
+
+
+def rows(found: "Result", form: str) -> None:
+    """Rows as a table, CSV or JSON, to standard output."""
+    if form == "json":
+        from assay.errors import UsageError
+
+        twice = [c for c in found.columns if found.columns.count(c) > 1]
+        if twice:
+            raise UsageError(f"two columns are called {twice[0]}; name one with AS")
+        finite = ([_finite(v) for v in row] for row in found.rows)
+        click.echo(json.dumps([dict(zip(found.columns, row, strict=True)) for row in finite], default=str))
+    elif form == "csv":
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(found.columns)
+        writer.writerows(found.rows)
+    else:
+        texts = [["" if v is None else printable(str(v)) for v in row] for row in found.rows]
+        widths = [max([len(c), *(len(t[i]) for t in texts)]) for i, c in enumerate(found.columns)]
+        for line in [list(found.columns), ["─" * w for w in widths], *texts]:
+            click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def printable(text: str) -> str:
+    """Data cannot steer the terminal: control characters are shown as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
