@@ -49,7 +49,6 @@ customProperties:
 - {property: universe, value: us}
 - {property: window, value: P1Y}
 - {property: start, value: 2024-01-01}
-- {property: mutability, value: append}
 """
 
 
