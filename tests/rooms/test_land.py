@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -307,9 +307,7 @@ def test_of_two_runs_that_want_the_same_one_lands_it(lake: Lake) -> None:
 
 
 def complete(text: str) -> Contract:
-    found = odcs.parse(text)
-    object.__setattr__(found, "complete", True)
-    return found
+    return replace(odcs.parse(text), complete=True)
 
 
 YEAR = Window(date(2024, 1, 1), date(2025, 1, 1))
