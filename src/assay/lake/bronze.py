@@ -533,15 +533,17 @@ def adopt(files: Files, ledger: Ledger, dataset: str) -> Tail:
         entries = _since(files, dataset, tail.position, tail.sha256, "the ledger")
     else:
         tail, entries = NONE, whole(files, dataset)
-    facts: list[Fact] = []
+    # Read after the tail: what another process adopted meanwhile is in these sums already.
     landed = ledger.newest("landed", dataset, "now")
+    facts: list[Fact] = []
     for entry, sha256 in entries:
         fresh = list(facts_of(entry, sha256))
         if len(facts) + len(fresh) >= BUNCH - 1:  # the sums and the tail come with them
             _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)
             facts = []
         facts += fresh
-        landed = _landed(landed, entry)
+        if landed is None or landed.version < entry.position:
+            landed = _landed(landed, entry)
         tail = tail.then(entry, sha256)
     if facts:
         _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)

@@ -263,7 +263,7 @@ class Lake:
         """Compaction, expiry and the removal of what nothing names; `dry` only says what it would do."""
         from assay.lake import upkeep
 
-        return upkeep.run(self.target, self.contracts, dry=dry, say=say)
+        return dict(upkeep.run(self.target, self.contracts, dry=dry, say=say))
 
 
 def open(path: str | Path, env: str = "dev", target: str = "local") -> Lake:  # noqa: A001 - as people know it from files

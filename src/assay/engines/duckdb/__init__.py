@@ -231,9 +231,9 @@ class DuckDBGroup:
         places = sorted({place for one in self._lines for place in one.batches.values()})
         return {
             place: Counted(
-                *counted.get(place, (0,) * 5),
-                reasons=named["_reasons"].get(place, {}),
-                warnings=named["_warnings"].get(place, {}),
+                *counted.get(place, (0, 0, 0, 0, 0)),
+                named["_reasons"].get(place, {}),
+                named["_warnings"].get(place, {}),
             )
             for place in places
         }
