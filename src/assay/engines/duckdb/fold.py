@@ -272,7 +272,7 @@ class Fold:
         self._met = bool(met)
         if told:
             self._classify()
-        self._count(told=bool(told))
+        self._count(same=met > told, told=told > 0)
         if told:
             self._tell()
 
@@ -346,19 +346,20 @@ class Fold:
               WHEN _op = 'u' THEN 'accepted' WHEN _had <> '' THEN 'withdrawn' ELSE 'unchanged' END AS _did
             FROM _known""")
 
-    def _count(self, *, told: bool) -> None:
+    def _count(self, *, same: bool, told: bool) -> None:
         """Count each act's terms from what came of its rows."""
-        lone, keys = self._lone, self._keys
         self._new = False
-        classified = """SELECT _place, _did, count(*) FROM _events
-            WHERE _did NOT IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn') GROUP BY ALL UNION ALL"""
-        for place, did, n in self._con.execute(f"""
-            {classified if told else ""}
-            SELECT _place, 'new', count(*) FROM ({self._rows}) _r {lone} WHERE _op = 'u' GROUP BY ALL
-            UNION ALL SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r
-              SEMI JOIN (FROM _several WHERE _same) _m ON hash({keys}) = _m._h GROUP BY ALL
-            UNION ALL SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r {lone} WHERE _op = 'd' GROUP BY ALL
-            """).fetchall():
+        parts = [
+            f"""SELECT _place, CASE _op WHEN 'u' THEN 'new' ELSE 'unchanged' END AS _did, count(*)
+            FROM ({self._rows}) _r {self._lone} WHERE _op IN ('u', 'd') GROUP BY ALL"""
+        ]
+        if same:
+            parts.append(f"""SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r
+            SEMI JOIN (FROM _several WHERE _same) _m ON hash({self._keys}) = _m._h GROUP BY ALL""")
+        if told:
+            parts.append("""SELECT _place, _did, count(*) FROM _events
+            WHERE _did NOT IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn') GROUP BY ALL""")
+        for place, did, n in self._con.execute(" UNION ALL ".join(parts)).fetchall():
             counts, what = self._counts[place], "accepted" if did == "new" else did
             counts[what] = counts.get(what, 0) + n
             self._new = self._new or did == "new"
