@@ -495,7 +495,9 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
 
 def _landed(before: Fact | None, entry: Entry) -> Fact:
     """Running sums of a log: what was landed so far, whose it is, and where a clock ran backwards."""
-    body: dict[str, Any] = dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+    body: dict[str, Any] = (
+        dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+    )
     body["position"] = entry.position
     if entry.kind == "landed":
         body["captured_at"] = entry.captured_at.isoformat()
