@@ -24,8 +24,6 @@ def column(name: str, kind: str, *paths: str, **more) -> Column:
     """A column that is read from paths such as `address.city`; without any, from the field of its name."""
     made = Column(name, "", kind, **more) if "origin" in Column.__dataclass_fields__ else Column(name, (), kind, **more)
     object.__setattr__(made, "origins", tuple(tuple(p.split(".")) for p in paths or (name,)))
-    if kind == "json":
-        assert made.type in ("VARCHAR", "TIMESTAMPTZ")
     return made
 
 
@@ -106,7 +104,9 @@ def test_a_batch_may_lie_in_several_parts_and_have_no_lines(engine: Engine, tmp_
         assert not list(group.rejected([]))
 
 
-def test_of_one_key_told_twice_all_are_conflicts_and_of_equal_rows_the_first_is_good(engine: Engine, tmp_path: Path) -> None:
+def test_of_one_key_told_twice_all_are_conflicts_and_of_equal_rows_the_first_is_good(
+    engine: Engine, tmp_path: Path
+) -> None:
     lines = [line(s, 0, good(whole=w)) for s, w in enumerate(("1", "2", "1"))]
     lines += [line(3, 1, good(whole="1")), line(5, 1, good(whole='"1"')), line(4, 1, good(whole="1", extra="5"))]
     with engine.group(contract(), [part(tmp_path / "p", lines, {0: N, 1: N + 1})]) as group:
@@ -118,7 +118,9 @@ def test_of_one_key_told_twice_all_are_conflicts_and_of_equal_rows_the_first_is_
 
 
 def test_with_a_sequence_a_batch_tells_several_states_of_a_key(engine: Engine, tmp_path: Path) -> None:
-    lines = [line(s, 0, good(whole=w, flag=f)) for s, (w, f) in enumerate((("1", "true"), ("2", "true"), ("2", "false")))]
+    lines = [
+        line(s, 0, good(whole=w, flag=f)) for s, (w, f) in enumerate((("1", "true"), ("2", "true"), ("2", "false")))
+    ]
     with engine.group(contract(sequence="whole"), [part(tmp_path / "p", lines, {0: N})]) as group:
         assert (group.judged()[N].good, group.judged()[N].quarantined) == (1, 2)
 
@@ -145,7 +147,11 @@ def test_lines_that_are_no_text_or_too_long_have_their_batch_and_bytes(engine: E
     with engine.group(contract(), [part(tmp_path / "p", lines, {0: N})]) as group:
         found = {one.seq: (one.reasons[0], one.line) for one in group.rejected([N])}
         assert found.pop(5, None) == (("line:too_long", lines[5]) if isinstance(engine, DuckDBEngine) else None)
-        assert found == {1: ("line:encoding", lines[1]), 2: ("line:encoding", lines[3]), 4: ("line:malformed", lines[4])}
+        assert found == {
+            1: ("line:encoding", lines[1]),
+            2: ("line:encoding", lines[3]),
+            4: ("line:malformed", lines[4]),
+        }
         assert group.judged()[N].rows == 5
 
 
@@ -159,7 +165,9 @@ def test_lines_that_are_no_text_or_too_long_have_their_batch_and_bytes(engine: E
         ('{"id":"a","day":"2024-01-01","other":{"id":1,"id":2},"a":{"id":3,"day":4},"x":1,"x":2}', set()),
     ],
 )
-def test_a_name_that_is_read_and_said_twice_is_no_value(engine: Engine, tmp_path: Path, record: str, reasons: set[str]) -> None:
+def test_a_name_that_is_read_and_said_twice_is_no_value(
+    engine: Engine, tmp_path: Path, record: str, reasons: set[str]
+) -> None:
     with engine.group(contract(), [part(tmp_path / "p", [line(0, 0, record)], {0: N})]) as group:
         assert {reason for one in group.rejected([N]) for reason in one.reasons} == reasons
 
@@ -195,7 +203,11 @@ def test_a_json_value_is_its_token_as_it_was_spelt(engine: Engine) -> None:
 @pytest.mark.parametrize("time", ["00:00", "01:30", "02:30", "16:00"])
 def test_known_at_is_the_zones_own_time(tmp_path: Path, zone: str, time: str) -> None:
     """Every day of some years with odd changes of clocks."""
-    days = [date.fromordinal(d) for year in (1955, 1987, 2011, 2018, 2024) for d in range(date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal())]
+    days = [
+        date.fromordinal(d)
+        for year in (1955, 1987, 2011, 2018, 2024)
+        for d in range(date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal())
+    ]
     promised = contract(known_at=KnownAt("day", time, zone, "PT0S"))
     lines = [line(i, 0, good(day=f'"{day}"')) for i, day in enumerate(days)]
     found = DuckDBEngine(tmp_path).rows(promised, lines)
@@ -207,7 +219,10 @@ def test_local_times_around_every_change_of_clocks(tmp_path: Path, zone: str) ->
     where, hours = ZoneInfo(zone), []
     for hour in range(24 * 366):
         at = datetime.fromtimestamp(1704067200 + 3600 * hour, UTC)
-        if at.astimezone(where).utcoffset() != datetime.fromtimestamp(at.timestamp() + 3600, UTC).astimezone(where).utcoffset():
+        if (
+            at.astimezone(where).utcoffset()
+            != datetime.fromtimestamp(at.timestamp() + 3600, UTC).astimezone(where).utcoffset()
+        ):
             hours.append(at.astimezone(where).replace(tzinfo=None))
     texts = [
         datetime.fromtimestamp(h.replace(tzinfo=UTC).timestamp() + 600 * step, UTC).strftime('"%Y-%m-%dT%H:%M:%S"')
@@ -235,7 +250,9 @@ TIMES = st.one_of(
     st.datetimes(datetime(2024, 11, 3), datetime(2024, 11, 3, 3)).map(lambda t: t.isoformat("T", "milliseconds")),
     st.sampled_from(["2024-02-29T10:00Z", "2024-02-29T10:00:00+05:30", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00Z", "2024-02-30T00:00", "2024-01-01T24:00"]),
 )  # fmt: skip
-DAYS = st.one_of(st.dates(), st.dates(date(2024, 2, 27), date(2024, 3, 1))).map(str) | st.sampled_from(["0000-01-01", "2023-02-29"])
+DAYS = st.one_of(st.dates(), st.dates(date(2024, 2, 27), date(2024, 3, 1))).map(str) | st.sampled_from(
+    ["0000-01-01", "2023-02-29"]
+)
 TOKENS = st.one_of(
     TEXTS.map(json.dumps), TEXTS.map(lambda t: json.dumps(t, ensure_ascii=False)), NUMBERS, NUMBERS.map(json.dumps), TIMES.map(json.dumps),
     DAYS.map(json.dumps), st.sampled_from(["null", "true", "false", "{}", "[]", "[1.50]", '{"city":"x"}', '"2024-03-10T02:30"']),
@@ -255,7 +272,10 @@ def objects(draw: st.DrawFn, names: list[str], inner: st.SearchStrategy[str] | N
         tokens.append(("a", draw(inner)))
     if tokens and not draw(st.integers(0, 9)):
         tokens.append((draw(st.sampled_from(tokens))[0], draw(TOKENS)))
-    spell = [json.dumps(name) if draw(st.integers(0, 9)) else '"' + "".join(f"\\u{ord(c):04x}" for c in name) + '"' for name, _ in tokens]
+    spell = [
+        json.dumps(name) if draw(st.integers(0, 9)) else '"' + "".join(f"\\u{ord(c):04x}" for c in name) + '"'
+        for name, _ in tokens
+    ]
     return "{" + ",".join(f"{name}:{token}" for name, (_, token) in zip(spell, tokens, strict=True)) + "}"
 
 
@@ -266,7 +286,9 @@ RECORDS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), RECORDS), max_size=40),
     st.sampled_from([None, "whole"]),
@@ -277,14 +299,19 @@ def test_any_lines_are_judged_alike(tmp_path: Path, records, sequence, limited, 
     seqs: dict[int, int] = {}
     parts: list[list[bytes]] = [[], [], []]
     for n, p, record in records:
-        parts[p].append(b'{"_seq":%d,"_n":%d,"_record":%s}' % (seqs.setdefault(n, 0), n, record.encode("utf8", "surrogatepass")))
+        parts[p].append(
+            b'{"_seq":%d,"_n":%d,"_record":%s}' % (seqs.setdefault(n, 0), n, record.encode("utf8", "surrogatepass"))
+        )
         seqs[n] += 1
     promised = contract(column("v", "json"), sequence=sequence)
     batches = {0: 7 * N, 1: 3 * N + 1, 3: 7 * N + 3}
     lines = [part(tmp_path / f"{i}.gz", one, batches if i else {0: 7 * N}) for i, one in enumerate(parts)]
     draw = random.Random(seed)  # noqa: S311
     only = {7 * N: [s for s in range(10) if draw.random() < 0.5]} if limited else None
-    with SlowEngine().group(promised, lines, only) as slow, DuckDBEngine(tmp_path / "s").group(promised, lines, only) as fast:
+    with (
+        SlowEngine().group(promised, lines, only) as slow,
+        DuckDBEngine(tmp_path / "s").group(promised, lines, only) as fast,
+    ):
         expected = slow.judged()
         assert fast.judged() == expected
         got = [replace(one, reasons=tuple(sorted(one.reasons))) for one in fast.rejected(list(expected))]

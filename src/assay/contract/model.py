@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from assay.windows import Duration
 
-Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
+Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
 Mutability = Literal["append", "restating", "calendar", "snapshot"]
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESERVED = (
@@ -57,7 +57,7 @@ class Column:
         """The SQL type, as DuckDB, Spark and Trino spell it alike."""
         if self.kind == "number":
             return f"DECIMAL({self.precision},{self.scale})"
-        names = {"string": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": "DATE"}
+        names = {"string": "VARCHAR", "json": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": "DATE"}
         return names.get(self.kind, "TIMESTAMPTZ")
 
 

@@ -12,7 +12,6 @@ from assay.contract.model import Column, Contract
 from assay.windows import Duration
 
 
-
 @dataclass(frozen=True)
 class Token:
     """The JSON text at the first of these paths where there is one; null is none, nor is a path through what is no object."""

@@ -219,8 +219,12 @@ class Fold:
         late = [act for act in acts if act.origin != act.place]
         if not late:
             return
-        con.execute(f"CREATE OR REPLACE TEMP TABLE _asked AS SELECT DISTINCT {self._keys} FROM ({self._rows}) WHERE _origin <> _place")
-        for join, values, bound in self._within([(self._scopes[a.place], ()) for a in late if a.scope is not None], "_c"):
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE _asked AS SELECT DISTINCT {self._keys} FROM ({self._rows}) WHERE _origin <> _place"
+        )
+        for join, values, bound in self._within(
+            [(self._scopes[a.place], ()) for a in late if a.scope is not None], "_c"
+        ):
             con.execute(
                 f"INSERT INTO _asked SELECT {self._k('_c')} FROM _current _c SEMI JOIN ({values}) _b ON {join} ANTI JOIN (FROM _asked) _o ON {self._on('_c', '_o')}",
                 bound,
@@ -229,12 +233,16 @@ class Fold:
         if asked and (said := observed.newest(asked)):
             columns = [[_text(key[i]) for key in said] for i in range(len(self._key))]
             typed = ", ".join(f"unnest(CAST(? AS {self._columns[k]}[]))" for k in self._key)
-            con.execute(f"INSERT INTO _observed SELECT {typed}, unnest(CAST(? AS BIGINT[]))", [*columns, list(said.values())])
+            con.execute(
+                f"INSERT INTO _observed SELECT {typed}, unnest(CAST(? AS BIGINT[]))", [*columns, list(said.values())]
+            )
         con.execute(f"""
             INSERT INTO _observed SELECT {self._k("_s")}, max(_origin) FROM staged _s JOIN (FROM _acts) _a USING (_place)
             SEMI JOIN (FROM _asked) _o ON {self._on("_s", "_o")} WHERE _place < {low} AND _op <> 'h' GROUP BY {self._k("_s")}""")
         for join, values, bound in self._within([(scope, (origin,)) for origin, scope in self._absences], "_o"):
-            con.execute(f"INSERT INTO _observed SELECT {self._k('_o')}, _b0 FROM _asked _o JOIN ({values}) _b ON {join}", bound)
+            con.execute(
+                f"INSERT INTO _observed SELECT {self._k('_o')}, _b0 FROM _asked _o JOIN ({values}) _b ON {join}", bound
+            )
 
     def _round(self, acts: Sequence[Act]) -> None:
         """Fold one round: `_versions` gets the stories of keys that meet something, `_several` says which those are."""
@@ -293,7 +301,9 @@ class Fold:
             else:
                 done.append((self._scopes[act.place], (act.place,)))
                 self._absences.append((act.origin, self._scopes[act.place]))
-        known = f"SELECT {keys} FROM _current UNION SELECT {keys} FROM ({self._rows}) UNION SELECT {keys} FROM _observed"
+        known = (
+            f"SELECT {keys} FROM _current UNION SELECT {keys} FROM ({self._rows}) UNION SELECT {keys} FROM _observed"
+        )
         for join, values, bound in self._within(done, "_k"):
             con.execute(
                 f"""INSERT INTO _gone SELECT {self._k("_k")}, _b0 FROM ({known}) _k JOIN ({values}) _b ON {join}
@@ -438,7 +448,9 @@ class Fold:
         out: dict[int, dict[str, tuple[Any, Any]]] = {place: {} for place in scopes}
         for column in self._key:
             ends = [(place, _text(value)) for place, scope in scopes.items() for value in scope.get(column, ())]
-            values = self._con.execute(f"SELECT CAST(? AS {self._columns[column]}[])", [[v for _, v in ends]]).fetchall()[0][0]
+            values = self._con.execute(
+                f"SELECT CAST(? AS {self._columns[column]}[])", [[v for _, v in ends]]
+            ).fetchall()[0][0]
             for i in range(0, len(ends), 2):
                 out[ends[i][0]][column] = (values[i], values[i + 1])
         return dict(out)
@@ -457,12 +469,16 @@ class Fold:
         for (same, wide), rows in shapes.items():
             on = [f"{a}.{ident(c)} = _b.{ident('_is_' + c)}" for c in same]
             on += [f"{a}.{ident(c)} BETWEEN _b.{ident('_low_' + c)} AND _b.{ident('_high_' + c)}" for c in wide]
-            named = [("_is_", c, 0) for c in same] + [(e, c, i) for c in wide for i, e in enumerate(("_low_", "_high_"))]
+            named = [("_is_", c, 0) for c in same] + [
+                (e, c, i) for c in wide for i, e in enumerate(("_low_", "_high_"))
+            ]
             columns = [f"unnest(CAST(? AS {self._columns[c]}[])) AS {ident(prefix + c)}" for prefix, c, _ in named]
             bound: list[Any] = [[_text(scope[c][i]) for scope, _ in rows] for _, c, i in named]
             numbered = list(zip(*(numbers for _, numbers in rows), strict=True)) or [tuple(range(len(rows)))]
             columns += [f"unnest(CAST(? AS BIGINT[])) AS _b{i}" for i in range(len(numbered))]
-            out.append((" AND ".join(on) or "true", f"SELECT {', '.join(columns)}", bound + [list(n) for n in numbered]))
+            out.append(
+                (" AND ".join(on) or "true", f"SELECT {', '.join(columns)}", bound + [list(n) for n in numbered])
+            )
         return out
 
 
