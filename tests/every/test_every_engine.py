@@ -9,13 +9,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from isal import igzip
 
 from assay.contract.model import Column, Contract, Gate, KnownAt
 from assay.engines.duckdb import DuckDBEngine
-from assay.ports import CONFLICT, N, Engine, Lines, Rejected
+from assay.ports import CONFLICT, Engine, Lines, N, Rejected
 from tests.laws import oracle
 from tests.laws.slow_engine import SlowEngine
 
@@ -57,6 +57,10 @@ def contract(*more: Column, **changes) -> Contract:
 @pytest.fixture(params=["duckdb", "slow"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     return DuckDBEngine(tmp_path / "scratch", "500MB", 2) if request.param == "duckdb" else SlowEngine()
+
+
+def local(*parts: int) -> datetime:
+    return datetime(*parts)  # noqa: DTZ001 - no zone yet
 
 
 def line(seq: int, n: int, record: str) -> bytes:
@@ -226,7 +230,7 @@ def test_local_times_around_every_change_of_clocks(tmp_path: Path, zone: str) ->
             hours.append(at.astimezone(where).replace(tzinfo=None))
     texts = [
         datetime.fromtimestamp(h.replace(tzinfo=UTC).timestamp() + 600 * step, UTC).strftime('"%Y-%m-%dT%H:%M:%S"')
-        for h in [*hours, datetime(2024, 7, 1)] for step in range(-180, 180)
+        for h in [*hours, local(2024, 7, 1)] for step in range(-180, 180)
     ]  # fmt: skip
     promised = contract(column("moment", "timestamp", zone=zone))
     lines = [line(i, 0, good(moment=text)) for i, text in enumerate(texts)]
@@ -245,9 +249,9 @@ NUMBERS = st.one_of(
     st.sampled_from(["0", "-0.0", "1e3", "1E-7", "5.0", "0.9999", "1.5", "1e400", "1234567890123.456789", "NaN", "-Infinity", "0.00005", "12345.6789"]),
 )  # fmt: skip
 TIMES = st.one_of(
-    st.datetimes(datetime(1970, 1, 1), datetime(2037, 12, 31)).map(lambda t: t.isoformat()),
-    st.datetimes(datetime(2024, 3, 10, 1), datetime(2024, 3, 10, 4)).map(lambda t: t.isoformat(" ", "minutes")),
-    st.datetimes(datetime(2024, 11, 3), datetime(2024, 11, 3, 3)).map(lambda t: t.isoformat("T", "milliseconds")),
+    st.datetimes(local(1970, 1, 1), local(2037, 12, 31)).map(lambda t: t.isoformat()),
+    st.datetimes(local(2024, 3, 10, 1), local(2024, 3, 10, 4)).map(lambda t: t.isoformat(" ", "minutes")),
+    st.datetimes(local(2024, 11, 3), local(2024, 11, 3, 3)).map(lambda t: t.isoformat("T", "milliseconds")),
     st.sampled_from(["2024-02-29T10:00Z", "2024-02-29T10:00:00+05:30", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00Z", "2024-02-30T00:00", "2024-01-01T24:00"]),
 )  # fmt: skip
 DAYS = st.one_of(st.dates(), st.dates(date(2024, 2, 27), date(2024, 3, 1))).map(str) | st.sampled_from(
@@ -306,7 +310,7 @@ def test_any_lines_are_judged_alike(tmp_path: Path, records, sequence, limited, 
     promised = contract(column("v", "json"), sequence=sequence)
     batches = {0: 7 * N, 1: 3 * N + 1, 3: 7 * N + 3}
     lines = [part(tmp_path / f"{i}.gz", one, batches if i else {0: 7 * N}) for i, one in enumerate(parts)]
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     only = {7 * N: [s for s in range(10) if draw.random() < 0.5]} if limited else None
     with (
         SlowEngine().group(promised, lines, only) as slow,

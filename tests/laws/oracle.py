@@ -207,7 +207,7 @@ def canonical(column: Any, value: Any) -> str:
     if column.kind == "boolean":
         return "true" if value else "false"
     if column.kind == "number":
-        return format(value if value else abs(value), f".{column.scale}f")  # there is no minus zero
+        return format(value or abs(value), f".{column.scale}f")  # there is no minus zero
     if column.kind == "timestamp":
         return value.replace(tzinfo=None).isoformat(" ", "microseconds")
     return value.isoformat() if column.kind == "date" else str(value)

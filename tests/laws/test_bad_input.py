@@ -159,15 +159,23 @@ def _same_as_the_oracle(root: Path, text: str, cases: dict[str, bytes]) -> None:
 
 
 def test_a_line_over_the_readers_limit_is_quarantined_whole(tmp_path: Path) -> None:
-    lines = [b'{"_seq":%d,"_n":0,"_record":%s}' % (i, record(note='"' + "y" * n + '"')) for i, n in enumerate((1, 5 * 2**20))]
+    lines = [
+        b'{"_seq":%d,"_n":0,"_record":%s}' % (i, record(note='"' + "y" * n + '"')) for i, n in enumerate((1, 5 * 2**20))
+    ]
     (tmp_path / "part").write_bytes(igzip.compress(b"\n".join([*lines, b""]), 1))
     part = Lines(str(tmp_path / "part"), 2, sum(map(len, lines)) + 2, {0: 1_000_000})
     with DuckDBEngine(tmp_path).group(odcs.parse(CONTRACT), [part]) as group:
         assert group.judged()[1_000_000].good == 1
-        assert [(one.seq, one.reasons, one.line) for one in group.rejected([1_000_000])] == [(1, ("line:too_long",), lines[1])]
+        assert [(one.seq, one.reasons, one.line) for one in group.rejected([1_000_000])] == [
+            (1, ("line:too_long",), lines[1])
+        ]
 
 
 def test_no_column_name_meets_one_of_ours(tmp_path: Path) -> None:
-    renamed = CONTRACT.replace("name: note,", "name: filename,").replace("name: maybe, logicalType: number, physicalType: \"decimal(38,10)\"", "name: t_id, logicalType: string")
-    found = DuckDBEngine(tmp_path).rows(odcs.parse(renamed), [b'{"_seq":0,"_n":0,"_record":%s}' % record(filename='"mine"', t_id='"its"')])
+    renamed = CONTRACT.replace("name: note,", "name: filename,").replace(
+        'name: maybe, logicalType: number, physicalType: "decimal(38,10)"', "name: t_id, logicalType: string"
+    )
+    found = DuckDBEngine(tmp_path).rows(
+        odcs.parse(renamed), [b'{"_seq":0,"_n":0,"_record":%s}' % record(filename='"mine"', t_id='"its"')]
+    )
     assert [(one["id"], one["filename"], one["t_id"]) for one in found if one] == [("a", "mine", "its")]

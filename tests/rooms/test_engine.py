@@ -16,7 +16,7 @@ from assay.ports import Act, Layout, Lines, N, Relation
 from tests.laws.test_bad_input import CONTRACT, record
 
 DOCS = Path(__file__).parents[2] / "docs/formats.md"
-RULE = "    quality:\n      - {name: small, type: custom, engine: assay, implementation: \"%s\", severity: %s}\ncustomProperties:"
+RULE = '    quality:\n      - {name: small, type: custom, engine: assay, implementation: "%s", severity: %s}\ncustomProperties:'
 
 
 class Nobody:
@@ -87,9 +87,12 @@ def test_what_passes_is_written_with_field_ids(tmp_path: Path, partition) -> Non
         assert group.boxes([N], None) == [{"id": ("NULL", "c")}]
         none = Relation(layout.columns)
         act = Act(N, datetime(2024, 3, 1, tzinfo=UTC), N)
-        assert group.fold([act], none, Relation((*layout.columns, *((60 + i, n, k) for i, (n, k) in enumerate(ENDS.items())))), Nobody())[
-            N
-        ].counts == {"accepted": 3}
+        assert group.fold(
+            [act],
+            none,
+            Relation((*layout.columns, *((60 + i, n, k) for i, (n, k) in enumerate(ENDS.items())))),
+            Nobody(),
+        )[N].counts == {"accepted": 3}
         assert list(group.leaving()) == []
         files = group.write("current", layout, None, tmp_path / "out")
         assert group.write("past", layout, None, tmp_path / "out") == []
@@ -101,8 +104,12 @@ def test_what_passes_is_written_with_field_ids(tmp_path: Path, partition) -> Non
     assert sorted({one.partition for one in files}) == cut
     for one in files:
         schema = pq.read_schema(one.path)
-        assert {f.name: int(f.metadata[b"PARQUET:field_id"]) for f in schema} == {name: i for i, name, _ in layout.columns}
-    rows = duckdb.sql(f"select id, day, _position, _n, _seq from read_parquet({[str(f.path) for f in files]}, hive_partitioning=false)")
+        assert {f.name: int(f.metadata[b"PARQUET:field_id"]) for f in schema} == {
+            name: i for i, name, _ in layout.columns
+        }
+    rows = duckdb.sql(
+        f"select id, day, _position, _n, _seq from read_parquet({[str(f.path) for f in files]}, hive_partitioning=false)"
+    )
     assert sorted(rows.fetchall()) == [(i, date.fromisoformat(day), 1, 0, s) for s, (i, day) in enumerate(days.items())]
 
 

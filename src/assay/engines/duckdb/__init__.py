@@ -233,12 +233,12 @@ class DuckDBGroup:
 
     def judged(self) -> dict[int, Counted]:
         """See `assay.ports.Group`."""
-        con = self._con
+        con, terms = self._con, ("rows", "good", "duplicate", "quarantined", "keyless")
         counts = con.execute("""
             SELECT _place, count(*), count(*) FILTER (_op = 'u'), count(*) FILTER (_op = 'same'),
               count(*) FILTER (_reasons <> ''), count(*) FILTER (_reasons <> '' AND _op IS NULL)
             FROM _lines GROUP BY _place""").fetchall()
-        counted = {place: terms for place, *terms in counts}
+        counted = {place: dict(zip(terms, row, strict=True)) for place, *row in counts}
         named: dict[str, dict[int, dict[str, int]]] = {"_reasons": {}, "_warnings": {}}
         for column, by_place in named.items():
             for place, name, n in con.execute(f"""
@@ -249,7 +249,7 @@ class DuckDBGroup:
         places = sorted({place for one in self._lines for place in one.batches.values()})
         return {
             place: Counted(
-                *counted.get(place, ()),
+                **counted.get(place, {}),
                 reasons=named["_reasons"].get(place, {}),
                 warnings=named["_warnings"].get(place, {}),
             )

@@ -153,14 +153,18 @@ def _room(tree: Tree) -> str:
         return ""
     sizes = [len(json.dumps(one[0][0], ensure_ascii=False).encode()) + 1 for one in paths]
     read = " - ".join(f"coalesce(strlen({_t(f.name)}) + {n + 1}, 0)" for f, n in zip(tree.fields, sizes, strict=True))
-    grown = [
-        f"ends_with({t}, '.0') AND strlen({t}) > 3 OR starts_with({t}, '0.00') OR starts_with({t}, '-0.0')"
-        for f in tree.fields
-        if isinstance(f.value, ops.IntegerOf | ops.NumberOf)
-        for t in [_t(f.name)]
-    ]
     rest = f"strlen(_raw) - strpos(_raw, '\"_record\":') - {read} >= {min(sizes) + 2 + 11}"
-    return " OR ".join(["_told <> ''", rest, *(f"coalesce({one}, false)" for one in grown)])
+    return " OR ".join(
+        [rest, "_told <> ''", *(_grown(f) for f in tree.fields if isinstance(f.value, ops.IntegerOf | ops.NumberOf))]
+    )
+
+
+def _grown(field: Field) -> str:
+    """Whether a number may be printed longer than it was spelt: as 1000.0 for 1e3, or as 0.001 for 1e-3."""
+    v = ident(field.name)
+    if isinstance(field.value, ops.IntegerOf):
+        return f"ends_with(CAST({_t(field.name)} AS VARCHAR), '.0')"
+    return f"{v} < 0.02 OR ({v} >= 10 AND {v} % 1 = 0)"
 
 
 def twice(field: Field) -> str:
@@ -326,7 +330,9 @@ def _later(op: ops.Later, _: str) -> str:
 
 
 def _digest(op: ops.Digest, _: str) -> str:
-    return f"MD5(CONCAT({', CHR(31), '.join(f'COALESCE({canonical(n, v)}, CHR(30))' for n, v in op.columns)}))"
+    texts = ((n, canonical(n, v)) for n, v in op.columns)
+    parts = [spelt if n in op.required else f"COALESCE({spelt}, CHR(30))" for n, spelt in texts]
+    return f"MD5(CONCAT({', CHR(31), '.join(parts)}))"
 
 
 def canonical(column: str, value: ops.Value) -> str:
