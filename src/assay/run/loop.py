@@ -1,6 +1,7 @@
 """A plain loop over steps: what is missing, doing it, and what came of each as a fact."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,7 +12,7 @@ from ulid import ULID
 from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
-from assay.errors import AssayError, ContractError, GateClosed, UsageError
+from assay.errors import AssayError, ContractError, GateClosed, SettingsError, UsageError
 from assay.lake import account, bronze, coverage, evidence, release
 from assay.lake.bronze import Decision
 from assay.lake.release import Release
@@ -75,10 +76,23 @@ def missing(
             covered[dataset] = coverage.bring(partial(bronze.since, t.files, dataset), t.ledger, contract).covers
         standing[dataset] = _standing(lake, contract, tail.position, regate=regate)
     built = release.current(t.files, released(t.ledger)) if gold else None
-    return planning.missing(
+    steps = planning.missing(
         contracts, covered, standing, lake.universes, at, span=span, regate=regate,
         gold=_gold(lake, built) if gold else None,
     )  # fmt: skip
+    if span is None:
+        _ended(t.ledger, contracts, steps)
+    return steps
+
+
+def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step]) -> None:
+    """Mark what a killed process began and got done: nothing of it is missing."""
+    left = {("land" if isinstance(s, Land) else "refine", s.dataset) for s in steps if not isinstance(s, Build)}
+    for dataset in datasets:
+        for fact in ledger.since("step", dataset):
+            if fact.body["state"] == "started" and (fact.id, dataset) not in left:
+                with suppress(SettingsError):  # who may only read plans all the same
+                    mark(ledger, dataset, fact.id, "done", fact.body["run"])
 
 
 def brought(lake: "Lake", dataset: str) -> bronze.Tail:
