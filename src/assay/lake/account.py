@@ -217,10 +217,9 @@ def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: V
         sums["rows"] -= v.rows
     sums.update({"rows": v.rows, "withdrawn": v.withdrawn, "pending": int(v.pending)})
     sums.update({term: getattr(v, term) for term in TERMS})
-    if v.state == "passed":
-        if v.was != "quarantined":
-            reasons.update(v.reasons)
-            warnings.update(v.warnings)
+    if v.state == "passed" and v.was != "quarantined":
+        reasons.update(v.reasons)
+        warnings.update(v.warnings)
 
 
 def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Evidence) -> Iterator[Fact]:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from assay import clock
-from assay.serve.query import Column
+from assay.lake.release import Column
 from assay.sqltypes import SqlType
 
 # characters that are not seen, or turn around those beside them: what is read would not be what is stored
