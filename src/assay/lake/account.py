@@ -288,6 +288,7 @@ class Line:
     captured_at: datetime
     state: str
     verdict: Verdict | None
+    entry: str
 
     @property
     def batch(self) -> str:
@@ -314,7 +315,7 @@ def newest(files: Files, ledger: Ledger, dataset: str, limit: int) -> list[Line]
             out.append(
                 Line(
                     entry.position * N + batch.n, batch.shard, _day(batch.start), _day(batch.end), batch.rows, entry.origin,
-                    entry.captured_at, v.state if v else "waiting", v,
+                    entry.captured_at, v.state if v else "waiting", v, bronze.name_of(dataset, entry.position),
                 )
             )  # fmt: skip
         position -= 1

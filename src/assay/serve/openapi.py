@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from assay.serve.newest import Reading
 from assay.lake.release import Column
+from assay.serve.newest import Reading
 from assay.serve.query import MOST, OPERATORS, USUAL, Table
 from assay.sqltypes import SqlType
 
@@ -64,7 +64,10 @@ def document(title: str, reading: Reading) -> dict[str, Any]:
         paths[path] = {
             "get": {
                 "summary": text,
-                "responses": {"200": {"description": text, "content": {"application/json": {}}}, **_refusals("400", "421", *([] if path == "/v1/health" else ["503"]))},
+                "responses": {
+                    "200": {"description": text, "content": {"application/json": {}}},
+                    **_refusals("400", "421", *([] if path == "/v1/health" else ["503"])),
+                },
             }
         }
     return {
