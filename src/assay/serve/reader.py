@@ -1,6 +1,7 @@
 """The one maker of what anybody reads: release, clocks, limits and (one day) a policy meet here and nowhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -90,20 +91,20 @@ class Reader:
                     self._view(con, name)
             if locked:
                 # What is attached stays so, and spilling needs no leave: silver's files are all that is opened later.
-                urls = sorted(
-                    {
-                        url
-                        for s in self.release.silver
-                        for rows in (s.current, s.past)
-                        for url in rows.relation(self.files).files
-                    }
-                )
+                urls = sorted(set(self._urls()))
                 con.execute(f"SET allowed_paths = [{', '.join(map(text, urls))}]")
                 con.execute("SET enable_external_access = false; SET lock_configuration = true")
         except BaseException:
             con.close()
             raise
         return con
+
+    def _urls(self) -> Iterator[str]:
+        """What silver's views open; a file that is lost is told by its view."""
+        for one in self.release.silver:
+            for file in (*one.current.files, *one.past.files):
+                with suppress(LakeDamaged):
+                    yield self.files.url(file.name)
 
     def _view(self, con: duckdb.DuckDBPyConnection, name: str) -> None:
         try:
