@@ -77,7 +77,7 @@ def _silver(
     views, read = [], []
     for dataset, contract in contracts.items():
         before = next((s for s in parent.silver if s.dataset == dataset), None) if parent else None
-        one = _as_read(contract, catalog, files, ledger, before)
+        one = silver_as_read(contract, catalog, files, ledger, before)
         read.append(one)
         current, past = (duck.relation(rows.relation(files)) for rows in (one.current, one.past))
         docs = {c.name: c.description for c in one.columns}
@@ -90,7 +90,11 @@ def _silver(
     return views, tuple(read)
 
 
-def _as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
+def silver_as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
+    """What a release says of a dataset as it stands now; `before` is what the last one said, its files are not read again.
+
+    LakeDamaged names a file that is lost, altered, or named by no evidence.
+    """
     dataset = contract.dataset
     # So that a column added since the last refine is there, as null, and what a crash left undone is done.
     pair = silver.forward(files, catalog, dataset, silver.ensure(catalog, contract))
@@ -186,4 +190,4 @@ def check(project: Path, contracts: Mapping[str, Contract], *, limits: Limits, k
     return [gold.name for gold in compute.describe(project, views, limits, kept=kept)]
 
 
-__all__ = ["build", "check", "project_hash"]
+__all__ = ["build", "check", "project_hash", "silver_as_read"]

@@ -294,13 +294,6 @@ def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
         ledger.record(facts[start : start + account.HUNDRED])
 
 
-def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:
-    """What failed, or began and did not end, of a dataset's steps: with its error and attempts."""
-    steps = [f for f in ledger.since("step", dataset) if f.body["state"] != "done"]
-    steps += [f for f in ledger.since("failed", dataset) if f.body["state"] != "done"]
-    return [{"step": f.id, "at": f.at.isoformat(), **f.body} for f in steps]
-
-
 # ------------------------------------------------------------------ single steps
 
 
