@@ -133,10 +133,10 @@ class _Refiner:
         pair = silver.ensure(self.catalog, timeline.contract(tail.position)[1])
         pair = silver.forward(files, self.catalog, dataset, pair)
         head = silver.head(pair.current)
+        account.adopt(files, self.ledger, dataset, head)
         if head.position >= tail.position:
             _same(files, dataset, head)
             return None
-        account.adopt(files, self.ledger, dataset, head)
         restart = timeline.restart(head.position)
         with _directory(files) as scratch:
             layouts = (tables.layout(pair.current), tables.layout(pair.past))

@@ -149,6 +149,7 @@ class Lake:
         ledger = self.target.ledger
         datasets: dict[str, Any] = {}
         for dataset in self.contracts:
+            loop.brought(self, dataset)
             found = account.of(ledger, dataset)
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
