@@ -15,7 +15,7 @@ from assay.build import compute, judge, publish
 from assay.build.compute import SilverView, project_hash
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import BuildFailed, LakeDamaged
+from assay.errors import BuildFailed, LakeBusy, LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
 from assay.lake.duck import ident
 from assay.lake.evidence import DataFile
@@ -47,14 +47,16 @@ def build(
     if number := release.newest(files):
         parent, parent_sha256 = release.stored(files, number)
     views, read = _silver(contracts, catalog, files, ledger, parent)
-    with _work(files, limits) as work:
+    number, release_id = number + 1, str(ULID())
+    # What it reads is spared by upkeep from here on, until the number is taken.
+    pinned = {s.dataset: (s.current.snapshot, s.past.snapshot) for s in read}
+    intent = msgspec.json.encode({"number": number, "run": run, "silver": pinned})
+    files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
+    with _work(files, limits) as work, _awake(files, number):
         built = compute.compute(project, work, views, limits, served=parent.number if parent else None, kept=kept)
         for warning in built.warnings:
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
-        number, release_id = number + 1, str(ULID())
-        intent = msgspec.json.encode({"number": number, "run": run})
-        files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
         gold, seeds = publish.publish(built, judged, parent, release_id, files=files, catalog=catalog, limits=limits)
     made = Release(
         number=number, id=release_id, parent=parent.number if parent else None, at=clock.now(), run=run, dbt_hash=built.dbt_hash,
@@ -151,6 +153,17 @@ def _day(contract: Contract) -> str | None:
     if contract.known_at:
         return contract.known_at.column
     return next((k for k in contract.key if contract.column(k).kind in ("date", "timestamp")), None)
+
+
+@contextmanager
+def _awake(files: Files, number: int) -> Iterator[None]:
+    """LakeBusy for what is gone because another build released meanwhile, and upkeep took away what this one had put."""
+    try:
+        yield
+    except LakeDamaged as error:
+        if release.newest(files) >= number:
+            raise LakeBusy(f"release {number} was made by another run meanwhile; build again on top of it") from error
+        raise
 
 
 @contextmanager
