@@ -95,10 +95,14 @@ def test_what_is_stored_says_its_format(files: DiskFiles) -> None:
 def test_what_a_newer_assay_wrote_is_named_whatever_it_looks_like(files: DiskFiles) -> None:
     newer = b'{"format":2,"kind":"moved"}'
     put(files, evidence.name_of("x", 1), igzip.compress(newer))
-    with pytest.raises(LakeDamaged, match=r"000000001\.json\.gz was written by a newer assay \(format 2, this one reads 1\)"):
+    with pytest.raises(
+        LakeDamaged, match=r"000000001\.json\.gz was written by a newer assay \(format 2, this one reads 1\)"
+    ):
         evidence.read(files, "x", 1)
     put(files, release.name_of(1), newer)
-    with pytest.raises(LakeDamaged, match=r"00000001\.json was written by a newer assay \(format 2, this one reads 1\)"):
+    with pytest.raises(
+        LakeDamaged, match=r"00000001\.json was written by a newer assay \(format 2, this one reads 1\)"
+    ):
         release.read(files, 1)
     for text in (b'{"format":1}', b"{", b'{"format":"x"}', b"[]"):
         name = evidence.name_of("x", 2)
