@@ -53,7 +53,9 @@ def build(
     intent = msgspec.json.encode({"number": number, "run": run, "silver": pinned})
     files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
     with _work(files, limits) as work, _awake(files, number):
-        built = compute.compute(project, work, views, limits, served=parent.number if parent else None, kept=kept)
+        built = compute.compute(
+            project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
+        )
         for warning in built.warnings:
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
@@ -200,7 +202,12 @@ def check(project: Path, contracts: Mapping[str, Contract], *, limits: Limits, k
             kinds = silver.columns(contract, versions=versions)
             empty = ", ".join(f"CAST(NULL AS {kind}) AS {ident(column)}" for column, (kind, _) in kinds.items())
             views.append(SilverView(name, f"SELECT {empty} LIMIT 0", {n: doc for n, (_, doc) in kinds.items()}))
-    return [gold.name for gold in compute.describe(project, views, limits, kept=kept)]
+    return [gold.name for gold in compute.describe(project, views, limits, kept=_read_before(kept))]
+
+
+def _read_before(kept: Path | None) -> Path | None:
+    """Where dbt's reading of the project is kept: apart from what others keep there, since the oldest of it goes."""
+    return kept / "dbt" if kept else None
 
 
 __all__ = ["build", "check", "project_hash", "silver_as_read"]

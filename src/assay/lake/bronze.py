@@ -17,6 +17,7 @@ from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
+from assay.lake.formats import refuse_newer
 from assay.ports import Fact, Files, Ledger, N
 
 FORMAT = 1
@@ -166,10 +167,6 @@ class Tail:
 NONE = Tail(0, None, None)
 
 
-class _Format(msgspec.Struct):
-    format: int
-
-
 def encode(entry: Entry) -> bytes:
     """An entry as it is stored."""
     stored: bytes = igzip.compress(msgspec.json.encode(entry), LEVEL, mtime=0)
@@ -186,23 +183,11 @@ def decode(data: bytes, name: str = "the entry") -> Entry:
             f"{name} does not inflate any more ({type(error).__name__}); restore it from a copy"
         ) from error
     except msgspec.DecodeError as error:
-        if _format(text) > FORMAT:
-            raise _newer(name, _format(text)) from None
+        refuse_newer(name, text, FORMAT)
         raise LakeDamaged(f"{name} is no entry of a log any more ({error}); restore it from a copy") from error
     if entry.format > FORMAT:
-        raise _newer(name, entry.format)
+        refuse_newer(name, text, FORMAT)
     return entry
-
-
-def _format(text: bytes) -> int:
-    try:
-        return msgspec.json.decode(text, type=_Format).format
-    except msgspec.DecodeError:
-        return 0
-
-
-def _newer(name: str, said: int) -> LakeDamaged:
-    return LakeDamaged(f"{name} was written by a newer assay (format {said}, this one reads {FORMAT}); update assay")
 
 
 def _sha256(data: bytes) -> str:

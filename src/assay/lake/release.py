@@ -12,6 +12,7 @@ import msgspec
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake.evidence import DataFile
+from assay.lake.formats import refuse_newer
 from assay.ports import Files, Relation
 
 FORMAT = 1
@@ -186,12 +187,11 @@ def stored(files: Files, number: int) -> tuple[Release, str]:
             raise UsageError(f"release {number} is gone: upkeep keeps what [upkeep] of assay.toml says; ask for a newer one")
         raise UsageError(f"there is no release {number}")
     data = files.read(name_of(number))
+    refuse_newer(name_of(number), data, FORMAT)
     try:
         found = msgspec.json.decode(data, type=Release)
     except msgspec.DecodeError as error:
         raise LakeDamaged(f"{name_of(number)} is not a release any more ({error}); restore it from a copy") from error
-    if found.format > FORMAT:
-        raise LakeDamaged(f"{name_of(number)} was written by a newer assay (format {found.format}); use that one")
     return found, hashlib.sha256(data).hexdigest()
 
 
