@@ -8,10 +8,10 @@ from pathlib import Path
 
 import rounds
 from assay.contract import odcs
-from assay.lake.files import Files
+from assay.lake import bronze
 from assay.land import Wanted, land
 from assay.land.source import SourceSettings, load
-from assay.targets.local import LocalSecrets, SqliteLedger
+from assay.targets.local import DiskFiles, LocalSecrets, SqliteLedger
 from assay.windows import Window
 
 CONTRACT = odcs.read(rounds.HERE.parent / "lakes/markets/contracts/price_eod.yaml")
@@ -25,13 +25,15 @@ def run(lake: Path) -> None:
     # The bench's windows are half-open, the server's `to` is not.
     window = Window(date.fromisoformat(asked["from"]), date.fromisoformat(asked["to"]) + timedelta(days=1))
     settings = SourceSettings(asked["base"] + "/stable", "synthetic", allow_private=True, requests=1_000_000, per=1.0)
-    files, ledger = Files(lake), SqliteLedger(lake / "ledger.db")
+    files, ledger = DiskFiles(lake), SqliteLedger(lake / "ledger.db")
     wanted = [Wanted(CONTRACT, symbol, window, window) for symbol in asked["symbols"]]
     found = land(wanted, settings=settings, files=files, ledger=ledger, secrets=LocalSecrets(lake), run="bench")
     for one in found:
         if one.error:
             raise one.error
-    rounds.report(begun, files=[str(files.path(p.path)) for one in found if one.manifest for p in one.manifest.parts])
+    entries = {one.position for one in found if one.position}
+    parts = [part for position in sorted(entries) for part in bronze.read(files, CONTRACT.dataset, position).parts]
+    rounds.report(begun, files=[str(lake / part.name) for part in parts], entries=len(entries))
 
 
 def main() -> None:
