@@ -11,7 +11,8 @@ from assay.contract import odcs
 from assay.lake import bronze
 from assay.land import Wanted, land
 from assay.land.source import SourceSettings, load
-from assay.targets.local import DiskFiles, LocalSecrets, SqliteLedger
+from assay.targets.local import DiskFiles, LocalSecrets
+from assay.targets.sqlite import SqliteLedger
 from assay.windows import Window
 
 CONTRACT = odcs.read(rounds.HERE.parent / "lakes/markets/contracts/price_eod.yaml")
@@ -31,9 +32,9 @@ def run(lake: Path) -> None:
     for one in found:
         if one.error:
             raise one.error
-    entries = {one.position for one in found if one.position}
-    parts = [part for position in sorted(entries) for part in bronze.read(files, CONTRACT.dataset, position).parts]
-    rounds.report(begun, files=[str(lake / part.name) for part in parts], entries=len(entries))
+    parts = [part.name for entry, _ in bronze.since(files, CONTRACT.dataset, 0) for part in entry.parts]
+    rounds.report(begun, files=[str(files.root / name) for name in parts])
+    ledger.close()
 
 
 def main() -> None:

@@ -53,7 +53,8 @@ def held(done: "Refined") -> "list[AssayError]":
     from assay.errors import GateClosed
 
     return [
-        GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable") for v in done.held
+        GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable")
+        for v in done.held
     ]
 
 
@@ -74,11 +75,15 @@ def status(found: Mapping[str, Any]) -> list[str]:
         if one["replaced"]:
             lines.append(f"  {one['replaced']} of the held rows were landed again since, and passed")
         if one["pending"]:
-            lines.append(f"  withdrawals of {some(one['pending'], 'batch')} are held: assay decide withdraw {name} BATCH --why …")
+            lines.append(
+                f"  withdrawals of {some(one['pending'], 'batch')} are held: assay decide withdraw {name} BATCH --why …"
+            )
         if one["unjudged"]:
             lines.append(f"  not judged yet: {some(one['unjudged'], 'batch')}; `assay apply` does")
         for failed in one["failing"]:
-            lines.append(f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}")
+            lines.append(
+                f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}"
+            )
         if one["clock"]:
             lines.append(f"  {one['clock']}")
     last = found["release"]
@@ -110,7 +115,11 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
             f"{', backfilled' if one['backfilled'] else ''})",
             f"    {one['file']}:{one['line']}  {one['record']}",
             *([f"    decided by {decided['who']}: {decided['kind']}, {decided['why']}"] if decided else []),
-            *([f"    {asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"] if asked else []),
+            *(
+                [f"    {asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"]
+                if asked
+                else []
+            ),
             f"    {_rules(one)}",
         ]
     if found["not_listed"]:

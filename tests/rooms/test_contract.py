@@ -394,6 +394,7 @@ print(sorted(found), sorted({{"yaml", "pydantic", "sqlglot", "open_data_contract
         lambda _: b"{}",
         lambda data: data[:-1],
         lambda data: data.replace(b"fmp", b"fmq"),
+        lambda data: data.replace(b'"source":"fmp"', b'"source":"fmq"'),
         lambda data: b"\xff" + data,
         lambda data: data.replace(b'"sha256"', b'"sha"'),
     ],
@@ -484,6 +485,11 @@ def test_a_change_is_named_and_said(name: str) -> None:
     assert [one.kind for one in breaking(found)] == [
         k for k, _ in expected if k in ("removed", "type", "key", "partition")
     ]
+
+
+def test_true_is_another_option_than_one() -> None:
+    true, one = (replace(odcs.parse(EVERY_TYPE), options={"path": value}) for value in (True, 1))
+    assert [found.kind for found in changes(true, one)] == ["source"]
 
 
 def test_two_datasets_are_not_compared() -> None:

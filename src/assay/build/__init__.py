@@ -84,13 +84,13 @@ def _silver(
         views.append(SilverView(dataset, current, {n: d for n, d in docs.items() if n not in silver.ENDS}))
         whole = f"SELECT *, NULL::TIMESTAMPTZ AS known_to, NULL::TIMESTAMPTZ AS recorded_to FROM ({current})"
         chosen = ", ".join(map(ident, docs))
-        views.append(SilverView(f"{dataset}_versions", f"SELECT {chosen} FROM ({whole} UNION ALL BY NAME {past})", docs))
+        views.append(
+            SilverView(f"{dataset}_versions", f"SELECT {chosen} FROM ({whole} UNION ALL BY NAME {past})", docs)
+        )
     return views, tuple(read)
 
 
-def _as_read(
-    contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None
-) -> Silver:
+def _as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
     dataset = contract.dataset
     # So that a column added since the last refine is there, as null, and what a crash left undone is done.
     pair = silver.forward(files, catalog, dataset, silver.ensure(catalog, contract))
@@ -101,10 +101,14 @@ def _as_read(
     rows = []
     for table, snapshot in zip((pair.current, pair.past), silver.pinned(pair.current), strict=True):
         there = []
-        for name in sorted(tables.name_of(table, one) for one in (tables.data_files(table, snapshot) if snapshot else ())):
+        for name in sorted(
+            tables.name_of(table, one) for one in (tables.data_files(table, snapshot) if snapshot else ())
+        ):
             file = known.get(name) or stored.get(name)
             if file is None:
-                raise LakeDamaged(f"{name} is in {silver.name(dataset)}, but no evidence names it; `assay verify silver` says more")
+                raise LakeDamaged(
+                    f"{name} is in {silver.name(dataset)}, but no evidence names it; `assay verify silver` says more"
+                )
             if name not in known:
                 silver.check(files, file)
             there.append(file)

@@ -97,8 +97,7 @@ def _table(catalog: Catalog, gold: Gold) -> Table:
     """The Iceberg table with gold's columns; a column whose type changed is dropped and added anew."""
     name = f"gold.{gold.name}"
     wanted = {c.name: (c.type, c.description) for c in gold.columns}
-    with release.readable(name):
-        table = tables.ensure(catalog, name, wanted)
+    table = tables.ensure(catalog, name, wanted)
     found = {f.name: tables.sql_type(f.field_type) for f in table.schema().fields}
     same = {n: tables.sql_type(tables.iceberg_type(kind)) for n, (kind, _) in wanted.items()}
     if found != same:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import pkgutil
-import tempfile
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -98,6 +97,8 @@ def _keep(at: Path, contract: Contract) -> None:
             return
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):
         return
+    import tempfile
+
     with contextlib.suppress(OSError):
         at.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=at.parent, prefix=".")

@@ -193,10 +193,9 @@ def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: V
         sums["rows"] -= v.rows
     sums.update({"rows": v.rows, "withdrawn": v.withdrawn, "pending": int(v.pending)})
     sums.update({term: getattr(v, term) for term in TERMS})
-    if v.state == "passed":
-        if v.was != "quarantined":
-            reasons.update(v.reasons)
-            warnings.update(v.warnings)
+    if v.state == "passed" and v.was != "quarantined":
+        reasons.update(v.reasons)
+        warnings.update(v.warnings)
 
 
 def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Evidence) -> Iterator[Fact]:
@@ -215,7 +214,11 @@ def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Ev
                 "rows": opened.get(about, {}).get("rows", v.held), "began": body["began"],
             }  # fmt: skip
         elif v.of and v.was == "held":
-            changed[v.of[0] * N + v.of[1]] = {**opened.pop(v.of[0] * N + v.of[1], {}), "state": "released", "began": body["began"]}
+            changed[v.of[0] * N + v.of[1]] = {
+                **opened.pop(v.of[0] * N + v.of[1], {}),
+                "state": "released",
+                "began": body["began"],
+            }
         elif v.state == "passed" and opened and v.of is None:
             for other, one in list(opened.items()):
                 if other < place and one["shard"] == v.shard and v.start <= one["start"] and one["end"] <= v.end:
@@ -231,7 +234,14 @@ def _open(fact: Fact, body: Mapping[str, Any]) -> bool:
 def _held(fact: Fact) -> Held:
     b = fact.body
     return Held(
-        int(fact.id), b["shard"], b["start"], b["end"], b["rows"], tuple(b["why"]), b["reasons"], b["state"] == "superseded"
+        int(fact.id),
+        b["shard"],
+        b["start"],
+        b["end"],
+        b["rows"],
+        tuple(b["why"]),
+        b["reasons"],
+        b["state"] == "superseded",
     )
 
 

@@ -495,7 +495,9 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
 
 def _landed(before: Fact | None, entry: Entry) -> Fact:
     """Running sums of a log: what was landed so far, whose it is, and where a clock ran backwards."""
-    body: dict[str, Any] = dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+    body: dict[str, Any] = (
+        dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+    )
     body["position"] = entry.position
     if entry.kind == "landed":
         body["captured_at"] = entry.captured_at.isoformat()
@@ -533,15 +535,17 @@ def adopt(files: Files, ledger: Ledger, dataset: str) -> Tail:
         entries = _since(files, dataset, tail.position, tail.sha256, "the ledger")
     else:
         tail, entries = NONE, whole(files, dataset)
-    facts: list[Fact] = []
+    # Read after the tail: what another process adopted meanwhile is in these sums already.
     landed = ledger.newest("landed", dataset, "now")
+    facts: list[Fact] = []
     for entry, sha256 in entries:
         fresh = list(facts_of(entry, sha256))
         if len(facts) + len(fresh) >= BUNCH - 1:  # the sums and the tail come with them
             _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)
             facts = []
         facts += fresh
-        landed = _landed(landed, entry)
+        if landed is None or landed.version < entry.position:
+            landed = _landed(landed, entry)
         tail = tail.then(entry, sha256)
     if facts:
         _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)

@@ -103,7 +103,7 @@ def scope_of(contract: Contract, shard: str, days: Window | None) -> dict[str, t
         )
     if days:
         said = contract.options.get("date_field")
-        found = [column for column in keys if column.kind == "date" and said in (None, column.origins[0])]
+        found = [column for column in keys if column.kind == "date" and (said is None or (said,) in column.origins)]
         last = days.end - timedelta(days=1)
         scope[_one(found, "one day of the key, read from the source's date_field")] = (
             days.start.isoformat(),

@@ -1,10 +1,9 @@
 """Bronze to silver: the entries after the head's position judged, folded and committed, as often as there are any."""
 
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -270,10 +269,14 @@ class _Refiner:
             else:
                 scope = None if again else batch.scope
                 acts = [
-                    Act(place, entry.captured_at, origin, scope, contract[1].gate.withdrawn_at_most, counted.keyless > 0)
+                    Act(
+                        place, entry.captured_at, origin, scope, contract[1].gate.withdrawn_at_most, counted.keyless > 0
+                    )
                 ]
             folded = self._written(group, acts, draft, history, contract[1])
-            self._said(group, acts, [verdict], folded, contract, draft, history, made, pending=standing.pending and again)
+            self._said(
+                group, acts, [verdict], folded, contract, draft, history, made, pending=standing.pending and again
+            )
 
     def _by_hand(
         self, entry: Entry, place: int, decision: Decision, contract: tuple[int, Contract], draft: Draft,
@@ -322,14 +325,17 @@ class _Refiner:
         told, before = [], len(made.absences)
         for one in verdicts:
             place = one.position * N + one.n
+            said = one
             if place in by:
-                one = _with(one, folded.get(place, Folded({})), bounds.get(place), pending=pending)
+                said = _with(one, folded.get(place, Folded({})), bounds.get(place), pending=pending)
                 act = by[place]
-                if act.scope is not None and not one.pending:
+                if act.scope is not None and not said.pending:
                     made.absences.append(Absence(act.origin, {c: (str(a), str(b)) for c, (a, b) in act.scope.items()}))
-            _adds_up(self.dataset, one)
-            told.append(one)
-        spool = evidence.spool(group.rejected([p for p, a in by.items() if not a.absent]), draft.scratch / f"rejected-{len(made.rejected)}")
+            _adds_up(self.dataset, said)
+            told.append(said)
+        spool = evidence.spool(
+            group.rejected([p for p, a in by.items() if not a.absent]), draft.scratch / f"rejected-{len(made.rejected)}"
+        )
         made.contracts[contract[0]] = contract[1].sha256
         made.verdicts += told
         made.rejected.append(spool)

@@ -56,8 +56,10 @@ class Timeline:
         """The contract that judges what lies at a position, and its own position."""
         forced = max((p for p, _, everything in self.contracts if everything), default=0)
         upto = max(position, forced)
-        at, sha256, _ = [one for one in self.contracts if one[0] <= upto][-1] if position > forced else next(
-            one for one in self.contracts if one[0] == forced
+        at, sha256, _ = (
+            [one for one in self.contracts if one[0] <= upto][-1]
+            if position > forced
+            else next(one for one in self.contracts if one[0] == forced)
         )
         return at, self.parse(sha256)
 
@@ -113,7 +115,7 @@ class History:
     def about(self, place: int) -> Standing | None:
         """Where the batch of a place stands; None if no verdict speaks of it."""
         found: Standing | None = None
-        for chapter in self._chapters(place // N):
+        for chapter in self.chapters(place // N):
             for v in chapter.verdicts:
                 at = v.position * N + v.n
                 if at == place:
@@ -132,14 +134,14 @@ class History:
         standing = self.about(place)
         if standing is None:
             return set()
-        chapters = self._chapters(place // N)
+        chapters = self.chapters(place // N)
         return {one.seq for c in chapters for one in c.rejected() if one.place == standing.judged_at}
 
     def observed(self, engine: Engine, late: Sequence[Act]) -> "Seen":
         """When keys were seen, for acts whose rows were first said earlier than they act."""
         return Seen(self, engine, min((a.origin for a in late), default=0))
 
-    def _chapters(self, position: int) -> Iterator[_Chapter]:
+    def chapters(self, position: int) -> Iterator[_Chapter]:
         """From the evidence that took the entry of a position in, in order."""
         if not self.anew:
             began = account.began(self.ledger, self.dataset)
@@ -169,7 +171,7 @@ class Seen:
         names: tuple[str, ...] = ()
         kinds: dict[str, str] = {}
         with _scratch(h.files) as scratch:
-            for chapter in h._chapters(0):
+            for chapter in h.chapters(0):
                 for v in chapter.verdicts:
                     origin = v.origin or v.position * N + v.n
                     if v.state != "passed" or origin <= self._after or v.bounds is None:
@@ -194,7 +196,9 @@ class Seen:
         return out
 
 
-def _inside(key: Sequence[Any], names: Sequence[str], kinds: Mapping[str, str], box: Mapping[str, tuple[str, str]]) -> bool:
+def _inside(
+    key: Sequence[Any], names: Sequence[str], kinds: Mapping[str, str], box: Mapping[str, tuple[str, str]]
+) -> bool:
     """Whether a key lies within bounds that are kept as texts."""
     for name, value in zip(names, key, strict=True):
         if name in box:

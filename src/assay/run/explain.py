@@ -140,7 +140,11 @@ def _followed(
         wanted = {(n, seq) for e, n, seq in places if e is entry}
         if entry.kind == "decided":
             for n, seq in wanted:
-                lines[entry.position, n, seq] = (None, n + 1, b'{"_record":%s}' % (entry.decisions[n].record or "").encode())
+                lines[entry.position, n, seq] = (
+                    None,
+                    n + 1,
+                    b'{"_record":%s}' % (entry.decisions[n].record or "").encode(),
+                )
         else:
             for (n, seq), at in bronze.lines_of(t.files, entry, wanted).items():
                 lines[entry.position, n, seq] = at
@@ -153,7 +157,11 @@ def _followed(
 
 
 def _compare(
-    lake: "Lake", timeline: Timeline, rows: Sequence[Mapping[str, Any]], lines: Sequence[bytes], out: Sequence[dict[str, Any]]
+    lake: "Lake",
+    timeline: Timeline,
+    rows: Sequence[Mapping[str, Any]],
+    lines: Sequence[bytes],
+    out: Sequence[dict[str, Any]],
 ) -> None:
     """Say of each observation whether its line, refined again by the contract that judged it, gives its row."""
     for at in {timeline.contract(row["_position"])[0] for row in rows}:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ulid import ULID
 
@@ -62,7 +62,7 @@ class Lake:
         """Let go of the ledger and the catalog."""
         self.target.close()
 
-    def __enter__(self) -> "Lake":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,7 +71,12 @@ class Lake:
     # ------------------------------------------------------------------ steps
 
     def plan(
-        self, select: Sequence[str] = (), *, span: Window | None = None, regate: bool = False, at: datetime | None = None
+        self,
+        select: Sequence[str] = (),
+        *,
+        span: Window | None = None,
+        regate: bool = False,
+        at: datetime | None = None,
     ) -> list[Step]:
         """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's.
 
@@ -87,7 +92,9 @@ class Lake:
     def landings(self, dataset: str, *, again: bool = False) -> list[Land]:
         """The landing steps of one dataset that are missing, or with `again` all of them."""
         contract = self.contract(dataset)
-        return [s for s in loop.missing(self, {dataset: contract}, now(), again=again, gold=False) if isinstance(s, Land)]
+        return [
+            s for s in loop.missing(self, {dataset: contract}, now(), again=again, gold=False) if isinstance(s, Land)
+        ]
 
     def refine(self, dataset: str, *, everything: bool = False) -> "Refined":
         """Fold what the log has and silver has not; with `everything`, the whole log anew."""
@@ -242,7 +249,13 @@ class Lake:
             return explain(self, found, table, key, column)
 
         return app(
-            t.files, t.ledger, self.contracts, explain=why, title=t.settings.name, limits=t.limits, key=t.secrets.ensure("cursor")
+            t.files,
+            t.ledger,
+            self.contracts,
+            explain=why,
+            title=t.settings.name,
+            limits=t.limits,
+            key=t.secrets.ensure("cursor"),
         )
 
     def serve(self, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:
@@ -263,7 +276,7 @@ class Lake:
         """Compaction, expiry and the removal of what nothing names; `dry` only says what it would do."""
         from assay.lake import upkeep
 
-        return upkeep.run(self.target, self.contracts, dry=dry, say=say)
+        return dict(upkeep.run(self.target, self.contracts, dry=dry, say=say))
 
 
 def open(path: str | Path, env: str = "dev", target: str = "local") -> Lake:  # noqa: A001 - as people know it from files

@@ -188,7 +188,9 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
     if held := sum(len(one.held) for one in refined):
         verb = "is" if held == 1 else "are"
         errors.append(
-            GateClosed(f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable")
+            GateClosed(
+                f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
+            )
         )
     return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
 

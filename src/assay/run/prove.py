@@ -131,9 +131,7 @@ def _silver_counts(lake: "Lake", dataset: str, pair: Pair, judged: dict[tuple[in
         yield f"batch {place[0]}.{place[1]} silver: {stored[place]} rows that no evidence speaks of"
 
 
-def _ledger_counts(
-    lake: "Lake", dataset: str, head: Head, judged: dict[tuple[int, int], Verdict]
-) -> Iterator[str]:
+def _ledger_counts(lake: "Lake", dataset: str, head: Head, judged: dict[tuple[int, int], Verdict]) -> Iterator[str]:
     found = account.of(lake.target.ledger, dataset)
     if found.evidence != head.number:
         return  # the next command brings it up
@@ -254,7 +252,14 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
             continue
         with _scratch(lake) as scratch:
             draft = anew(
-                dataset, pair, head.position, scratch, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine
+                dataset,
+                pair,
+                head.position,
+                scratch,
+                files=t.files,
+                catalog=t.catalog,
+                ledger=t.ledger,
+                engine=t.engine,
             )
             total = 0
             there = _relations(lake, pair)
@@ -370,5 +375,3 @@ def _told(dataset: str, place: int, seq: int, reasons: Sequence[str], line: byte
         "dataset": dataset, "batch": account.spoken(place), "held": held, "seq": seq, "reasons": list(reasons),
         "line": line.decode("utf-8", "backslashreplace"),
     }  # fmt: skip
-
-

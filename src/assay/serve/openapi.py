@@ -3,7 +3,8 @@
 from typing import Any
 
 from assay.serve.newest import Reading
-from assay.serve.query import MOST, OPERATORS, USUAL, Column, Table
+from assay.lake.release import Column
+from assay.serve.query import MOST, OPERATORS, USUAL, Table
 from assay.sqltypes import SqlType
 
 _KINDS = {

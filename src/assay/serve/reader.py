@@ -60,7 +60,9 @@ class Reader:
         clock = gold.clocks.get("known_from")
         if not clock or as_of is None or recorded_as_of is not None:
             having = [g.name for g in self.release.gold if g.clocks.get("known_from")]
-            raise UsageError(f"{name} has no clock for that; as_of is answered by {', '.join(having) or 'no gold table'}")
+            raise UsageError(
+                f"{name} has no clock for that; as_of is answered by {', '.join(having) or 'no gold table'}"
+            )
         return f"{select} WHERE {ident(clock)} <= {literal(as_of)}"
 
     def connect(
@@ -83,7 +85,14 @@ class Reader:
                     self._view(con, name)
             if locked:
                 # What is attached stays so, and spilling needs no leave: silver's files are all that is opened later.
-                urls = sorted({url for s in self.release.silver for rows in (s.current, s.past) for url in rows.relation(self.files).files})
+                urls = sorted(
+                    {
+                        url
+                        for s in self.release.silver
+                        for rows in (s.current, s.past)
+                        for url in rows.relation(self.files).files
+                    }
+                )
                 con.execute(f"SET allowed_paths = [{', '.join(map(text, urls))}]")
                 con.execute("SET enable_external_access = false; SET lock_configuration = true")
         except BaseException:
@@ -100,7 +109,9 @@ class Reader:
                 raise
             says = f"error({text(f'{_LOST}{lost}')})"
             # In each column and as a condition: where nothing needs it, DuckDB would leave it out and give no rows.
-            columns = [f"CAST({says} AS {c.type}) AS {ident(c.name)}" for c in self.tables["silver", name].columns.values()]
+            columns = [
+                f"CAST({says} AS {c.type}) AS {ident(c.name)}" for c in self.tables["silver", name].columns.values()
+            ]
             con.execute(
                 f"CREATE OR REPLACE VIEW silver.{ident(name)} AS SELECT {', '.join(columns)} WHERE CAST({says} AS BOOLEAN)"
             )

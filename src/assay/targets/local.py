@@ -190,7 +190,6 @@ class LocalSecrets:
             f"secret {name} is missing: set it in the environment, or put it into {path} with mode 0600"
         )
 
-
     def ensure(self, name: str) -> bytes:
         path = self._root / "secrets" / name
         if not path.is_file():

@@ -1,15 +1,14 @@
 """Types, judges and folds on DuckDB: every bronze line is read once into a table, which spills to disk where memory ends."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from isal import igzip
-from sqlglot import exp, parse_one
 
 from assay.contract.model import Contract
 from assay.contract.tree import Tree, tree
@@ -123,7 +122,7 @@ class DuckDBGroup:
             CREATE TABLE _lines (_place BIGINT, _seq BIGINT, _op VARCHAR, {typed}, known_at TIMESTAMPTZ, _hash VARCHAR,
               _reasons VARCHAR, _warnings VARCHAR, _raw VARCHAR, _part BIGINT, _n BIGINT);
             CREATE VIEW staged AS SELECT _place, _seq, _op, {", ".join(map(ident, columns))}, known_at, _hash
-              FROM _lines WHERE _op IN ('u', 'q', 'h')""")
+              FROM _lines WHERE _op IN ('u', 'q', 'd', 'h')""")
         self._unreadable: dict[tuple[int, int], tuple[int, int]] = {}
         for first, some in _runs(self._lines):
             self._read(first, some)
@@ -220,7 +219,7 @@ class DuckDBGroup:
             SELECT _place, count(*), count(*) FILTER (_op IN ('u', 'd')), count(*) FILTER (_op = 'same'),
               count(*) FILTER (_reasons <> ''), count(*) FILTER (_reasons <> '' AND _op IS NULL)
             FROM _lines GROUP BY _place""").fetchall()
-        counted = {place: terms for place, *terms in counts}
+        counted = {place: Counted(*terms) for place, *terms in counts}
         named: dict[str, dict[int, dict[str, int]]] = {"_reasons": {}, "_warnings": {}}
         for column, by_place in named.items():
             for place, name, n in con.execute(f"""
@@ -230,8 +229,8 @@ class DuckDBGroup:
                 by_place.setdefault(place, {})[name] = n
         places = sorted({place for one in self._lines for place in one.batches.values()})
         return {
-            place: Counted(
-                *counted.get(place, (0,) * 5),
+            place: replace(
+                counted.get(place, Counted()),
                 reasons=named["_reasons"].get(place, {}),
                 warnings=named["_warnings"].get(place, {}),
             )

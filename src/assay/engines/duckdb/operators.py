@@ -280,7 +280,9 @@ def _repeats(zone: str, into: int) -> bool:
     while day.year < 2100:  # noqa: PLR2004 - rules that are in force now go on
         if day.astimezone(where).utcoffset() != (day + week).astimezone(where).utcoffset():
             for ahead in range(-1, 9):
-                local = datetime.combine(date(day.year, day.month, day.day), datetime.min.time()) + timedelta(days=ahead, seconds=into)
+                local = datetime.combine(date(day.year, day.month, day.day), datetime.min.time()) + timedelta(
+                    days=ahead, seconds=into
+                )
                 first, last = local.replace(tzinfo=where), local.replace(tzinfo=where, fold=1)
                 if first.utcoffset() > last.utcoffset():  # type: ignore[operator]
                     return True
