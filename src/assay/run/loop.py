@@ -219,11 +219,13 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
                 wanted, settings=landing.settings_of(source, t.settings.sources), files=t.files, ledger=t.ledger,
                 secrets=t.secrets, run=run, done=heard, root=lake.root,
             )  # fmt: skip
-        except AssayError as error:
-            say(f"nothing of {source} was landed: {error}")
-            out += [Outcome(s, error) for s in mine[:1]]
+        except BaseException as error:
             for dataset in dict.fromkeys(s.dataset for s in mine):
                 mark(t.ledger, dataset, "land", "failed", run, f"{type(error).__name__}: {error}")
+            if not isinstance(error, AssayError):
+                raise
+            say(f"nothing of {source} was landed: {error}")
+            out += [Outcome(s, error) for s in mine[:1]]
             continue
         by = {(s.dataset, s.shard, s.window): s for s in mine}
         came = [Outcome(by[one.dataset, one.shard, one.window], one.error, landed=one) for one in found]

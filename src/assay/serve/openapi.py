@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from assay.serve.newest import Reading
 from assay.lake.release import Column
+from assay.serve.newest import Reading
 from assay.serve.query import MOST, OPERATORS, USUAL, Table
 from assay.sqltypes import SqlType
 
