@@ -33,6 +33,7 @@ from assay.run.lake import Lake
 from assay.windows import Window
 
 REASK = 60
+SINGLY = 3
 SOURCE = rounds.HERE / "age_source.py"
 EVENING = 20 * 3600
 CONTRACT = """apiVersion: v3.1.0
@@ -56,10 +57,10 @@ customProperties:
 DAY = "      - {name: date, logicalType: date, required: true, primaryKey: true, primaryKeyPosition: 2, classification: public}\n"
 DATASETS = {
     "prices": (
-        "options: {of: shard}", "universe: all", "window: P1D", "start: {start}", "settle: P1D",
+        "options: {of: shard}", "universe: all", "window: P1D", "start: {start}", "settle: P0D", "reask: P0D",
         "partitioning: {{column: date, by: year}}", "knownAt: {{column: date}}",
     ),
-    "loose": ("options: {of: day}", "window: P1D", "start: {start}", "settle: P1D"),
+    "loose": ("options: {of: day}", "window: P1D", "start: {start}", "settle: P0D", "reask: P0D"),
     "listing": ("options: {of: list}", "every: P1D", "complete: true"),
     "revised": ("options: {of: few}", "window: P1D", "start: {start}", "settle: P3D", f"reask: P{REASK}D"),
 }  # fmt: skip
@@ -99,7 +100,7 @@ def asks(lake: Lake, dataset: str, today: date, first: date) -> list[tuple[str, 
         return [("all", Window(today, today + timedelta(days=1)))]
     if dataset == "prices":
         return [(shard, yesterday) for shard in lake.shards(dataset)]
-    back = min(REASK if dataset == "revised" else 1, (today - first).days)
+    back = min(REASK + 1 if dataset == "revised" else 1, (today - first).days)
     return [("all", Window(d, d + timedelta(days=1))) for d in (today - timedelta(days=n) for n in range(back, 0, -1))]
 
 
@@ -133,7 +134,8 @@ def released(lake: Lake) -> None:
 
 
 def make(root: Path, symbols: int, days: int, group: int) -> None:
-    """Every day an entry; refined in groups, the last ten days one by one."""
+    """Every day an entry; refined in groups, the last days one by one."""
+    group = group or days // 5
     write(root, symbols, days)
     first = date.today() - timedelta(days=days)
     at(first)
@@ -148,7 +150,7 @@ def make(root: Path, symbols: int, days: int, group: int) -> None:
             at(today)
             for dataset in lake.contracts:
                 land(lake, dataset, today, first - timedelta(days=1), records, symbols, first.toordinal() + 4)
-            if (number + 1) % group == 0 or number >= days - 10:
+            if (number + 1) % group == 0 or number >= days - SINGLY:
                 for dataset in lake.contracts:
                     lake.refine(dataset)
         at(date.today() - timedelta(days=1))
@@ -259,7 +261,7 @@ def main() -> None:
     parser.add_argument("lake", type=Path)
     parser.add_argument("--symbols", type=int, default=100)
     parser.add_argument("--days", type=int, default=100)
-    parser.add_argument("--group", type=int, default=50)
+    parser.add_argument("--group", type=int, default=0, help="days refined at once; a fifth of all unless told")
     parser.add_argument("--round", type=int, default=0)
     parser.add_argument("--profile", default="")
     asked = parser.parse_args()

@@ -12,7 +12,7 @@ from ulid import ULID
 
 from assay import clock
 from assay.build import compute, judge, publish
-from assay.build.compute import SilverView, project_hash
+from assay.build.compute import SilverView
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import BuildFailed, LakeDamaged
@@ -186,4 +186,4 @@ def check(project: Path, contracts: Mapping[str, Contract], *, limits: Limits, k
     return [gold.name for gold in compute.describe(project, views, limits, kept=kept)]
 
 
-__all__ = ["build", "check", "project_hash"]
+__all__ = ["build", "check"]
