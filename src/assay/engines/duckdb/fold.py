@@ -89,7 +89,7 @@ class Fold:
         self._typed_order = f"_order {order}"
         self._late = f"INTERVAL {settle.months} MONTH + INTERVAL {int(settle.exact.total_seconds())} SECOND"
         self._urls: dict[str, str] = {}
-        self._several = False
+        self._several = self._met = self._new = False
         self._span = (0, 0)
 
     def fold(self, acts: Sequence[Act], current: Relation, past: Relation, observed: Observed) -> dict[int, Folded]:
@@ -105,8 +105,11 @@ class Fold:
         self._pending: dict[int, bool] = {}
         self._held: set[int] = set()
         self._absences: list[tuple[int, Scope]] = []
-        self._scopes = self._typed(acts)
+        self._several = self._met = self._new = False
         self._begin(acts)
+        if not acts:
+            return {}
+        self._scopes = self._typed(acts)
         self._touch(current, past)
         cut = _rounds(acts, self._scopes)
         self._several = len(cut) > 1
@@ -265,9 +268,11 @@ class Fold:
                 UNION ALL SELECT hash({keys}), 2 FROM _observed
                 UNION ALL SELECT hash({keys}), 2 FROM _gone
               ) GROUP BY _h HAVING count(*) > 1) LEFT JOIN ({equal}) USING (_h)""")
-        if told := self._any("_several WHERE NOT _same"):
+        met, told = con.execute("SELECT count(*), count(*) FILTER (WHERE NOT _same) FROM _several").fetchall()[0]
+        self._met = bool(met)
+        if told:
             self._classify()
-        self._count(told)
+        self._count(same=met > told, told=told > 0)
         if told:
             self._tell()
 
@@ -341,20 +346,23 @@ class Fold:
               WHEN _op = 'u' THEN 'accepted' WHEN _had <> '' THEN 'withdrawn' ELSE 'unchanged' END AS _did
             FROM _known""")
 
-    def _count(self, told: bool) -> None:
+    def _count(self, *, same: bool, told: bool) -> None:
         """Count each act's terms from what came of its rows."""
-        lone, keys = self._lone, self._keys
-        classified = """SELECT _place, _did, count(*) FROM _events
-            WHERE _did NOT IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn') GROUP BY ALL UNION ALL"""
-        for place, did, n in self._con.execute(f"""
-            {classified if told else ""}
-            SELECT _place, 'accepted', count(*) FROM ({self._rows}) _r {lone} WHERE _op = 'u' GROUP BY ALL
-            UNION ALL SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r
-              SEMI JOIN (FROM _several WHERE _same) _m ON hash({keys}) = _m._h GROUP BY ALL
-            UNION ALL SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r {lone} WHERE _op = 'd' GROUP BY ALL
-            """).fetchall():
-            counts = self._counts[place]
-            counts[did] = counts.get(did, 0) + n
+        self._new = False
+        parts = [
+            f"""SELECT _place, CASE _op WHEN 'u' THEN 'new' ELSE 'unchanged' END AS _did, count(*)
+            FROM ({self._rows}) _r {self._lone} WHERE _op IN ('u', 'd') GROUP BY ALL"""
+        ]
+        if same:
+            parts.append(f"""SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r
+            SEMI JOIN (FROM _several WHERE _same) _m ON hash({self._keys}) = _m._h GROUP BY ALL""")
+        if told:
+            parts.append("""SELECT _place, _did, count(*) FROM _events
+            WHERE _did NOT IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn') GROUP BY ALL""")
+        for place, did, n in self._con.execute(" UNION ALL ".join(parts)).fetchall():
+            counts, what = self._counts[place], "accepted" if did == "new" else did
+            counts[what] = counts.get(what, 0) + n
+            self._new = self._new or did == "new"
 
     def _tell(self) -> None:
         """The stories as versions: each from when, and until when."""
@@ -397,7 +405,7 @@ class Fold:
             names = ", ".join([self._names, *CLOCKS])
             out.append(f"""SELECT {names} FROM ({relation_sql(leaving)}) _f ANTI JOIN (SELECT _place, _seq FROM _moved WHERE _old) _m
                 ON {_PLACE} = _m._place AND _f._seq = _m._seq""")
-        if self._any(f"({self._rows}) _r {self._lone} WHERE _op = 'u'"):
+        if self._new:
             first = "least(coalesce(known_at, captured_at), captured_at)"
             out.append(f"SELECT {self._row(first)} FROM ({self._rows}) _r {self._lone} WHERE _op = 'u'")
         those = ["SELECT _place, _seq, known_from AS _from FROM _versions WHERE _op = 'u' AND known_to IS NULL"]
@@ -430,8 +438,8 @@ class Fold:
 
     @property
     def _lone(self) -> str:
-        """Leaves of `_r` the keys that meet nothing: a row of them is simply new."""
-        return f"ANTI JOIN (FROM _several) _m ON hash({self._keys}) = _m._h" if self._any("_several") else ""
+        """Leaves of `_r` the keys that meet nothing: a good row of them is simply new."""
+        return f"ANTI JOIN (FROM _several) _m ON hash({self._keys}) = _m._h" if self._met else ""
 
     def _on(self, a: str, b: str) -> str:
         return " AND ".join(f"{a}.{ident(k)} = {b}.{ident(k)}" for k in self._key)
