@@ -50,7 +50,8 @@ class Account:
     """A dataset's running sums: rows = accepted + unchanged + superseded + duplicate + quarantined + held.
 
     Attributes:
-        landed: batches, rows, bytes and calls of the whole log, its `position`, `captured_at` and `origins`.
+        landed: batches, rows, bytes and calls of the whole log, its `position`, `captured_at` and `origins`; how many
+            batches were declared `lost`.
         sums: the terms above over what is judged, with `rows`, `batches`, `void`, `withdrawn` and `pending` beside them.
         reasons, warnings: rows in quarantine by reason, and rows warned of by rule.
         held: the batches whose gate is closed, also where something newer stands in for them.
@@ -101,6 +102,11 @@ class Account:
         """The time of the newest landing."""
         at = self.landed.get("captured_at")
         return datetime.fromisoformat(at) if at else None
+
+    @property
+    def lost(self) -> int:
+        """How many batches were declared lost: they are void, and their days are asked for again."""
+        return int(self.landed.get("lost", 0))
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """The names of the lake's objects, and what a disk says of them as errors of who must act."""
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from assay.errors import LakeDamaged, SettingsError
+from assay.ports import Files
 
 SCRATCH = "_tmp"
 """Below the lake's data: files in the making, and copies of objects; nothing that the lake names lies there."""
@@ -33,6 +35,18 @@ def checked(name: str) -> str:
 def lost(name: str) -> LakeDamaged:
     """What to raise for an object that is named and not there."""
     return LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy")
+
+
+@contextmanager
+def scratch_directory(files: Files) -> Iterator[Path]:
+    """A directory of this machine for files in the making, gone afterwards."""
+    path = files.scratch()
+    with clear_errors(path.parent):
+        path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

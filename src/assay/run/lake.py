@@ -114,12 +114,12 @@ class Lake:
 
     def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
         """Calls, minutes at the permitted rate and bytes of a plan's landings; bytes is None where nothing was landed yet."""
-        from assay.land import settings_of
-
         minutes, calls, size = 0.0, 0, 0
         known = True
         for step in steps:
             if isinstance(step, Land):
+                from assay.land import settings_of
+
                 source = settings_of(self.contract(step.dataset).source, self.target.settings.sources)
                 calls += 1
                 minutes += source.per / 60 / source.requests
@@ -149,6 +149,7 @@ class Lake:
         ledger = self.target.ledger
         datasets: dict[str, Any] = {}
         for dataset in self.contracts:
+            loop.brought(self, dataset)
             found = account.of(ledger, dataset)
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
@@ -158,6 +159,7 @@ class Lake:
                 "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
                 "replaced": sum(h.rows for h in found.replaced),
                 "unjudged": found.waiting,
+                "lost": found.lost,
                 "captured_at": found.landed.get("captured_at"),
                 "origins": list(found.origins),
                 "failing": account.failing(ledger, dataset),

@@ -11,9 +11,10 @@ from ulid import ULID
 from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
-from assay.errors import AssayError, ContractError, GateClosed, UsageError
+from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, UsageError
 from assay.lake import account, bronze, coverage, evidence, release
 from assay.lake.bronze import Decision
+from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
@@ -109,7 +110,7 @@ def _standing(lake: "Lake", contract: Contract, position: int, *, regate: bool) 
         )
     in_force = before or contract
     return Standing(
-        log=position, silver=found.position, evidence=found.evidence, contract=force.body["sha256"] if force else "",
+        log=position, silver=found.position, contract=force.body["sha256"] if force else "",
         refine=in_force.refine_fingerprint if force else "", gates=_gates(lake, contract, found) if regate else (),
     )  # fmt: skip
 
@@ -125,10 +126,8 @@ def _gates(lake: "Lake", contract: Contract, found: account.Account) -> list[str
 
 def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
     """What the newest release was made of, and what it would be made of now."""
-    from assay.build import project_hash
-
     return planning.Gold(
-        released=None if built is None else {s.dataset: (s.evidence, s.contract_sha256) for s in built.silver},
+        released=None if built is None else {s.dataset: (s.position, s.contract_sha256) for s in built.silver},
         released_dbt=built.dbt_hash if built else "",
         dbt=project_hash(lake.project) if lake.project.is_dir() else "",
     )
@@ -167,10 +166,10 @@ def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None]
 
 def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
     """See `Lake.apply`."""
-    from assay.lake.upkeep import sweep
+    from assay.lake import upkeep
 
     t = lake.target
-    sweep(t.limits.scratch)
+    upkeep.sweep(t.limits.scratch)
     run = str(ULID())
     outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
@@ -192,6 +191,15 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
                 f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
             )
         )
+    if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, now()):
+        try:
+            found = upkeep.run(t, lake.contracts, dry=False, say=say)
+            if any(found.values()):
+                say("upkeep: " + ", ".join(f"{n} {what}" for what, n in found.items() if n))
+        except LakeBusy as error:
+            say(f"upkeep is left for the next time: {error}")
+        except AssayError as error:
+            errors.append(error)
     return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
 
 
@@ -219,11 +227,13 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
                 wanted, settings=landing.settings_of(source, t.settings.sources), files=t.files, ledger=t.ledger,
                 secrets=t.secrets, run=run, done=heard, root=lake.root,
             )  # fmt: skip
-        except AssayError as error:
-            say(f"nothing of {source} was landed: {error}")
-            out += [Outcome(s, error) for s in mine[:1]]
+        except BaseException as error:
             for dataset in dict.fromkeys(s.dataset for s in mine):
                 mark(t.ledger, dataset, "land", "failed", run, f"{type(error).__name__}: {error}")
+            if not isinstance(error, AssayError):
+                raise
+            say(f"nothing of {source} was landed: {error}")
+            out += [Outcome(s, error) for s in mine[:1]]
             continue
         by = {(s.dataset, s.shard, s.window): s for s in mine}
         came = [Outcome(by[one.dataset, one.shard, one.window], one.error, landed=one) for one in found]

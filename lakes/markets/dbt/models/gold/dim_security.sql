@@ -3,7 +3,6 @@ with
 priced as (
   select symbol, date
   from {{ source('silver', 'price_eod_versions') }}
-  where _op = 'upsert'
 ),
 
 symbols as (

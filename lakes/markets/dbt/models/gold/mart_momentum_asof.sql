@@ -4,7 +4,6 @@ with
 prices as (
   select security_id, symbol, date, close, known_from, known_to
   from {{ ref('stg_price_version') }}
-  where _op = 'upsert'
 ),
 
 month_ends as (
@@ -42,7 +41,6 @@ known_splits as (
     on p.security_id = e.security_id
     and e.known_from <= p.cutoff and (e.known_to is null or e.known_to > p.cutoff)
     and e.date <= p.date and (e.date > p.previous_date or e.date = p.date)
-  where e._op = 'upsert'
   group by p.security_id, p.as_of_date, p.date
 ),
 
@@ -53,7 +51,6 @@ known_dividends as (
     on p.security_id = e.security_id
     and e.known_from <= p.cutoff and (e.known_to is null or e.known_to > p.cutoff)
     and e.date <= p.date and (e.date > p.previous_date or e.date = p.date)
-  where e._op = 'upsert'
   group by p.security_id, p.as_of_date, p.date
 ),
 
