@@ -63,7 +63,10 @@ class Beside:
     def leave(self, which: int) -> None:
         """What a process that was killed has put."""
         day = (clock.now() - timedelta(days=3)).date()
-        names = (f"bronze/things/dt={day}/{ULID()}-0-{'0' * 16}.ndjson.gz", "warehouse/silver/things/data/000000001-x-0.parquet")
+        names = (
+            f"bronze/things/dt={day}/{ULID()}-0-{'0' * 16}.ndjson.gz",
+            "warehouse/silver/things/data/000000001-x-0.parquet",
+        )
         self.made.files.put_new(names[which % 2], b"x", "land.part")
         intent = msgspec.json.encode({"number": 1})
         self.made.files.put_new(f"releases/_intents/{ULID()}.json", intent, "release.intent")
@@ -95,7 +98,15 @@ def test_any_history_with_upkeep_at_any_moment(where: Callable[[Path], Made], hi
     try:
         made.promise(CONTRACT)
         beside = Beside(made)
-        for what, which in [("land", 1), ("refine", 0), *history, ("land", 3), ("refine", 0), ("build", 0), ("upkeep", 1)]:
+        for what, which in [
+            ("land", 1),
+            ("refine", 0),
+            *history,
+            ("land", 3),
+            ("refine", 0),
+            ("build", 0),
+            ("upkeep", 1),
+        ]:
             getattr(beside, what)(which)
     finally:
         made.close()
@@ -155,7 +166,11 @@ def test_upkeep_survives(worn: tuple[Path, Path], effect: str, when: str) -> Non
     try:
         lake = lake_of(made)
         values = [row[:8] for row in rows]
-        assert [row[:8] for row in made.versions(CONTRACT)] == values or effect in ("refine.past", "refine.current", "tables.metadata")
+        assert [row[:8] for row in made.versions(CONTRACT)] == values or effect in (
+            "refine.past",
+            "refine.current",
+            "tables.metadata",
+        )
         kept_up(lake)
         made.refine(CONTRACT)
         assert [row[:8] for row in made.versions(CONTRACT)] == values
