@@ -408,7 +408,8 @@ def _readable(what: str) -> Iterator[None]:
     except AssayError:
         raise
     except Exception as error:
-        raise LakeDamaged(f"{what} cannot be read ({type(error).__name__}: {error}); restore it from a copy") from error
+        said = (str(error).splitlines() or [""])[0]  # a sentence is told, not the page that a validator writes
+        raise LakeDamaged(f"{what} cannot be read ({type(error).__name__}: {said}); restore it from a copy") from error
 
 
 def _title(table: Table) -> str:
