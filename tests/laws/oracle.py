@@ -228,30 +228,3 @@ def digest(contract: Any, row: dict[str, Any]) -> str:
     """A row's `_hash`."""
     texts = (canonical(column, row[column.name]) for column in contract.columns)
     return hashlib.md5(chr(31).join(texts).encode(), usedforsecurity=False).hexdigest()
-
-
-def versions(rows: list[dict[str, Any]], recorded_as_of: Any = None) -> list[dict[str, Any]]:
-    """The versions of every key, given observed rows: dicts with key, hash, op, known_at, captured_at, batch, seq."""
-    out = []
-    for key in sorted({r["key"] for r in rows}):
-        mine = [r for r in rows if r["key"] == key and (recorded_as_of is None or r["captured_at"] <= recorded_as_of)]
-        kept: list[dict[str, Any]] = []
-        for row in sorted(mine, key=lambda r: (r["captured_at"], r["batch"], r["seq"])):
-            if not kept or (kept[-1]["hash"], kept[-1]["op"]) != (row["hash"], row["op"]):
-                kept.append(dict(row))
-        running = None
-        for i, row in enumerate(kept):
-            known, captured = row["known_at"], row["captured_at"]
-            later = (
-                i > 0 and known is not None and kept[i - 1]["known_at"] is not None and known > kept[i - 1]["known_at"]
-            )
-            claimed = min(known if known is not None else captured, captured) if i == 0 or later else captured
-            running = claimed if running is None else max(running, claimed)
-            row["known_from"] = running
-            vendor = known is not None and running == min(known, captured)
-            row["known_basis"] = "vendor" if vendor else "captured"
-        for row, following in zip(kept, [*kept[1:], None][: len(kept)], strict=True):
-            row["known_to"] = following and following["known_from"]
-            row["recorded_to"] = following and following["captured_at"]
-        out += kept
-    return out

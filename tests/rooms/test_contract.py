@@ -264,7 +264,8 @@ def test_a_value_is_read_at_the_first_path_that_leads_to_one(made: Made) -> None
         '"last"': '{"a\\"b": {"*": "fourth", "x": "no"}}',
     }
     rows += [record(id=name)[:-1] + b"," + text.encode()[1:] for name, text in more.items()]
-    made.refine(contract, [made.land(contract, rows)])
+    made.land(contract, rows)
+    made.refine(contract)
     found = dict(made.current(contract, "id, note"))
     assert found == {
         "first": "first", "second": "second", "deep": "third", "last": "fourth", "array": None,

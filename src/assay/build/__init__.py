@@ -15,7 +15,7 @@ from assay.build import compute, judge, publish
 from assay.build.compute import SilverView, project_hash
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import BuildFailed, LakeDamaged
+from assay.errors import BuildFailed, LakeBusy, LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
 from assay.lake.duck import ident
 from assay.lake.evidence import DataFile
@@ -47,14 +47,18 @@ def build(
     if number := release.newest(files):
         parent, parent_sha256 = release.stored(files, number)
     views, read = _silver(contracts, catalog, files, ledger, parent)
-    with _work(files, limits) as work:
-        built = compute.compute(project, work, views, limits, served=parent.number if parent else None, kept=kept)
+    number, release_id = number + 1, str(ULID())
+    # What it reads is spared by upkeep from here on, until the number is taken.
+    pinned = {s.dataset: (s.current.snapshot, s.past.snapshot) for s in read}
+    intent = msgspec.json.encode({"number": number, "run": run, "silver": pinned})
+    files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
+    with _work(files, limits) as work, _awake(files, number):
+        built = compute.compute(
+            project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
+        )
         for warning in built.warnings:
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
-        number, release_id = number + 1, str(ULID())
-        intent = msgspec.json.encode({"number": number, "run": run})
-        files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
         gold, seeds = publish.publish(built, judged, parent, release_id, files=files, catalog=catalog, limits=limits)
     made = Release(
         number=number, id=release_id, parent=parent.number if parent else None, at=clock.now(), run=run, dbt_hash=built.dbt_hash,
@@ -77,7 +81,7 @@ def _silver(
     views, read = [], []
     for dataset, contract in contracts.items():
         before = next((s for s in parent.silver if s.dataset == dataset), None) if parent else None
-        one = _as_read(contract, catalog, files, ledger, before)
+        one = silver_as_read(contract, catalog, files, ledger, before)
         read.append(one)
         current, past = (duck.relation(rows.relation(files)) for rows in (one.current, one.past))
         docs = {c.name: c.description for c in one.columns}
@@ -90,7 +94,11 @@ def _silver(
     return views, tuple(read)
 
 
-def _as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
+def silver_as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
+    """What a release says of a dataset as it stands now; `before` is what the last one said, its files are not read again.
+
+    LakeDamaged names a file that is lost, altered, or named by no evidence.
+    """
     dataset = contract.dataset
     # So that a column added since the last refine is there, as null, and what a crash left undone is done.
     pair = silver.forward(files, catalog, dataset, silver.ensure(catalog, contract))
@@ -150,6 +158,17 @@ def _day(contract: Contract) -> str | None:
 
 
 @contextmanager
+def _awake(files: Files, number: int) -> Iterator[None]:
+    """LakeBusy for what is gone because another build released meanwhile, and upkeep took away what this one had put."""
+    try:
+        yield
+    except LakeDamaged as error:
+        if release.newest(files) >= number:
+            raise LakeBusy(f"release {number} was made by another run meanwhile; build again on top of it") from error
+        raise
+
+
+@contextmanager
 def _work(files: Files, limits: Limits) -> Iterator[Path]:
     """A directory to compute in, gone afterwards; what DuckDB or the disk say there is told by who must act."""
     work = files.scratch()
@@ -183,7 +202,12 @@ def check(project: Path, contracts: Mapping[str, Contract], *, limits: Limits, k
             kinds = silver.columns(contract, versions=versions)
             empty = ", ".join(f"CAST(NULL AS {kind}) AS {ident(column)}" for column, (kind, _) in kinds.items())
             views.append(SilverView(name, f"SELECT {empty} LIMIT 0", {n: doc for n, (_, doc) in kinds.items()}))
-    return [gold.name for gold in compute.describe(project, views, limits, kept=kept)]
+    return [gold.name for gold in compute.describe(project, views, limits, kept=_read_before(kept))]
 
 
-__all__ = ["build", "check", "project_hash"]
+def _read_before(kept: Path | None) -> Path | None:
+    """Where dbt's reading of the project is kept: apart from what others keep there, since the oldest of it goes."""
+    return kept / "dbt" if kept else None
+
+
+__all__ = ["build", "check", "project_hash", "silver_as_read"]

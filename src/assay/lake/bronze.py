@@ -17,6 +17,7 @@ from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
+from assay.lake.formats import refuse_newer
 from assay.ports import Fact, Files, Ledger, Lines, N
 
 FORMAT = 1
@@ -166,10 +167,6 @@ class Tail:
 NONE = Tail(0, None, None)
 
 
-class _Format(msgspec.Struct):
-    format: int
-
-
 def encode(entry: Entry) -> bytes:
     """An entry as it is stored."""
     stored: bytes = igzip.compress(msgspec.json.encode(entry), LEVEL, mtime=0)
@@ -186,23 +183,11 @@ def decode(data: bytes, name: str = "the entry") -> Entry:
             f"{name} does not inflate any more ({type(error).__name__}); restore it from a copy"
         ) from error
     except msgspec.DecodeError as error:
-        if _format(text) > FORMAT:
-            raise _newer(name, _format(text)) from None
+        refuse_newer(name, text, FORMAT)
         raise LakeDamaged(f"{name} is no entry of a log any more ({error}); restore it from a copy") from error
     if entry.format > FORMAT:
-        raise _newer(name, entry.format)
+        refuse_newer(name, text, FORMAT)
     return entry
-
-
-def _format(text: bytes) -> int:
-    try:
-        return msgspec.json.decode(text, type=_Format).format
-    except msgspec.DecodeError:
-        return 0
-
-
-def _newer(name: str, said: int) -> LakeDamaged:
-    return LakeDamaged(f"{name} was written by a newer assay (format {said}, this one reads {FORMAT}); update assay")
 
 
 def _sha256(data: bytes) -> str:
@@ -442,6 +427,29 @@ def objects(entry: Entry) -> tuple[Part | Raw, ...]:
     return *entry.parts, *(asked.raw for batch in entry.batches for asked in batch.requests if asked.raw)
 
 
+def only_of(entry: Entry, places: Collection[int]) -> set[str]:
+    """The objects that an entry names for these batches (as numbers) and for no other."""
+    mine = {batch.n for batch in entry.batches if entry.position * N + batch.n in places}
+    if not mine:
+        return set()
+    others = {part for batch in entry.batches if batch.n not in mine for part, _, _ in batch.pieces}
+    parts = {part for batch in entry.batches if batch.n in mine for part, _, _ in batch.pieces}
+    raw = {asked.raw.name for batch in entry.batches if batch.n in mine for asked in batch.requests if asked.raw}
+    return {entry.parts[part].name for part in parts - others} | raw
+
+
+def lost(files: Files, ledger: Ledger, dataset: str) -> tuple[set[int], set[str]]:
+    """What decisions declared lost: batches as numbers, and objects by their names."""
+    batches: set[int] = set()
+    names: set[str] = set()
+    for fact in ledger.since("decided", dataset):
+        if fact.body.get("declared"):
+            acts = read(files, dataset, int(fact.id), None).decisions
+            batches.update(one.batch[0] * N + one.batch[1] for one in acts if one.kind == "lost" and one.batch)
+            names.update(one.object for one in acts if one.kind == "lost" and one.object)
+    return batches, names
+
+
 def check(files: Files, entry: Entry, *, whole: bool = False, lost: Collection[str] = ()) -> None:
     """Hold an entry's objects against it: their hashes and the counts; `whole` also inflates them and reads each line.
 
@@ -516,7 +524,13 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
         yield Fact("contract", dataset, key, entry.captured_at, said)
     if entry.kind == "decided":
         lost = [d.batch[0] * N + d.batch[1] for d in entry.decisions if d.batch and d.kind in ("lost", "exclude")]
-        yield Fact("decided", dataset, key, entry.captured_at, {"lost": lost, "who": entry.who, "why": entry.why})
+        said = {"lost": lost, "declared": _declared(entry), "who": entry.who, "why": entry.why}
+        yield Fact("decided", dataset, key, entry.captured_at, said)
+
+
+def _declared(entry: Entry) -> int:
+    """How many acts of a decision declare a batch or an object lost."""
+    return sum(one.kind == "lost" for one in entry.decisions)
 
 
 def _landed(before: Fact | None, entry: Entry) -> Fact:
@@ -537,6 +551,8 @@ def _landed(before: Fact | None, entry: Entry) -> Fact:
                 f"entry {entry.position} was put {late} after its last ask by the lander's own clock: that clock is "
                 "behind another lander's; the log's order counts, mend the clock"
             )
+    if entry.kind == "decided" and (declared := _declared(entry)):
+        body["lost"] = body.get("lost", 0) + declared
     return Fact("landed", entry.dataset, "now", entry.captured_at, body, entry.position)
 
 

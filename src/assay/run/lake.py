@@ -149,17 +149,20 @@ class Lake:
         ledger = self.target.ledger
         datasets: dict[str, Any] = {}
         for dataset in self.contracts:
+            loop.brought(self, dataset)
             found = account.of(ledger, dataset)
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
                 "captured": found.sum("captured"),
-                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "pending", "void")},
+                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "void")},
+                "pending": len(found.pending),
                 "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
-                "replaced": sum(h.rows for h in found.held if h.superseded),
+                "replaced": sum(h.rows for h in found.replaced),
                 "unjudged": found.waiting,
+                "lost": found.lost,
                 "captured_at": found.landed.get("captured_at"),
                 "origins": list(found.origins),
-                "failing": loop.failing(ledger, dataset),
+                "failing": account.failing(ledger, dataset),
                 "clock": found.landed.get("clock"),
             }
         newest = release.current(self.target.files, loop.released(ledger))

@@ -11,7 +11,7 @@ from ulid import ULID
 from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
-from assay.errors import AssayError, ContractError, GateClosed, UsageError
+from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, UsageError
 from assay.lake import account, bronze, coverage, evidence, release
 from assay.lake.bronze import Decision
 from assay.lake.release import Release
@@ -109,7 +109,7 @@ def _standing(lake: "Lake", contract: Contract, position: int, *, regate: bool) 
         )
     in_force = before or contract
     return Standing(
-        log=position, silver=found.position, evidence=found.evidence, contract=force.body["sha256"] if force else "",
+        log=position, silver=found.position, contract=force.body["sha256"] if force else "",
         refine=in_force.refine_fingerprint if force else "", gates=_gates(lake, contract, found) if regate else (),
     )  # fmt: skip
 
@@ -128,7 +128,7 @@ def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
     from assay.build import project_hash
 
     return planning.Gold(
-        released=None if built is None else {s.dataset: (s.evidence, s.contract_sha256) for s in built.silver},
+        released=None if built is None else {s.dataset: (s.position, s.contract_sha256) for s in built.silver},
         released_dbt=built.dbt_hash if built else "",
         dbt=project_hash(lake.project) if lake.project.is_dir() else "",
     )
@@ -167,10 +167,10 @@ def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None]
 
 def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
     """See `Lake.apply`."""
-    from assay.lake.upkeep import sweep
+    from assay.lake import upkeep
 
     t = lake.target
-    sweep(t.limits.scratch)
+    upkeep.sweep(t.limits.scratch)
     run = str(ULID())
     outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
@@ -192,6 +192,15 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
                 f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
             )
         )
+    if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, now()):
+        try:
+            found = upkeep.run(t, lake.contracts, dry=False, say=say)
+            if any(found.values()):
+                say("upkeep: " + ", ".join(f"{n} {what}" for what, n in found.items() if n))
+        except LakeBusy as error:
+            say(f"upkeep is left for the next time: {error}")
+        except AssayError as error:
+            errors.append(error)
     return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
 
 
@@ -292,13 +301,6 @@ def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
         facts.append(Fact("failed", one.step.dataset, one.step.id, now(), body, (before.version if before else 0) + 1))
     for start in range(0, len(facts), account.HUNDRED):
         ledger.record(facts[start : start + account.HUNDRED])
-
-
-def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:
-    """What failed, or began and did not end, of a dataset's steps: with its error and attempts."""
-    steps = [f for f in ledger.since("step", dataset) if f.body["state"] != "done"]
-    steps += [f for f in ledger.since("failed", dataset) if f.body["state"] != "done"]
-    return [{"step": f.id, "at": f.at.isoformat(), **f.body} for f in steps]
 
 
 # ------------------------------------------------------------------ single steps

@@ -35,9 +35,10 @@ def counts(lake: "Lake") -> dict[str, int]:
     for dataset in lake.contracts:
         head, pair = _head(lake, dataset)
         landed: dict[tuple[int, int], int] = {}
+        lost = bronze.lost(lake.target.files, lake.target.ledger, dataset)
         for entry, _ in bronze.whole(lake.target.files, dataset):
             try:
-                bronze.check(lake.target.files, entry, whole=True)
+                bronze.check(lake.target.files, entry, whole=True, lost=bronze.only_of(entry, lost[0]) | lost[1])
             except LakeDamaged as error:
                 wrong.append(str(error))
             landed |= {(entry.position, b.n): b.rows for b in entry.batches}
@@ -165,8 +166,9 @@ def bronze_objects(lake: "Lake") -> dict[str, int]:
     for dataset in lake.contracts:
         files, ledger = lake.target.files, lake.target.ledger
         last = 0
+        lost = bronze.lost(files, ledger, dataset)
         for entry, _ in bronze.whole(files, dataset):
-            bronze.check(files, entry, whole=True)
+            bronze.check(files, entry, whole=True, lost=bronze.only_of(entry, lost[0]) | lost[1])
             if entry.kind == "contract":
                 bronze.pinned(files, entry.contract)
             number += len(entry.batches)
