@@ -1,6 +1,7 @@
 """Bronze to silver: the entries after the head's position judged, folded and committed, as often as there are any."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
