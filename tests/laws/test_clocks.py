@@ -54,7 +54,9 @@ def right(oracle: Oracle, recorded: int | None, as_of: int | None) -> Counter[tu
     return Counter(told(v) for story in stories.values() if (v := word(story, as_of)))
 
 
-def read(made: Made, promised: Any, moments: list[tuple[int | None, int | None]]) -> dict[Any, Counter[tuple[Any, ...]]]:
+def read(
+    made: Made, promised: Any, moments: list[tuple[int | None, int | None]]
+) -> dict[Any, Counter[tuple[Any, ...]]]:
     """What the lake reads at many moments, in one question."""
     selects = [
         f"SELECT {n} AS _i, {COLUMNS} FROM versions WHERE {moment_sql(rows.moment(as_of), rows.moment(recorded))}"
@@ -70,7 +72,9 @@ def read(made: Made, promised: Any, moments: list[tuple[int | None, int | None]]
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(histories())
 @pytest.mark.parametrize("where", STORES)
-def test_every_moment_reads_as_the_oracle_reads_it(where: Where, history: tuple[bool, list[log.Entry], list[int]]) -> None:
+def test_every_moment_reads_as_the_oracle_reads_it(
+    where: Where, history: tuple[bool, list[log.Entry], list[int]]
+) -> None:
     sequence, entries, _ = history
     entries = rows.real(entries)
     # Moments between the entries: what an `everything` folds anew, it folds with every entry's own time.

@@ -112,7 +112,11 @@ def test_small_files_become_one_and_no_row_changes(made: Made) -> None:
 def test_partitions_are_compacted_each_by_itself(made: Made) -> None:
     for day in (1, 2, 3):
         months = ("01", "02") if day < 3 else ("02",)
-        made.land(MONTHS, [record(id=f'"{day}"', day=f'"2024-{m}-03"', at=f'"2024-{m}-03T10:00:00Z"') for m in months], day=day)
+        made.land(
+            MONTHS,
+            [record(id=f'"{day}"', day=f'"2024-{m}-03"', at=f'"2024-{m}-03T10:00:00Z"') for m in months],
+            day=day,
+        )
         made.refine(MONTHS)
     lake, rows = lake_of(made, MONTHS, replace(TIGHT, compact_files=3)), made.versions(MONTHS)
     assert len(files_of(made)) == 5
@@ -393,7 +397,14 @@ def test_the_policy_is_checked_and_every_means_the_same_everywhere(tmp_path: Pat
     (tmp_path / "assay.toml").write_text('[upkeep]\nkeep_releases = 3\nkeep_days = 0\nevery = "PT6H"\n')
     assert lake_settings.read(tmp_path).upkeep == Upkeep(3, 0, 8, "PT6H")
     assert Duration.parse("PT6H").exact == timedelta(hours=6)
-    for wrong in ("keep_releases = 0", "keep_days = -1", "compact_files = 1", 'every = "P"', 'every = "PT"', "often = 1"):
+    for wrong in (
+        "keep_releases = 0",
+        "keep_days = -1",
+        "compact_files = 1",
+        'every = "P"',
+        'every = "PT"',
+        "often = 1",
+    ):
         (tmp_path / "assay.toml").write_text(f"[upkeep]\n{wrong}\n")
         with pytest.raises(SettingsError, match=r"upkeep\."):
             lake_settings.read(tmp_path)
@@ -430,5 +441,3 @@ def test_what_is_old_is_swept_and_nothing_that_links_lead_to(tmp_path: Path) -> 
     assert (outside / "kept").read_text() == "kept"
     assert sweep(scratch, timedelta(0)) == 2
     assert (outside / "kept").exists()
-
-

@@ -12,7 +12,7 @@ from ulid import ULID
 
 from assay import clock
 from assay.build import compute, judge, publish
-from assay.build.compute import SilverView, project_hash
+from assay.build.compute import SilverView
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import BuildFailed, LakeBusy, LakeDamaged
@@ -210,4 +210,4 @@ def _read_before(kept: Path | None) -> Path | None:
     return kept / "dbt" if kept else None
 
 
-__all__ = ["build", "check", "project_hash", "silver_as_read"]
+__all__ = ["build", "check", "silver_as_read"]

@@ -206,7 +206,8 @@ def _written(
         con.execute(f"CREATE OR REPLACE TEMP TABLE whole AS {selects[0]}")
         ends = [work.rows * at // pieces for at in range(pieces + 1)]
         selects = [
-            f"SELECT * FROM whole WHERE rowid >= {ends[at]} AND rowid < {ends[at + 1]} ORDER BY rowid" for at in range(pieces)
+            f"SELECT * FROM whole WHERE rowid >= {ends[at]} AND rowid < {ends[at + 1]} ORDER BY rowid"
+            for at in range(pieces)
         ]
     made = [one for select in selects for one in parquet.write(con, Layout(columns), select, scratch)]
     con.execute("DROP TABLE IF EXISTS whole")

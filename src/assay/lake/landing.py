@@ -310,7 +310,9 @@ class Landing:
             theirs: dict[str, list[Batch]] = defaultdict(list)
             for other in entry.batches:
                 theirs[other.shard].append(other)
-            void.update(mine.n for mine in batches if any(bronze.meet(other, mine) for other in theirs.get(mine.shard, ())))
+            void.update(
+                mine.n for mine in batches if any(bronze.meet(other, mine) for other in theirs.get(mine.shard, ()))
+            )
 
         def make() -> Entry | None:
             kept = [one for one in batches if one.n not in void]

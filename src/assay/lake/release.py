@@ -184,7 +184,9 @@ def stored(files: Files, number: int) -> tuple[Release, str]:
     """A release with the sha256 that the next one names it by."""
     if not files.exists(name_of(number)):
         if 0 < number < max(numbers(files), default=0):
-            raise UsageError(f"release {number} is gone: upkeep keeps what [upkeep] of assay.toml says; ask for a newer one")
+            raise UsageError(
+                f"release {number} is gone: upkeep keeps what [upkeep] of assay.toml says; ask for a newer one"
+            )
         raise UsageError(f"there is no release {number}")
     data = files.read(name_of(number))
     refuse_newer(name_of(number), data, FORMAT)

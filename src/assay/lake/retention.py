@@ -113,7 +113,9 @@ def _pins(files: Files, number: int) -> _Pins:
     try:
         return msgspec.json.decode(files.read(release.name_of(number)), type=_Pins)
     except msgspec.DecodeError as error:
-        raise LakeDamaged(f"{release.name_of(number)} is not a release any more ({error}); restore it from a copy") from error
+        raise LakeDamaged(
+            f"{release.name_of(number)} is not a release any more ({error}); restore it from a copy"
+        ) from error
 
 
 def _named(files: Files, found: Mapping[int, _Pins], newest: int) -> Iterator[tuple[str, int | None]]:

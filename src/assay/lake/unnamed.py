@@ -19,7 +19,9 @@ MANY = 50
 DAY = timedelta(days=1)
 
 
-def of_table(files: Files, catalog: Catalog, name: str, kept: Kept, without: list[int]) -> tuple[Table, list[str]] | None:
+def of_table(
+    files: Files, catalog: Catalog, name: str, kept: Kept, without: list[int]
+) -> tuple[Table, list[str]] | None:
     """The table, and objects below it that neither it nor a kept release names, nor anybody may name any more.
 
     `without` are snapshots that expire. None if there are none, or too few to care.

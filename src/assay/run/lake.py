@@ -114,12 +114,12 @@ class Lake:
 
     def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
         """Calls, minutes at the permitted rate and bytes of a plan's landings; bytes is None where nothing was landed yet."""
-        from assay.land import settings_of
-
         minutes, calls, size = 0.0, 0, 0
         known = True
         for step in steps:
             if isinstance(step, Land):
+                from assay.land import settings_of
+
                 source = settings_of(self.contract(step.dataset).source, self.target.settings.sources)
                 calls += 1
                 minutes += source.per / 60 / source.requests

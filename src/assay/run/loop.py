@@ -14,6 +14,7 @@ from assay.contract.model import Contract
 from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, UsageError
 from assay.lake import account, bronze, coverage, evidence, release
 from assay.lake.bronze import Decision
+from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
@@ -125,8 +126,6 @@ def _gates(lake: "Lake", contract: Contract, found: account.Account) -> list[str
 
 def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
     """What the newest release was made of, and what it would be made of now."""
-    from assay.build import project_hash
-
     return planning.Gold(
         released=None if built is None else {s.dataset: (s.position, s.contract_sha256) for s in built.silver},
         released_dbt=built.dbt_hash if built else "",
