@@ -175,6 +175,7 @@ def rows(page: str, heading: str | None = None) -> list[list[str]]:
 
 def test_every_setting_has_a_row() -> None:
     assert {one[0] for one in rows("docs/settings.md", "[lake]")} == {f"`lake.{key}`" for key in settings._LAKE}
+    assert {one[0] for one in rows("docs/settings.md", "[upkeep]")} == {f"`upkeep.{key}`" for key in settings._UPKEEP}
     assert {one[0] for one in rows("docs/settings.md", "[source.NAME]")} == {
         f"`source.NAME.{key}`" for key in settings._SOURCE
     }

@@ -7,9 +7,12 @@ from assay.ports import Counted
 from assay.refine.gate import closed
 from tests.making import every_type
 
-SHARE = ("- {name: whole_is_small", '- {name: amount_below, type: custom, engine: assay, implementation: "amount < 9", '
-         "severity: warning, mustBeLessOrEqualTo: 10, unit: percent, customProperties: [{property: minRows, value: 20}]}\n"
-         "      - {name: whole_is_small")  # fmt: skip
+SHARE = (
+    "- {name: whole_is_small",
+    "- {name: amount_below, type: custom, engine: assay, implementation: amount < 9, severity: warning, "
+    "mustBeLessOrEqualTo: 10, unit: percent, customProperties: [{property: minRows, value: 20}]}\n"
+    "      - {name: whole_is_small",
+)
 
 
 @pytest.fixture(scope="module")
