@@ -10,9 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-import assay.engines.duckdb
-import assay.land.sources.files
-import assay.run.loop
 from assay.lake import bronze
 from assay.ports import Files
 from assay.run import Lake, prove
