@@ -10,12 +10,12 @@ from pathlib import Path
 
 import duckdb
 import uvicorn
+from assay.serve.api import app
 
 from assay import clock
 from assay.lake import release, tables
 from assay.lake.files import Files
 from assay.lake.release import Column, Gold, Release
-from assay.serve.api import app
 from assay.targets.local import SqliteLedger
 
 NAME, KEY = "prices", ("security_id", "date")

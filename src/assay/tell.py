@@ -79,7 +79,9 @@ def status(found: Mapping[str, Any]) -> list[str]:
                 f"  withdrawals of {some(one['pending'], 'batch')} are held: assay decide withdraw {name} BATCH --why …"
             )
         if one["lost"]:
-            lines.append(f"  {some(one['lost'], 'batch')} declared lost: nothing of that is readable, its days are asked again")
+            lines.append(
+                f"  {some(one['lost'], 'batch')} declared lost: nothing of that is readable, its days are asked again"
+            )
         if one["unjudged"]:
             lines.append(f"  not judged yet: {some(one['unjudged'], 'batch')}; `assay apply` does")
         for failed in one["failing"]:

@@ -134,7 +134,9 @@ def _number(column: Any, value: Any) -> tuple[Any, str | None]:
     scale = column.scale if column.kind == "number" else 0
     limit = Decimal(10) ** (column.precision - scale) if column.kind == "number" else Decimal(2) ** 63
     quoted = isinstance(value, str) and not isinstance(value, Number | Constant)
-    if quoted and not re.fullmatch(rf"[+-]?[0-9]{{1,38}}([.][0-9]{{0,{scale}}}0*)?", value):
+    rough = column.excess == "round"
+    shape = r"[0-9]*)?([eE][+-]?[0-9]{1,3})?" if rough else rf"[0-9]{{0,{scale}}}0*)?"
+    if quoted and not re.fullmatch(r"[+-]?[0-9]{1,38}([.]" + shape, value):
         return None, "type"
     if not quoted and not isinstance(value, Number):
         return None, "type"
@@ -143,6 +145,8 @@ def _number(column: Any, value: Any) -> tuple[Any, str | None]:
         rounded = exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP) if abs(exact) < limit * 2 else exact
     if abs(rounded) >= limit and not (column.kind == "integer" and rounded == -limit):
         return None, "type" if quoted else "range"
+    if rough:
+        return (int(rounded) if column.kind == "integer" else rounded), None
     if not quoted and float(exact) != float(rounded):
         return None, "scale"
     if not quoted and abs(rounded) >= Decimal(10) ** max(0, 15 - scale) and not re.fullmatch(r"-?[0-9]+", value):
@@ -228,30 +232,3 @@ def digest(contract: Any, row: dict[str, Any]) -> str:
     """A row's `_hash`."""
     texts = (canonical(column, row[column.name]) for column in contract.columns)
     return hashlib.md5(chr(31).join(texts).encode(), usedforsecurity=False).hexdigest()
-
-
-def versions(rows: list[dict[str, Any]], recorded_as_of: Any = None) -> list[dict[str, Any]]:
-    """The versions of every key, given observed rows: dicts with key, hash, op, known_at, captured_at, batch, seq."""
-    out = []
-    for key in sorted({r["key"] for r in rows}):
-        mine = [r for r in rows if r["key"] == key and (recorded_as_of is None or r["captured_at"] <= recorded_as_of)]
-        kept: list[dict[str, Any]] = []
-        for row in sorted(mine, key=lambda r: (r["captured_at"], r["batch"], r["seq"])):
-            if not kept or (kept[-1]["hash"], kept[-1]["op"]) != (row["hash"], row["op"]):
-                kept.append(dict(row))
-        running = None
-        for i, row in enumerate(kept):
-            known, captured = row["known_at"], row["captured_at"]
-            later = (
-                i > 0 and known is not None and kept[i - 1]["known_at"] is not None and known > kept[i - 1]["known_at"]
-            )
-            claimed = min(known if known is not None else captured, captured) if i == 0 or later else captured
-            running = claimed if running is None else max(running, claimed)
-            row["known_from"] = running
-            vendor = known is not None and running == min(known, captured)
-            row["known_basis"] = "vendor" if vendor else "captured"
-        for row, following in zip(kept, [*kept[1:], None][: len(kept)], strict=True):
-            row["known_to"] = following and following["known_from"]
-            row["recorded_to"] = following and following["captured_at"]
-        out += kept
-    return out

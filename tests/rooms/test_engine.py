@@ -147,3 +147,25 @@ def test_more_batches_than_two_bytes_count(tmp_path: Path) -> None:
         found = group.judged()
         assert len(found) == 70_000
         assert {one.good for one in found.values()} == {1}
+
+
+TWICE = {
+    "id": ('"a"', '"\\u00e9"'), "whole": ("7", "1e5", "-1e3", "12e-1", "null"), "amount": ("1.50", "1e9", "1e1", "1e-3", "-2e2", "123456.0"),
+    "flag": ("true",), "day": ('"2024-02-29"',), "note": ('""', "null", "[1e9,1e9,1e9]"), "maybe": ("1e20", "12e3", "0.00001", "1e-9"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", TWICE)
+def test_a_name_said_twice_is_found_where_a_line_has_hardly_room_for_it(tmp_path: Path, column: str) -> None:
+    """The second is as short as can be, and other numbers are printed longer than they were spelt."""
+    made, engine = contract(), DuckDBEngine(tmp_path / "s")
+    for number, first in enumerate(TWICE[column]):
+        for others in ({}, {"whole": "1e5", "amount": "1e9", "maybe": "1e20"}, {"amount": "1e-6", "note": '"x"'}):
+            once = record(**{**others, column: first})
+            cases = [once[:-1] + b',"%s":1}' % column.encode(), b'{"%s":1,' % column.encode() + once[1:], once]
+            lines = part(tmp_path / f"{number}", cases)
+            with engine.group(made, [lines]) as group:
+                found = {one.seq: one.reasons for one in group.rejected([N])}
+            assert f"{column}:twice" in found[0], (first, others)
+            assert f"{column}:twice" in found[1], (first, others)
+            assert f"{column}:twice" not in found.get(2, ()), (first, others)

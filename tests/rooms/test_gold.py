@@ -27,8 +27,8 @@ from sqlglot import exp
 
 from assay.build.compute import Built, SilverView, compute, describe
 from assay.lake import recompute
-from assay.lake.duck import Limits
 from assay.lake.release import Gold as Table
+from assay.ports import Limits
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "lakes" / "markets" / "dbt"
@@ -47,10 +47,10 @@ SCHEMAS = {
     "symbol_list": {"symbol": pa.string(), "company_name": pa.string()},
 }  # fmt: skip
 CLOCKS = {
-    "known_at": MOMENT, "captured_at": MOMENT, "_hash": pa.string(), "_batch": pa.string(), "_seq": pa.int64(), "known_from": MOMENT,
+    "known_at": MOMENT, "captured_at": MOMENT, "_hash": pa.string(), "_position": pa.int64(), "_n": pa.int32(), "_seq": pa.int64(), "known_from": MOMENT,
     "known_basis": pa.string(), "backfilled": pa.bool_(),
 }  # fmt: skip
-VERSIONS = {"_op": pa.string(), "known_to": MOMENT, "recorded_to": MOMENT}
+VERSIONS = {"known_to": MOMENT, "recorded_to": MOMENT}
 
 
 # --- silver, as versions ----------------------------------------------------------------------------------------
@@ -62,10 +62,10 @@ def at(day: str | date, clock: str = "16:00") -> datetime:
     return datetime.combine(day, time.fromisoformat(clock), ZoneInfo("America/New_York")).astimezone(UTC)
 
 
-def version(known_from: datetime, known_to: datetime | None = None, op: str = "upsert", **values: Any) -> Row:
+def version(known_from: datetime, known_to: datetime | None = None, **values: Any) -> Row:
     return values | {
-        "known_at": known_from, "captured_at": CAPTURED, "_hash": "", "_batch": "b", "_seq": 0, "known_from": known_from,
-        "known_basis": "vendor", "backfilled": True, "_op": op, "known_to": known_to, "recorded_to": known_to,
+        "known_at": known_from, "captured_at": CAPTURED, "_hash": "", "_position": 1, "_n": 0, "_seq": 0, "known_from": known_from,
+        "known_basis": "vendor", "backfilled": True, "known_to": known_to, "recorded_to": known_to,
     }  # fmt: skip
 
 
@@ -88,9 +88,9 @@ def correct(rows: list[Row], key: tuple[str, str], first: Row, when: datetime) -
     true["known_from"] = when
 
 
-def withdrawn(row: Row, when: datetime) -> list[Row]:
-    """A version and the delete that ended it."""
-    return [row | {"known_to": when, "recorded_to": when}, row | {"_op": "delete", "known_from": when}]
+def withdrawn(row: Row, when: datetime) -> Row:
+    """A version that ended without another."""
+    return row | {"known_to": when, "recorded_to": when}
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +118,9 @@ def silver() -> dict[str, list[Row]]:
     correct(prices, ("IBM", "2009-06-30"), wrong, at("2009-07-02"))
     correct(prices, ("GOOG", "2010-03-15"), wrong, at("2010-09-15"))
     correct(splits, ("AAPL", "2005-02-28"), {"numerator": Decimal(3)}, at("2005-05-10", "09:30"))
-    prices.extend(withdrawn(price("MSFT", "2010-07-05", "1"), at("2010-08-10")))
+    prices.append(withdrawn(price("MSFT", "2010-07-05", "1"), at("2010-08-10")))
     holiday = version(at("2007-12-25"), symbol="IBM", date=date(2007, 12, 25), dividend=Decimal(20))
-    dividends.extend(withdrawn(holiday, at("2008-02-20")))
+    dividends.append(withdrawn(holiday, at("2008-02-20")))
     next(r for r in prices if (r["symbol"], str(r["date"])) == ("MSFT", "2010-08-31"))["known_from"] = at("2010-09-03")
     next(r for r in dividends if r["symbol"] == "IBM" and r["date"].year == 2006)["known_from"] = at("2007-01-15")
     prices += [
@@ -155,7 +155,7 @@ def views(silver: Mapping[str, list[Row]], folder: Path, order: random.Random | 
     for dataset, rows in silver.items():
         kinds = {"": SCHEMAS[dataset] | CLOCKS, "_versions": SCHEMAS[dataset] | CLOCKS | VERSIONS}
         for suffix, schema in kinds.items():
-            kept = [r for r in rows if suffix or (r["_op"] == "upsert" and r["known_to"] is None)]
+            kept = [r for r in rows if suffix or r["known_to"] is None]
             if order:
                 order.shuffle(kept)
             parts = [kept[i::3] for i in range(3)] if order else [kept]
@@ -273,7 +273,7 @@ def near(found: Decimal | None, true: Fraction | Decimal | float | None, toleran
 
 
 def current(rows: list[Row]) -> list[Row]:
-    return [r for r in rows if r["known_to"] is None and r["_op"] == "upsert"]
+    return [r for r in rows if r["known_to"] is None]
 
 
 # --- the tests --------------------------------------------------------------------------------------------------
@@ -385,11 +385,7 @@ def test_daily_prices_equal_the_slow_computation(gold: Gold, silver: dict[str, l
 
 
 def known(rows: Iterable[Row], when: datetime) -> list[Row]:
-    return [
-        r
-        for r in rows
-        if r["_op"] == "upsert" and r["known_from"] <= when and (r["known_to"] is None or when < r["known_to"])
-    ]
+    return [r for r in rows if r["known_from"] <= when and (r["known_to"] is None or when < r["known_to"])]
 
 
 def slow_momentum(silver: dict[str, list[Row]]) -> dict[tuple[str, date], Row]:
@@ -403,7 +399,7 @@ def slow_momentum(silver: dict[str, list[Row]]) -> dict[tuple[str, date], Row]:
     out: dict[tuple[str, date], Row] = {}
     for security, rows in prices.items():
         for end in ends.values():
-            last = [r for r in rows if r["date"] == end and r["_op"] == "upsert"]
+            last = [r for r in rows if r["date"] == end]
             if not last:
                 continue
             cutoff = min(r["known_from"] for r in last)

@@ -12,7 +12,7 @@ from ulid import ULID
 
 from assay import clock
 from assay.build import compute, judge, publish
-from assay.build.compute import SilverView, project_hash
+from assay.build.compute import SilverView
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import BuildFailed, LakeBusy, LakeDamaged
@@ -53,7 +53,9 @@ def build(
     intent = msgspec.json.encode({"number": number, "run": run, "silver": pinned})
     files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
     with _work(files, limits) as work, _awake(files, number):
-        built = compute.compute(project, work, views, limits, served=parent.number if parent else None, kept=kept)
+        built = compute.compute(
+            project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
+        )
         for warning in built.warnings:
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
@@ -79,7 +81,7 @@ def _silver(
     views, read = [], []
     for dataset, contract in contracts.items():
         before = next((s for s in parent.silver if s.dataset == dataset), None) if parent else None
-        one = _as_read(contract, catalog, files, ledger, before)
+        one = silver_as_read(contract, catalog, files, ledger, before)
         read.append(one)
         current, past = (duck.relation(rows.relation(files)) for rows in (one.current, one.past))
         docs = {c.name: c.description for c in one.columns}
@@ -92,7 +94,11 @@ def _silver(
     return views, tuple(read)
 
 
-def _as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
+def silver_as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
+    """What a release says of a dataset as it stands now; `before` is what the last one said, its files are not read again.
+
+    LakeDamaged names a file that is lost, altered, or named by no evidence.
+    """
     dataset = contract.dataset
     # So that a column added since the last refine is there, as null, and what a crash left undone is done.
     pair = silver.forward(files, catalog, dataset, silver.ensure(catalog, contract))
@@ -196,7 +202,12 @@ def check(project: Path, contracts: Mapping[str, Contract], *, limits: Limits, k
             kinds = silver.columns(contract, versions=versions)
             empty = ", ".join(f"CAST(NULL AS {kind}) AS {ident(column)}" for column, (kind, _) in kinds.items())
             views.append(SilverView(name, f"SELECT {empty} LIMIT 0", {n: doc for n, (_, doc) in kinds.items()}))
-    return [gold.name for gold in compute.describe(project, views, limits, kept=kept)]
+    return [gold.name for gold in compute.describe(project, views, limits, kept=_read_before(kept))]
 
 
-__all__ = ["build", "check", "project_hash"]
+def _read_before(kept: Path | None) -> Path | None:
+    """Where dbt's reading of the project is kept: apart from what others keep there, since the oldest of it goes."""
+    return kept / "dbt" if kept else None
+
+
+__all__ = ["build", "check", "silver_as_read"]

@@ -1,9 +1,6 @@
 """Gold to readers: a snapshot and a serving file per table, each unless the last release has it already."""
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import duckdb
 from msgspec import structs
@@ -15,6 +12,7 @@ from assay.build.judge import Judged
 from assay.lake import duck, parquet, release, silver, tables
 from assay.lake.duck import ident, text
 from assay.lake.evidence import Change
+from assay.lake.files import scratch_directory
 from assay.lake.release import Gold, Release
 from assay.ports import Files, Limits
 
@@ -58,7 +56,7 @@ def _publish(
         if before.serving_sha256 and not release.wrong(files, before.serving, before.serving_sha256):
             return structs.replace(gold, serving=before.serving, serving_sha256=before.serving_sha256)
     else:
-        with scratch(files) as where:
+        with scratch_directory(files) as where:
             made = parquet.write(con, tables.layout(table), select, where, row_group=ROW_GROUP)
             added = tuple(tables.adopt(files, table, made, f"{release_id}-{gold.name}"))
         said = {"assay.release": release_id, "assay.content": content}
@@ -68,17 +66,6 @@ def _publish(
     serving = f"serving/{gold.name}-{release_id}.duckdb"
     sha256 = _serve(con, {f"main.{ident(gold.name)}": select}, files, serving)
     return structs.replace(gold, serving=serving, serving_sha256=sha256)
-
-
-@contextmanager
-def scratch(files: Files) -> Iterator[Path]:
-    """A directory for files in the making, gone afterwards."""
-    path = files.scratch()
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _holds(files: Files, table: Table, before: Gold, content: str) -> bool:

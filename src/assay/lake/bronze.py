@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from isal import igzip, isal_zlib
@@ -17,7 +17,8 @@ from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
-from assay.ports import Fact, Files, Ledger, N
+from assay.lake.formats import refuse_newer
+from assay.ports import Fact, Files, Ledger, Lines, N
 
 FORMAT = 1
 LEVEL = 1
@@ -166,10 +167,6 @@ class Tail:
 NONE = Tail(0, None, None)
 
 
-class _Format(msgspec.Struct):
-    format: int
-
-
 def encode(entry: Entry) -> bytes:
     """An entry as it is stored."""
     stored: bytes = igzip.compress(msgspec.json.encode(entry), LEVEL, mtime=0)
@@ -186,23 +183,11 @@ def decode(data: bytes, name: str = "the entry") -> Entry:
             f"{name} does not inflate any more ({type(error).__name__}); restore it from a copy"
         ) from error
     except msgspec.DecodeError as error:
-        if _format(text) > FORMAT:
-            raise _newer(name, _format(text)) from None
+        refuse_newer(name, text, FORMAT)
         raise LakeDamaged(f"{name} is no entry of a log any more ({error}); restore it from a copy") from error
     if entry.format > FORMAT:
-        raise _newer(name, entry.format)
+        refuse_newer(name, text, FORMAT)
     return entry
-
-
-def _format(text: bytes) -> int:
-    try:
-        return msgspec.json.decode(text, type=_Format).format
-    except msgspec.DecodeError:
-        return 0
-
-
-def _newer(name: str, said: int) -> LakeDamaged:
-    return LakeDamaged(f"{name} was written by a newer assay (format {said}, this one reads {FORMAT}); update assay")
 
 
 def _sha256(data: bytes) -> str:
@@ -333,17 +318,43 @@ def void(files: Files, dataset: str, entry: Entry) -> set[int]:
     for position in range(min((b.seen for b in late), default=entry.position) + 1, entry.position):
         before = read(files, dataset, position)
         for batch in late:
-            if batch.seen < position and any(_meet(batch, other) for other in before.batches):
+            if batch.seen < position and any(meet(batch, other) for other in before.batches):
                 out.add(batch.n)
     return out
 
 
-def _meet(one: Batch, other: Batch) -> bool:
+class Claim(Protocol):
+    """What a batch claims: days of a shard, or without days all of it."""
+
+    @property
+    def shard(self) -> str: ...
+    @property
+    def start(self) -> date | None: ...
+    @property
+    def end(self) -> date | None: ...
+
+
+def meet(one: Claim, other: Claim) -> bool:
+    """Whether two batches claim a day of the same shard; where one goes on from a cursor, the two follow each other."""
     if one.shard != other.shard:
         return False
     if one.start is None or one.end is None or other.start is None or other.end is None:
         return True
     return one.start < other.end and other.start < one.end
+
+
+def parts(files: Files, entry: Entry, wanted: Mapping[int, int]) -> list[Lines]:
+    """An entry's parts as an engine reads them, each with those of the wanted batches (n to place) that lie in it."""
+    mine: list[dict[int, int]] = [{} for _ in entry.parts]
+    for batch in entry.batches:
+        if batch.n in wanted:
+            for part, _, _ in batch.pieces:
+                mine[part][batch.n] = wanted[batch.n]
+    return [
+        Lines(files.url(part.name), part.rows, part.bytes, batches)
+        for part, batches in zip(entry.parts, mine, strict=True)
+        if batches
+    ]
 
 
 def lines(files: Files, entry: Entry, n: int) -> Iterator[bytes]:

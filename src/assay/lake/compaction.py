@@ -1,6 +1,5 @@
 """Silver's small files made larger, and files of a dataset that restates cut by key: other files, the same rows."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from assay.errors import LakeBusy, LakeDamaged
 from assay.lake import account, duck, evidence, parquet, silver, tables
 from assay.lake.duck import ident
 from assay.lake.evidence import Change, DataFile, Evidence
+from assay.lake.files import scratch_directory
 from assay.lake.silver import Pair
 from assay.ports import Files, Layout, Ledger, Limits, Parquet, Relation
 
@@ -103,7 +103,7 @@ def _step(
     _check(files, dataset, [name for work in works for name in work.names])
     number = head.number + 1
     add: dict[bool, list[DataFile]] = {False: [], True: []}
-    with _scratch(files) as scratch, _opened(limits, dataset) as con:
+    with scratch_directory(files) as scratch, _opened(limits, dataset) as con:
         for past, table in ((True, pair.past), (False, pair.current)):
             made: list[Parquet] = []
             for work in works:
@@ -214,16 +214,6 @@ def _written(
     if (rows := sum(one.rows for one in made)) != work.rows:
         raise LakeDamaged(f"{work.names[0]} and those beside it hold {rows} rows, their table says {work.rows}")
     return [replace(one, partition=work.partition) for one in made]
-
-
-@contextmanager
-def _scratch(files: Files) -> Iterator[Path]:
-    path = files.scratch()
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from isal import igzip, isal_zlib
 
 from assay.errors import LakeDamaged
 from assay.lake.files import clear_errors
+from assay.lake.formats import refuse_newer
 from assay.ports import Files, N, Rejected
 
 FORMAT = 1
@@ -116,7 +117,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     after: int
     position: int
     position_sha256: str
-    format: int = FORMAT
+    format: int = msgspec.field(default_factory=lambda: FORMAT)  # a plain default would be left out
     began: int = 1
     contracts: tuple[tuple[int, str], ...] = ()
     verdicts: tuple[Verdict, ...] = ()
@@ -179,12 +180,11 @@ _REMEDY = "restore it from a copy, or `assay refine {} --rebuild` folds the log 
 
 def _decoded(name: str, dataset: str, data: bytes) -> Evidence:
     try:
-        found = msgspec.json.decode(igzip.decompress(data), type=Evidence)
+        text = igzip.decompress(data)
+        refuse_newer(name, text, FORMAT)
+        return msgspec.json.decode(text, type=Evidence)
     except (msgspec.DecodeError, isal_zlib.error, EOFError) as error:  # type: ignore[misc]  # its stub says instance
         raise LakeDamaged(f"{name} is not evidence any more; {_REMEDY.format(dataset)}") from error
-    if found.format > FORMAT:
-        raise LakeDamaged(f"{name} was written by a newer assay (format {found.format}); use that one")
-    return found
 
 
 def keep_rejected(files: Files, dataset: str, number: int, rejected: Iterable[Rejected]) -> Stored | None:

@@ -12,6 +12,8 @@ import msgspec
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake.evidence import DataFile
+from assay.lake.files import sha256_of
+from assay.lake.formats import refuse_newer
 from assay.ports import Files, Relation
 
 FORMAT = 1
@@ -183,15 +185,16 @@ def stored(files: Files, number: int) -> tuple[Release, str]:
     """A release with the sha256 that the next one names it by."""
     if not files.exists(name_of(number)):
         if 0 < number < max(numbers(files), default=0):
-            raise UsageError(f"release {number} is gone: upkeep keeps what [upkeep] of assay.toml says; ask for a newer one")
+            raise UsageError(
+                f"release {number} is gone: upkeep keeps what [upkeep] of assay.toml says; ask for a newer one"
+            )
         raise UsageError(f"there is no release {number}")
     data = files.read(name_of(number))
+    refuse_newer(name_of(number), data, FORMAT)
     try:
         found = msgspec.json.decode(data, type=Release)
     except msgspec.DecodeError as error:
         raise LakeDamaged(f"{name_of(number)} is not a release any more ({error}); restore it from a copy") from error
-    if found.format > FORMAT:
-        raise LakeDamaged(f"{name_of(number)} was written by a newer assay (format {found.format}); use that one")
     return found, hashlib.sha256(data).hexdigest()
 
 
@@ -229,10 +232,10 @@ def file_sha256(path: Path) -> str:
 
 
 def wrong(files: Files, name: str, sha256: str) -> str | None:
-    """What is wrong with a stored file; None if it is what was written."""
+    """What is wrong with a stored file as it lies there now; None if it is what was written."""
     if not files.exists(name):
         return f"{name} is lost"
-    if file_sha256(files.local(name, sha256)) != sha256:
+    if sha256_of(files, name) != sha256:
         return f"{name} is not what was written"
     return None
 

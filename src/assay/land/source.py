@@ -32,7 +32,7 @@ class SourceSettings:
 
     Attributes:
         base_url: where its paths begin; its host is the only one that gets secrets.
-        origin: vendor, sandbox or synthetic; stamped into every manifest and shown on every page.
+        origin: vendor, sandbox or synthetic; stamped into every entry and shown on every page.
         allow_private: whether private and loopback addresses may be asked (the sandbox, a test).
         requests: requests permitted in `per` seconds.
         per: seconds.

@@ -1,6 +1,5 @@
 """Bronze to silver: the entries after the head's position judged, folded and committed, as often as there are any."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from isal import igzip
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
@@ -18,11 +16,12 @@ from assay.errors import LakeBusy, LakeDamaged
 from assay.lake import account, bronze, evidence, retention, silver, tables
 from assay.lake.bronze import Decision, Entry
 from assay.lake.evidence import Absence, Change, Evidence, Verdict
+from assay.lake.files import scratch_directory
 from assay.ports import Act, Counted, Engine, Files, Folded, Group, Layout, Ledger, Lines, N, Rejected, Relation
 from assay.refine import draft as drafts
 from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
-from assay.refine.history import History, Standing, Timeline
+from assay.refine.history import History, Standing, Timeline, by_hand
 from assay.spoken import TERMS
 
 ATTEMPTS = 5
@@ -135,12 +134,12 @@ class _Refiner:
         pair = silver.ensure(self.catalog, timeline.contract(tail.position)[1])
         pair = silver.forward(files, self.catalog, dataset, pair)
         head = silver.head(pair.current)
+        account.adopt(files, self.ledger, dataset, head)
         if head.position >= tail.position:
             _same(files, dataset, head)
             return None
-        account.adopt(files, self.ledger, dataset, head)
         restart = timeline.restart(head.position)
-        with _directory(files) as scratch, _awake(files, dataset, head):
+        with scratch_directory(files) as scratch, _awake(files, dataset, head):
             layouts = (tables.layout(pair.current), tables.layout(pair.past))
             if restart:
                 draft = _empty(layouts, scratch)
@@ -197,7 +196,7 @@ class _Refiner:
                     verdicts.append(_verdict(place, batch, "void", Counted()))
                 else:
                     batches[place], wanted[batch.n] = (entry, batch), place
-            lines += _lines(self.files, entry, wanted)
+            lines += bronze.parts(self.files, entry, wanted)
         with self.engine.group(unit.contract[1], lines) as group:
             judged = group.judged()
             acts = []
@@ -252,7 +251,7 @@ class _Refiner:
         contract: tuple[int, Contract], draft: Draft, history: History, made: _Made,
     ) -> None:  # fmt: skip
         bronze.check(self.files, landed, lost=bronze.only_of(landed, history.timeline.lost))
-        lines = _lines(self.files, landed, {batch.n: place})
+        lines = bronze.parts(self.files, landed, {batch.n: place})
         again = kind == "rejudge" and standing.state == "passed"
         only = {place: history.bad(origin)} if again else None
         was = "quarantined" if again else "held" if standing.state == "held" else ""
@@ -284,11 +283,7 @@ class _Refiner:
         self, entry: Entry, place: int, decision: Decision, contract: tuple[int, Contract], draft: Draft,
         history: History, made: _Made,
     ) -> None:  # fmt: skip
-        path = draft.scratch / f"hand-{place}.ndjson.gz"
-        op = b'"_op":"delete",' if decision.kind == "delete" else b""
-        line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (place % N, op, (decision.record or "{}").encode())
-        path.write_bytes(igzip.compress(line, 1, mtime=0))
-        lines = [Lines(str(path), 1, len(line), {place % N: place})]
+        lines = [by_hand(decision, place, place, draft.scratch)]
         with self.engine.group(contract[1], lines) as group:
             counted = group.judged().get(place, Counted())
             origin = decision.seen * N + N - 1
@@ -401,30 +396,6 @@ def _awake(files: Files, dataset: str, head: evidence.Head) -> Iterator[None]:
         if files.exists(evidence.name_of(dataset, head.number + 1)):
             raise LakeBusy(f"{dataset}: another process committed meanwhile ({error})") from error
         raise
-
-
-@contextmanager
-def _directory(files: Files) -> Iterator[Path]:
-    path = files.scratch()
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _lines(files: Files, entry: Entry, wanted: Mapping[int, int]) -> list[Lines]:
-    """An entry's parts, each with those of the wanted batches that lie in it."""
-    mine: list[dict[int, int]] = [{} for _ in entry.parts]
-    for batch in entry.batches:
-        if batch.n in wanted:
-            for part, _, _ in batch.pieces:
-                mine[part][batch.n] = wanted[batch.n]
-    return [
-        Lines(files.url(part.name), part.rows, part.bytes, batches)
-        for part, batches in zip(entry.parts, mine, strict=True)
-        if batches
-    ]
 
 
 def _same(files: Files, dataset: str, head: evidence.Head) -> None:

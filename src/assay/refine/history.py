@@ -1,8 +1,6 @@
 """What was said before: the contracts along a log, where a batch stands, and when a key was last seen."""
 
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,7 +12,9 @@ from isal import igzip
 
 from assay.contract.model import Contract
 from assay.lake import account, bronze, evidence
+from assay.lake.bronze import Decision
 from assay.lake.evidence import Absence, Verdict
+from assay.lake.files import scratch_directory
 from assay.ports import Act, Engine, Files, Ledger, Lines, N, Rejected
 
 
@@ -170,7 +170,7 @@ class Seen:
         wanted: dict[int, list[Lines]] = {}
         names: tuple[str, ...] = ()
         kinds: dict[str, str] = {}
-        with _scratch(h.files) as scratch:
+        with scratch_directory(h.files) as scratch:
             for chapter in h.chapters(0):
                 for v in chapter.verdicts:
                     origin = v.origin or v.position * N + v.n
@@ -220,29 +220,19 @@ def _value(kind: str, text: str) -> Any:
     return text
 
 
-@contextmanager
-def _scratch(files: Files) -> Iterator[Path]:
-    path = files.scratch()
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path) -> Collection[Lines]:
     """The lines a verdict was about, their batch taken for its origin."""
     position, n = v.of or (v.position, v.n)
     entry = bronze.read(files, dataset, position)
     if entry.kind == "decided":
-        decision = entry.decisions[n]
-        path = scratch / f"{position}-{n}.ndjson.gz"
-        op = b'"_op":"delete",' if decision.kind == "delete" else b""
-        line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (n, op, (decision.record or "{}").encode())
-        path.write_bytes(igzip.compress(line, 1, mtime=0))
-        return [Lines(str(path), 1, len(line), {n: origin})]
-    batch = next(b for b in entry.batches if b.n == n)
-    parts = sorted({part for part, _, _ in batch.pieces})
-    return [
-        Lines(files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {n: origin}) for p in parts
-    ]
+        return [by_hand(entry.decisions[n], position * N + n, origin, scratch)]
+    return bronze.parts(files, entry, {n: origin})
+
+
+def by_hand(decision: Decision, place: int, acts: int, scratch: Path) -> Lines:
+    """The record of a decision that stands at `place`, as a line that acts at another; it is written into `scratch`."""
+    path = scratch / f"hand-{place}.ndjson.gz"
+    op = b'"_op":"delete",' if decision.kind == "delete" else b""
+    line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (place % N, op, (decision.record or "{}").encode())
+    path.write_bytes(igzip.compress(line, 1, mtime=0))
+    return Lines(str(path), 1, len(line), {place % N: acts})

@@ -114,12 +114,12 @@ class Lake:
 
     def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
         """Calls, minutes at the permitted rate and bytes of a plan's landings; bytes is None where nothing was landed yet."""
-        from assay.land import settings_of
-
         minutes, calls, size = 0.0, 0, 0
         known = True
         for step in steps:
             if isinstance(step, Land):
+                from assay.land import settings_of
+
                 source = settings_of(self.contract(step.dataset).source, self.target.settings.sources)
                 calls += 1
                 minutes += source.per / 60 / source.requests
@@ -149,18 +149,20 @@ class Lake:
         ledger = self.target.ledger
         datasets: dict[str, Any] = {}
         for dataset in self.contracts:
+            loop.brought(self, dataset)
             found = account.of(ledger, dataset)
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
                 "captured": found.sum("captured"),
-                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "pending", "void")},
+                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "void")},
+                "pending": len(found.pending),
                 "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
-                "replaced": sum(h.rows for h in found.held if h.superseded),
+                "replaced": sum(h.rows for h in found.replaced),
                 "unjudged": found.waiting,
                 "lost": found.lost,
                 "captured_at": found.landed.get("captured_at"),
                 "origins": list(found.origins),
-                "failing": loop.failing(ledger, dataset),
+                "failing": account.failing(ledger, dataset),
                 "clock": found.landed.get("clock"),
             }
         newest = release.current(self.target.files, loop.released(ledger))

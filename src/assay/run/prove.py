@@ -1,10 +1,8 @@
 """Proves that nothing was lost or altered: counts at every place, every byte against its hash, silver folded again."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -13,8 +11,9 @@ from assay.errors import LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
 from assay.lake.duck import ident
 from assay.lake.evidence import Evidence, Head, Verdict
+from assay.lake.files import scratch_directory
 from assay.lake.silver import Pair
-from assay.ports import Lines, N, Relation
+from assay.ports import N, Relation
 from assay.refine.history import Timeline
 from assay.spoken import TERMS
 
@@ -252,7 +251,7 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
         head, pair = _head(lake, dataset)
         if pair is None or not head.position:
             continue
-        with _scratch(lake) as scratch:
+        with scratch_directory(t.files) as scratch:
             draft = anew(
                 dataset,
                 pair,
@@ -270,16 +269,6 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
                 total += _compare(lake, dataset, what, is_now, should_be)
             out[dataset] = total
     return out
-
-
-@contextmanager
-def _scratch(lake: "Lake") -> Iterator[Path]:
-    path = lake.target.files.scratch()
-    path.mkdir(parents=True)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
@@ -360,12 +349,7 @@ def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
     timeline = Timeline.read(t.files, t.ledger, dataset)
     for held in account.of(t.ledger, dataset).open:
         entry = bronze.read(t.files, dataset, held.place // N)
-        batch = bronze.batch_of(entry, held.place % N)
-        parts = sorted({part for part, _, _ in batch.pieces})
-        lines = [
-            Lines(t.files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {batch.n: held.place})
-            for p in parts
-        ]
+        lines = bronze.parts(t.files, entry, {held.place % N: held.place})
         with t.engine.group(timeline.contract(entry.position)[1], lines) as group:
             group.judged()
             for r in group.rejected([held.place]):

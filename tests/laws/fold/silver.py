@@ -11,7 +11,8 @@ from typing import Any
 
 import duckdb
 
-from assay.engines.duckdb.fold import CLOCKS, ENDS, Fold, relation_sql
+from assay.engines.duckdb.fold import CLOCKS, ENDS, Fold
+from assay.lake import duck
 from assay.ports import Act, N, Relation, Scope
 from assay.windows import Duration
 from tests.laws.fold.log import Entry, Row, inside
@@ -145,7 +146,7 @@ class Silver:
         )
 
     def rows(self, what: str) -> Counter[Any]:
-        return Counter(self.con.execute(relation_sql(self.relation(what))).fetchall())
+        return Counter(self.con.execute(duck.relation(self.relation(what))).fetchall())
 
     def _stage(self, plan: Plan) -> None:
         kinds = ", ".join(f'"{c}" {kind}' for c, kind in self.columns.items())

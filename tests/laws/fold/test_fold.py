@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from assay.engines.duckdb.fold import Fold, _rounds, relation_sql
+from assay.engines.duckdb.fold import Fold, _rounds
+from assay.lake import duck
 from assay.ports import Act, N, Relation
 from assay.windows import Duration
 from tests.laws.fold.known import KNOWN
@@ -38,7 +39,7 @@ def told(shape: Shape, v: Version) -> tuple[Any, ...]:
 
 def read(silver: Silver, where: str, last: int) -> dict[tuple[int, int], list[Any]]:
     """Rows by the moments r (recorded) and t (known): the WHERE is a plain predicate over both tables."""
-    current, past = (relation_sql(silver.relation(what)) for what in ("current", "past"))
+    current, past = (duck.relation(silver.relation(what)) for what in ("current", "past"))
     versions = f"({past} UNION ALL BY NAME SELECT *, NULL AS known_to, NULL AS recorded_to FROM ({current}))"
     moments = f"(SELECT TIMESTAMPTZ '2020-01-01 00:00:00+00' + i * INTERVAL 1 DAY AS _d, i AS _i FROM range(-1, {last + 2}) x(i))"
     names = ", ".join(f'_v."{c}"' for c in silver.columns)
@@ -201,10 +202,10 @@ def test_a_relation_is_read_by_field_ids(tmp_path: Path) -> None:
         f"COPY (SELECT 'x' AS was, 7::INTEGER AS filename) TO '{where}/a[1].parquet' (FORMAT parquet, FIELD_IDS {{was: 3, filename: 9}})"
     )
     columns = ((9, "filename", "BIGINT"), (4, "new", "DATE"), (3, "name", "VARCHAR"))
-    found = CON.execute(relation_sql(Relation(columns, (f"{where}/a[1].parquet",)), filename=True))
+    found = CON.execute(duck.relation(Relation(columns, (f"{where}/a[1].parquet",)), filename="_file"))
     assert [c[0] for c in found.description] == ["filename", "new", "name", "_file"]
     assert found.fetchall() == [(7, None, "x", f"{where}/a[1].parquet")]
-    none = CON.execute(relation_sql(Relation(columns), filename=True))
+    none = CON.execute(duck.relation(Relation(columns), filename="_file"))
     assert [(c[0], str(c[1])) for c in none.description] == [
         ("filename", "BIGINT"), ("new", "DATE"), ("name", "VARCHAR"), ("_file", "VARCHAR")
     ]  # fmt: skip
