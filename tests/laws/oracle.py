@@ -134,7 +134,9 @@ def _number(column: Any, value: Any) -> tuple[Any, str | None]:
     scale = column.scale if column.kind == "number" else 0
     limit = Decimal(10) ** (column.precision - scale) if column.kind == "number" else Decimal(2) ** 63
     quoted = isinstance(value, str) and not isinstance(value, Number | Constant)
-    if quoted and not re.fullmatch(rf"[+-]?[0-9]{{1,38}}([.][0-9]{{0,{scale}}}0*)?", value):
+    rough = column.excess == "round"
+    shape = r"[0-9]*)?([eE][+-]?[0-9]{1,3})?" if rough else rf"[0-9]{{0,{scale}}}0*)?"
+    if quoted and not re.fullmatch(r"[+-]?[0-9]{1,38}([.]" + shape, value):
         return None, "type"
     if not quoted and not isinstance(value, Number):
         return None, "type"
@@ -143,6 +145,8 @@ def _number(column: Any, value: Any) -> tuple[Any, str | None]:
         rounded = exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP) if abs(exact) < limit * 2 else exact
     if abs(rounded) >= limit and not (column.kind == "integer" and rounded == -limit):
         return None, "type" if quoted else "range"
+    if rough:
+        return (int(rounded) if column.kind == "integer" else rounded), None
     if not quoted and float(exact) != float(rounded):
         return None, "scale"
     if not quoted and abs(rounded) >= Decimal(10) ** max(0, 15 - scale) and not re.fullmatch(r"-?[0-9]+", value):

@@ -1,11 +1,13 @@
 """Every logical type × every class of bad input: a row exactly, or quarantine with a reason; nothing lost, nothing wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from isal import igzip
 
 from assay.contract import odcs
+from assay.contract.model import Contract
 from assay.engines.duckdb import DuckDBEngine
 from assay.ports import Lines
 from tests.laws import oracle
@@ -132,15 +134,31 @@ def test_every_class_of_bad_input(tmp_path: Path, column: str) -> None:
     cases = {
         f"{column}/{name}": record(**{"id": f'"{i}"', column: token}) for i, (name, token) in enumerate(TOKENS.items())
     }
-    _same_as_the_oracle(tmp_path, CONTRACT, cases)
+    _same_as_the_oracle(tmp_path, odcs.parse(CONTRACT), cases)
 
 
 def test_whole_records(tmp_path: Path) -> None:
-    _same_as_the_oracle(tmp_path, CONTRACT, WHOLE_RECORDS | {"good": record()})
+    _same_as_the_oracle(tmp_path, odcs.parse(CONTRACT), WHOLE_RECORDS | {"good": record()})
 
 
-def _same_as_the_oracle(root: Path, text: str, cases: dict[str, bytes]) -> None:
-    contract, names = odcs.parse(text), list(cases)
+@pytest.mark.parametrize("column", ["whole", "amount", "maybe"])
+def test_every_class_of_bad_input_where_excess_is_rounded(tmp_path: Path, column: str) -> None:
+    made = odcs.parse(CONTRACT)
+    rounded = replace(made, columns=tuple(replace(c, excess="round") if c.name == column else c for c in made.columns))
+    more = {
+        "exponent as text": '"12e2"',
+        "blanks as text": '" 5 "',
+        "point alone": '"5."',
+        "no": '"5 x"',
+        "tie": "0.0000005",
+    }
+    tokens = {name: token for name, token in (TOKENS | more).items() if "digits, decimals" not in name}
+    cases = {name: record(**{"id": f'"{i}"', column: token}) for i, (name, token) in enumerate(tokens.items())}
+    _same_as_the_oracle(tmp_path, rounded, cases)
+
+
+def _same_as_the_oracle(root: Path, contract: Contract, cases: dict[str, bytes]) -> None:
+    names = list(cases)
     lines = [b'{"_seq":%d,"_n":3,"_record":%s}' % (seq, one) for seq, one in enumerate(cases.values())]
     data = b"".join(line + b"\n" for line in lines)
     (root / "part.ndjson.gz").write_bytes(igzip.compress(data, 1))

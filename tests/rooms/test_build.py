@@ -20,6 +20,7 @@ from assay import run
 from assay.build import judge as judging
 from assay.errors import BuildFailed, LakeBusy, LakeDamaged, SettingsError, UsageError
 from assay.lake import duck, evidence, recompute, release, silver, tables
+from assay.lake.files import sha256_of
 from assay.lake.release import Column, Gold, Input, Release, Rows, Silver
 from assay.ports import Limits
 from assay.run import Lake, prove
@@ -27,24 +28,32 @@ from assay.serve.reader import Reader, damaged
 from tests.conftest import ROOT
 
 
-def first(root: Path) -> Lake:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was kept of checks and builds before: the tests' lakes are alike, and dbt reads their project once."""
+    return tmp_path_factory.mktemp("kept")
+
+
+def first(root: Path, kept: Path) -> Lake:
     """The lake of CSV files with its first release."""
     shutil.copytree(ROOT / "lakes/csv", root)
+    shutil.copytree(kept, root / "data/.kept")
     found = run.open(root)
     assert not found.apply(found.plan()).errors
+    shutil.copytree(root / "data/.kept", kept, dirs_exist_ok=True)
     return found
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[Lake]:
-    with first(tmp_path / "mine") as found:
+def lake(tmp_path: Path, kept: Path) -> Iterator[Lake]:
+    with first(tmp_path / "mine", kept) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+def still(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Iterator[Lake]:
     """A lake that no test builds again."""
-    with first(tmp_path_factory.mktemp("still") / "mine") as found:
+    with first(tmp_path_factory.mktemp("still") / "mine", kept) as found:
         yield found
 
 
@@ -134,7 +143,7 @@ def test_a_release_names_the_files_of_its_tables(lake: Lake) -> None:
     head = silver.head(pair.current)
     assert (one.evidence, one.evidence_sha256, one.position) == (head.number, head.sha256, head.position)
     for name, sha256 in (found.parquet | found.objects).items():
-        assert tables.sha256_of(lake.target.files, name) == sha256
+        assert sha256_of(lake.target.files, name) == sha256
 
 
 def test_columns_come_go_and_change_their_type(lake: Lake) -> None:
@@ -195,8 +204,8 @@ def test_checking_a_lake_makes_no_environment(tmp_path: Path) -> None:
 
 def test_two_builds_at_once_end_as_one_release_and_one_that_is_told(lake: Lake) -> None:
     """The other one builds and releases while the first has computed and not yet published."""
-    select = "select symbol, max(price) as most from {{ source('silver', 'trades') }} group by symbol"
-    mart(lake, "mart_last", select, {"symbol": "varchar", "most": "decimal(18,6)"})
+    select = "select symbol, max(price) as highest from {{ source('silver', 'trades') }} group by symbol"
+    mart(lake, "mart_last", select, {"symbol": "varchar", "highest": "decimal(18,6)"})
     warns = "{{ config(severity='warn') }} select symbol from {{ ref('mart_last') }}\n"
     (lake.project / "tests/warns.sql").write_text(warns)
     made: list[Release] = []

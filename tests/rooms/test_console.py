@@ -242,7 +242,7 @@ def test_the_overview_counts_what_became_of_every_row(http):
     }  # fmt: skip
     assert captured == 360 + 1 + 1 + 120
     assert row[1].strip() == "1 held"
-    assert row[2].strip() == str(serving_lake.days(0)[-1][0])
+    assert row[2].startswith(str(serving_lake.days(0)[-1][0]))
     empty = next(r for r in page.tables[0] if r[0].startswith("splits"))
     assert empty[1].strip() == "empty"
     text = plain(http.get("/").text)
@@ -395,7 +395,7 @@ def test_lost_silver_takes_no_page_but_its_own_figures(tmp_path):
     (lake.local.root / found.dataset("price_eod").current.files[0].name).unlink()
     with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
         row = row_of(http.get("/").text, "price_eod")
-        assert row[2].strip() == "lost"
+        assert row[2].startswith("lost")
         assert http.get("/gold/fct_price").status_code == 200
         assert http.get("/silver/splits").status_code == 200
         assert http.get("/silver/price_eod").status_code == 500
@@ -411,7 +411,7 @@ def test_the_newest_day_is_read_once_a_snapshot(tmp_path):
         away = file.rename(file.with_suffix(".away"))
         row = row_of(http.get("/").text, "price_eod")
         assert "Release 2" in http.get("/").text
-        assert row[2] == before
+        assert row[2][:10] == before[:10] == str(serving_lake.days(0)[-1][0])
         away.rename(file)
     lake.close()
 
@@ -446,7 +446,7 @@ def numbers(row: list[str]) -> dict[str, str]:
         "withdrawn",
         "waiting",
     )
-    return dict(zip(terms, (one.strip() for one in row[4:13]), strict=True))
+    return dict(zip(terms, (one.strip() for one in row[3:12]), strict=True))
 
 
 def row_of(text: str, dataset: str) -> list[str]:

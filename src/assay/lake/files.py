@@ -1,6 +1,7 @@
 """The names of the lake's objects, and what a disk says of them as errors of who must act."""
 
 import errno
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from assay.ports import Files
 
 SCRATCH = "_tmp"
 """Below the lake's data: files in the making, and copies of objects; nothing that the lake names lies there."""
+_PIECE = 8 << 20
 
 
 def safe(text: str) -> str:
@@ -68,3 +70,12 @@ def clear_errors(root: Path, doing: str = "written") -> Iterator[None]:
                 f"the disk below {root} fails: {error.strerror}; look after it before anything else"
             ) from error
         raise
+
+
+def sha256_of(files: Files, name: str) -> str:
+    """The hash of an object as it lies there now, read piece by piece and never from a copy."""
+    hashed, start = hashlib.sha256(), 0
+    while piece := files.read(name, start, start + _PIECE):
+        hashed.update(piece)
+        start += len(piece)
+    return hashed.hexdigest()

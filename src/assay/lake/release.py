@@ -12,6 +12,7 @@ import msgspec
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake.evidence import DataFile
+from assay.lake.files import sha256_of
 from assay.lake.formats import refuse_newer
 from assay.ports import Files, Relation
 
@@ -231,10 +232,10 @@ def file_sha256(path: Path) -> str:
 
 
 def wrong(files: Files, name: str, sha256: str) -> str | None:
-    """What is wrong with a stored file; None if it is what was written."""
+    """What is wrong with a stored file as it lies there now; None if it is what was written."""
     if not files.exists(name):
         return f"{name} is lost"
-    if file_sha256(files.local(name, sha256)) != sha256:
+    if sha256_of(files, name) != sha256:
         return f"{name} is not what was written"
     return None
 

@@ -60,6 +60,7 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 from assay.crash import effect
 from assay.errors import AssayError, CommitUnknown, LakeBusy, LakeDamaged
 from assay.lake import evidence
+from assay.lake.files import sha256_of
 from assay.lake.io import LakeIO
 from assay.ports import Files, Layout, Parquet, Relation, Scope
 
@@ -442,7 +443,8 @@ def _readable(what: str) -> Iterator[None]:
     except AssayError:
         raise
     except Exception as error:
-        raise LakeDamaged(f"{what} cannot be read ({type(error).__name__}: {error}); restore it from a copy") from error
+        said = (str(error).splitlines() or [""])[0]  # a sentence is told, not the page that a validator writes
+        raise LakeDamaged(f"{what} cannot be read ({type(error).__name__}: {said}); restore it from a copy") from error
 
 
 def _title(table: Table) -> str:
@@ -550,15 +552,6 @@ def check(
             _check_file(table, files, one, entry.data_file, name)
     if lacking := sorted(wanted.keys() - seen):
         raise LakeDamaged(f"{listed} lacks {lacking[0]}, which is in by the evidence")
-
-
-def sha256_of(files: Files, name: str) -> str:
-    """The hash of an object as it lies there now, read piece by piece and never from a copy."""
-    hashed, start = hashlib.sha256(), 0
-    while piece := files.read(name, start, start + _PIECE):
-        hashed.update(piece)
-        start += len(piece)
-    return hashed.hexdigest()
 
 
 def _check_metadata(table: Table, where: str, columns: Mapping[str, str] | None) -> None:

@@ -1,6 +1,7 @@
 """A plain loop over steps: what is missing, doing it, and what came of each as a fact."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,7 +12,7 @@ from ulid import ULID
 from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
-from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, UsageError
+from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, SettingsError, UsageError
 from assay.lake import account, bronze, coverage, evidence, release
 from assay.lake.bronze import Decision
 from assay.lake.project import project_hash
@@ -73,13 +74,36 @@ def missing(
     for dataset, contract in contracts.items():
         tail = brought(lake, dataset)
         if not again:
-            covered[dataset] = coverage.bring(partial(bronze.since, t.files, dataset), t.ledger, contract).covers
+            covered[dataset] = _covered(lake, contract)
         standing[dataset] = _standing(lake, contract, tail.position, regate=regate)
     built = release.current(t.files, released(t.ledger)) if gold else None
-    return planning.missing(
+    steps = planning.missing(
         contracts, covered, standing, lake.universes, at, span=span, regate=regate,
         gold=_gold(lake, built) if gold else None,
     )  # fmt: skip
+    if span is None:
+        _ended(t.ledger, contracts, steps)
+    return steps
+
+
+def _covered(lake: "Lake", contract: Contract) -> Mapping[str, coverage.Cover]:
+    """A dataset's coverage; who may only read the lake computes what the ledger lacks of it, and keeps nothing."""
+    t = lake.target
+    entries = partial(bronze.since, t.files, contract.dataset)
+    try:
+        return coverage.bring(entries, t.ledger, contract).covers
+    except SettingsError:
+        return coverage.bring(entries, t.ledger, contract, keep=False).covers
+
+
+def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step]) -> None:
+    """Mark what a killed process began and got done: nothing of it is missing."""
+    left = {("land" if isinstance(s, Land) else "refine", s.dataset) for s in steps if not isinstance(s, Build)}
+    for dataset in datasets:
+        for fact in ledger.since("step", dataset):
+            if fact.body["state"] == "started" and (fact.id, dataset) not in left:
+                with suppress(SettingsError):  # who may only read plans all the same
+                    mark(ledger, dataset, fact.id, "done", fact.body["run"])
 
 
 def brought(lake: "Lake", dataset: str) -> bronze.Tail:
@@ -171,6 +195,7 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
     t = lake.target
     upkeep.sweep(t.limits.scratch)
     run = str(ULID())
+    _forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
     outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
     refined = [o.refined for o in outcomes if o.refined]
@@ -201,6 +226,20 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
         except AssayError as error:
             errors.append(error)
     return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
+
+
+def _forward(lake: "Lake", refined: Collection[str], run: str, say: Callable[[str], None]) -> None:
+    """Give tables that end before what the ledger knows what the evidence says: the catalog was lost, or is an older copy."""
+    from assay.lake import silver
+
+    t = lake.target
+    for dataset in lake.contracts:
+        known = account.of(t.ledger, dataset).evidence
+        if dataset not in refined and known:
+            pair = silver.load(t.catalog, dataset)
+            if pair is None or silver.head(pair.current).number < known:
+                refine(lake, dataset, run)
+                say(f"the tables of {dataset} were behind its evidence, and have it now")
 
 
 def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], None]) -> list[Outcome]:

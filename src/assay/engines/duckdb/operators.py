@@ -262,8 +262,9 @@ def _refused_number(c: str, scale: int, excess: str, missing: str) -> str:
     t, v, exact = _t(c), ident(c), 10 ** max(0, 15 - scale)
     of_type, of_range = _reason(c, "type"), _reason(c, "range")
     if excess == "round":
-        return f"""{missing} WHEN {v} IS NULL AND ASCII({t}) BETWEEN 45 AND 57 THEN {of_range}
-            WHEN {v} IS NULL OR NOT REGEXP_MATCHES({t}, '^"?[+-]?[0-9]') THEN {of_type}"""
+        rough = text(r'^"[+-]?[0-9]{1,38}([.][0-9]*)?([eE][+-]?[0-9]{1,3})?"\z')
+        return f"""{missing} WHEN {v} IS NULL AND ASCII({t}) BETWEEN 45 AND 57 AND {t} <> '-Infinity' THEN {of_range}
+            WHEN {v} IS NULL OR (ASCII({t}) = 34 AND NOT REGEXP_MATCHES({t}, {rough})) THEN {of_type}"""
     as_text = text(rf'^"[+-]?[0-9]{{1,38}}([.][0-9]{{0,{scale}}}0*)?"\z')
     # The first branch is what nearly every row takes; the others are then evaluated for the rest alone.
     # A JSON number is printed with as few digits as tell its double apart, so excess decimals show in its length;
