@@ -304,7 +304,7 @@ def test_results_are_data_on_standard_output_and_progress_is_not(lake: Path, ass
     }
     assert json.loads(assay("--lake", lake, "--json", "verify", "rebuild").out) == {"trades": 10}
     why = json.loads(assay("--lake", lake, "--json", "explain", "mart_position", "symbol=AAPL", "--column", "cost").out)
-    assert (why["value"], why["recomputed"]["equal"], len(why["observations"])) == ("16490.100000", True, 3)
+    assert (why["value"], why["recomputed"]["equal"], len(why["records"])) == ("16490.100000", True, 3)
     query = "select symbol, cost from gold.mart_position order by 1 limit 2"
     assert (
         assay("--lake", lake, "sql", query, "--format", "csv").out
@@ -362,7 +362,9 @@ def test_rows_of_a_held_batch_can_be_seen_and_a_newer_landing_takes_its_place(
     REACHED["GateClosed"][0](lake)
     assert assay("--lake", lake, "--quiet", "apply").code == 4
     status = assay("--lake", lake, "status").out
-    assert re.search(r"held \d+\.\d+: \d+ of 30 rows are bad: more than .* percent \(price_positive \d+\)", status), status
+    assert re.search(r"held \d+\.\d+: \d+ of 30 rows are bad: more than .* percent \(price_positive \d+\)", status), (
+        status
+    )
     assert "assay land trades --again" in status
     listed = assay("--lake", lake, "quarantine", "list", "trades").out.splitlines()
     assert len(listed) == int(re.search(r"(\d+) of 30 rows are bad", status)[1])
@@ -448,7 +450,10 @@ def test_a_held_batch_is_decided_about(released: Path, assay: Callable[..., Said
     batch = _batch(released, 20)
     assert assay("--lake", released, "decide", "release", "trades", batch).code == 2  # no reason
     said = assay("--lake", released, "decide", "release", "trades", "no batch", "--why", "x", "--who", "me")
-    assert (said.code, said.err) == (2, "UsageError: 'no batch' is no batch; `assay status` and the console show them as 1260.17\n")
+    assert (said.code, said.err) == (
+        2,
+        "UsageError: 'no batch' is no batch; `assay status` and the console show them as 1260.17\n",
+    )
     said = assay("--lake", released, "decide", "release", "trades", "999.0", "--why", "x", "--who", "me")
     assert (said.code, said.err) == (2, "UsageError: act 1: trades has no batch 999.0\n")
     again = assay("--lake", released, "decide", "rejudge", "trades", batch, "--why", "look again", "--who", "me")
@@ -494,7 +499,9 @@ def test_what_fails_stands_in_the_status_until_it_is_done(lake: Path, assay: Cal
     for attempt in (1, 2):
         assert assay("--lake", lake, "--quiet", "apply").code == 3
         status = assay("--lake", lake, "status").out
-        assert re.search(rf"failed land trades all .*\(attempt {attempt}, .*\): SourceSuspect: trades: no file of", status), status
+        assert re.search(
+            rf"failed land trades all .*\(attempt {attempt}, .*\): SourceSuspect: trades: no file of", status
+        ), status
     (lake / TRADES).write_text(rows)
     assert assay("--lake", lake, "--quiet", "apply", "trades").code == 0
     assert "failed" not in assay("--lake", lake, "status").out
