@@ -1,6 +1,6 @@
 """Dirty bronze lines, the same for the same seed: what the refine bench reads.
 
-Values come from md5 of seed and line number, so neither Python's nor DuckDB's own generators matter. Where
+A line is as land writes it. Values come from md5 of seed and line number, so neither Python's nor DuckDB's own generators matter. Where
 dirt and duplicates lie is arithmetic on `_seq`, so that a reader can tell clean lines by `CLEAN` and
 `expected` needs no reading.
 
@@ -44,7 +44,7 @@ with numbered as (
         base - down + (r >> 36) % (up + down + 1) as open, base - down + (r >> 44) % (up + down + 1) as close
     from cents
 ), texts as (
-    select n, spot, even, format('S{:04d}', m // $days + 1) as symbol,
+    select n, n // $per = $held and n % 20 = 3 as closed, spot, even, format('S{:04d}', m // $days + 1) as symbol,
         case when spot = 311 then if(even, '2010-13-45', 'yesterday')
              else strftime(date '2010-01-01' + (m % $days)::int, '%Y-%m-%d') end as date,
         format('{:d}.{:02d}', open // 100, open % 100) as open,
@@ -58,9 +58,8 @@ with numbered as (
              else (1000 + (r >> 12) % 9999000)::varchar end as volume
     from priced
 )
-select format('{{"_seq":{},"_at":"{}","_page":{},"_record":{}}}', n,
-    strftime(timestamp '2026-11-01' + to_microseconds(n), '%Y-%m-%dT%H:%M:%S.%fZ'), n // 1000,
-    case when spot = 11 then if(even, '42', '"x"')
+select format('{{"_seq":{},"_n":{},"_record":{}}}', n % $per, n // $per,
+    case when spot = 11 or closed then if(even, '42', '"x"')
     else concat('{"symbol":"', symbol, '","date":"', date, '","adjOpen":', open,
         ',"adjHigh":', high, ',"adjLow":', low,
         case when spot = 131 then if(even, ',"adjClose":null', '') else concat(',"adjClose":', close) end,
@@ -69,39 +68,46 @@ from texts
 """
 
 
-def expected(lines: int) -> dict[str, int]:
-    """What a right refine of `lines` lines counts: accepted, duplicate, quarantined."""
-    whole, rest = divmod(lines, PERIOD)
+def expected(lines: int, held: int = 0) -> dict[str, int]:
+    """What a right refine of `lines` lines counts of which `held` lie in a held batch: accepted, duplicate, quarantined."""
+    whole, rest = divmod(lines - held, PERIOD)
     quarantined = whole * len(KINDS) + sum(1 for spot in KINDS if spot < rest)
-    duplicate = lines // 100
-    return {"accepted": lines - duplicate - quarantined, "duplicate": duplicate, "quarantined": quarantined}
+    duplicate = (lines - held) // 100
+    accepted = lines - held - duplicate - quarantined
+    return {"accepted": accepted, "duplicate": duplicate, "quarantined": quarantined, "held": held}
 
 
-def write(directory: Path, lines: int, seed: int = 1, per_file: int = 300_000) -> list[dict[str, str | int]]:
-    """Writes gz parts; gives of each its path, rows, bytes and sha256 as inflated, first and last `_seq`."""
+def write(
+    directory: Path, lines: int, seed: int = 1, per_file: int = 300_000, batches: int = 1, held: int = -1
+) -> list[dict[str, str | int]]:
+    """Writes gz parts of so many equal batches; gives of each part its path, rows, bytes and sha256 as inflated.
+
+    Of the batch `held` a twentieth of the lines is no object, more than a gate lets pass. A batch has a multiple of
+    500 lines, or there is one. `batches.json` beside the parts says which lines of which part are a batch's.
+    """
+    per = lines // batches
+    if batches > 1 and (per % PERIOD or per * batches != lines):
+        raise ValueError(f"{lines} lines are not {batches} batches of a multiple of {PERIOD} lines")
     directory.mkdir(parents=True, exist_ok=True)
     parts: list[dict[str, str | int]] = []
+    pieces: list[list[tuple[int, int, int]]] = [[] for _ in range(batches)]
     with duckdb.connect() as con:
         for first in range(0, lines, per_file):
             last = min(first + per_file, lines)
             values = {"first": first, "last": last, "seed": seed, "period": PERIOD, "days": DAYS}
+            values |= {"per": per, "held": held}
             rows = con.execute(LINES, values).fetchall()
             content = ("\n".join(line for (line,) in rows) + "\n").encode()
             if len(content) > PART_LIMIT:
                 raise ValueError(f"{len(content)} bytes in one part: take fewer than {per_file} lines per file")
             digest = hashlib.sha256(content).hexdigest()
+            for n in range(first // per, (last - 1) // per + 1):
+                start, end = max(first, n * per), min(last, (n + 1) * per)
+                pieces[n].append((len(parts), start - first, end - start))
             path = directory / f"part-{len(parts):04d}-{digest[:16]}.ndjson.gz"
             path.write_bytes(igzip.compress(content, compresslevel=1, mtime=0))
-            parts.append(
-                {
-                    "path": str(path),
-                    "rows": last - first,
-                    "bytes": len(content),
-                    "sha256": digest,
-                    "first_seq": first,
-                    "last_seq": last - 1,
-                }
-            )
+            parts.append({"path": str(path), "rows": last - first, "bytes": len(content), "sha256": digest})
+    (directory / "batches.json").write_text(json.dumps({"parts": parts, "batches": pieces}))
     return parts
 
 

@@ -2,7 +2,9 @@
 
     scripts/bench refine [--lines 3000000] [--rounds 5] [--history 500000] [--batch 100000] [--itself]
 
-Last line: `refine ratio R`, the median over the rounds of refine's CPU over the yardstick's.
+Last lines: `refine by-hand ratio R` over `yard_refine_same.py`, which does the same duties by hand, `refine held ratio
+R` with one of 100 batches held over none, `refine ratio R`, the median over the rounds of refine's CPU over the
+yardstick's.
 """
 
 import argparse
@@ -17,7 +19,10 @@ import lines
 import rounds
 
 YARD = rounds.HERE / "yard_refine.py"
+SAME = rounds.HERE / "yard_refine_same.py"
+BATCHES = 100
 MULTIPLES = (1, 4, 16)
+COUNTED = ("accepted", "duplicate", "quarantined", "held")
 
 
 def fingerprint(run: rounds.Figures, where: str = "true") -> tuple[int, int]:
@@ -60,14 +65,23 @@ class Bench:
         if not self.itself:
             rounds.run(self.subject, "prepare", lake, parts)
 
-    def refine(self, lake: Path, parts: Path, count: int) -> rounds.Figures:
+    def same(self, parts: Path, count: int, yard: tuple[int, int]) -> rounds.Figures:
+        """The same duties by hand: equal counts and equal rows."""
+        out = self.new()
+        run = rounds.run(SAME, parts, out, "--memory", self.memory)
+        if (found := {name: run[name] for name in COUNTED}) != lines.expected(count) or fingerprint(run) != yard:
+            raise SystemExit(f"the yardstick by hand counts {found}, the generator made {lines.expected(count)}")
+        shutil.rmtree(out)
+        return run
+
+    def refine(self, lake: Path, parts: Path, count: int, held: int = 0) -> rounds.Figures:
         """Refines the `count` lines that `lake` has in wait, the measured run; what it counts must be right."""
         if self.itself:
             return self.yard(parts, check=True)
         run = rounds.run(self.subject, "run", lake, "--memory", self.memory)
-        counts = {name: run[name] for name in ("accepted", "duplicate", "quarantined", "held")}
-        if counts != lines.expected(count) | {"held": 0}:
-            raise SystemExit(f"refine counts {counts}, the generator made {lines.expected(count)}")
+        counts = {name: run[name] for name in COUNTED}
+        if counts != lines.expected(count, held):
+            raise SystemExit(f"refine counts {counts}, the generator made {lines.expected(count, held)}")
         return run
 
     def checked(self, parts: Path, count: int, yard: tuple[int, int]) -> rounds.Figures:
@@ -120,12 +134,32 @@ def history(bench: Bench, unit: int, batch: int, count: int) -> None:
         print(rounds.line(f"  {multiple}x over 1x, CPU", growth, ""))
 
 
+def gates(bench: Bench, count: int, times: int) -> list[float]:
+    """A hundred batches in one entry, none held and one held: the second over the first."""
+    sides = {"none held": -1, "one held": 17}
+    per = count // BATCHES // lines.PERIOD * lines.PERIOD
+    for name, held in sides.items():
+        lines.write(bench.root / name, per * BATCHES, seed=4, batches=BATCHES, held=held)
+
+    def side(name: str) -> rounds.Figures:
+        lake = bench.new()
+        bench.prepare(lake, bench.root / name)
+        run = bench.refine(lake, bench.root / name, per * BATCHES, per if sides[name] >= 0 else 0)
+        shutil.rmtree(lake, ignore_errors=True)
+        return run
+
+    found = rounds.interleave({name: lambda _, name=name: side(name) for name in sides}, times)
+    show(f"{BATCHES} batches of {per} lines", found)
+    return rounds.ratios(found["one held"], found["none held"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=3_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", default="500MB")
     parser.add_argument("--history", type=int, default=500_000, help="lines of 1x; 0 leaves this part out")
+    parser.add_argument("--held-lines", type=int, default=500_000, help="lines of a hundred batches; 0 leaves it out")
     parser.add_argument("--batch", type=int, default=100_000, help="lines refined onto the history")
     parser.add_argument("--limit", type=float, help="exit 1 where the ratio is above")
     parser.add_argument("--itself", action="store_true", help="the yardstick against itself: the noise of the harness")
@@ -139,6 +173,7 @@ def main() -> None:
         found = rounds.interleave(
             {
                 "yardstick": lambda _: bench.yard(parts, check=True),
+                "by hand": lambda _: bench.same(parts, asked.lines, first["fingerprint"]),
                 "refine": lambda _: bench.checked(parts, asked.lines, first["fingerprint"]),
             },
             asked.rounds,
@@ -150,8 +185,13 @@ def main() -> None:
         print(rounds.line("  refine over yardstick, whole processes", whole, ""))
         ratio = rounds.ratios(found["refine"], found["yardstick"])
         print(rounds.line("  refine over yardstick, CPU", ratio, ""))
+        by_hand = rounds.ratios(found["refine"], found["by hand"])
+        held = gates(bench, asked.held_lines, asked.rounds) if asked.held_lines and not asked.itself else []
         if asked.history:
             history(bench, asked.history, asked.batch, asked.rounds)
+        rounds.close("refine by-hand", by_hand)
+        if held:
+            rounds.close("refine held", held)
         rounds.close("refine", ratio, asked.limit)
 
 

@@ -25,10 +25,10 @@ RECORD = {
 FIELDS = ", ".join(f"{name} {kind}" for name, kind in RECORD.items())
 COPY = f"""
 copy (
-    select unnest(_record), _at as captured_at, _seq, year(_record.date) as year
+    select unnest(_record), now() as captured_at, _seq, year(_record.date) as year
     from read_json(
         $files, format = 'newline_delimited', compression = 'gzip', ignore_errors = true,
-        columns = {{_seq: 'bigint', _at: 'timestamptz', _record: 'struct({FIELDS})'}}
+        columns = {{_seq: 'bigint', _n: 'bigint', _record: 'struct({FIELDS})'}}
     )
 ) to '%s' (format parquet, compression zstd, partition_by (year))
 """

@@ -192,9 +192,7 @@ class Made:
         recorded_as_of: datetime | None = None,
     ) -> list[tuple[Any, ...]]:  # fmt: skip
         """The current rows, or those of a moment."""
-        return self.rows(
-            f"SELECT {columns} FROM ({self.select(contract)}) WHERE {moment(as_of, recorded_as_of)}"
-        )
+        return self.rows(f"SELECT {columns} FROM ({self.select(contract)}) WHERE {moment(as_of, recorded_as_of)}")
 
     def account(self, contract: Contract) -> account.Account:
         """Where the dataset stands."""

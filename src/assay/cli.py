@@ -193,7 +193,9 @@ def check(ctx: click.Context) -> None:
 @cli.command()
 @click.argument("select", nargs=-1)
 @click.option("--span", help="Land only these days: 2020-01-01..2021-01-01.")
-@click.option("--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held.")
+@click.option(
+    "--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held."
+)
 @_with_lake
 def plan(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | None, regate: bool) -> None:
     """Show the missing steps with calls, minutes at the permitted rate and bytes.
@@ -212,7 +214,9 @@ def plan(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | 
 @cli.command()
 @click.argument("select", nargs=-1)
 @click.option("--span", help="Land only these days: 2020-01-01..2021-01-01.")
-@click.option("--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held.")
+@click.option(
+    "--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held."
+)
 @_with_lake
 def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | None, regate: bool) -> None:
     """Run the missing steps.

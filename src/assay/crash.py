@@ -23,6 +23,13 @@ EFFECTS = (
     "release.serving",
     "release.object",
     "release.ledger",
+    "upkeep.compact",
+    "upkeep.expire",
+    "upkeep.release",
+    "upkeep.move",
+    "upkeep.sweep",
+    "upkeep.delete",
+    "upkeep.ledger",
 )
 
 

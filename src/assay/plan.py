@@ -47,7 +47,6 @@ class Standing:
     Attributes:
         log: position of its log's newest entry, 0 if there is none.
         silver: position its silver was folded to.
-        evidence: number of its newest evidence, 0 if there is none.
         contract: sha256 of the contract in force in its log.
         refine: that contract's refine fingerprint.
         gates: gate fingerprints of the contracts by which batches were judged since the last `everything`.
@@ -55,7 +54,6 @@ class Standing:
 
     log: int = 0
     silver: int = 0
-    evidence: int = 0
     contract: str = ""
     refine: str = ""
     gates: Collection[str] = ()
@@ -68,7 +66,7 @@ class Gold:
     Attributes:
         dbt: the dbt project's hash now.
         released_dbt: as it was then.
-        released: dataset to the number of the evidence it read and the sha256 of its contract; None without a release.
+        released: dataset to the position of the log it read and the sha256 of its contract; None without a release.
         astray: gold tables whose newest snapshot no release names.
     """
 
@@ -331,7 +329,7 @@ def _build(
     if gold.astray:
         return f"a build was stopped: {', '.join(gold.astray)} is ahead of the release"
     for dataset, contract in contracts.items():
-        now = (standing.get(dataset, Standing()).evidence, contract.sha256)
+        now = (standing.get(dataset, Standing()).silver, contract.sha256)
         if gold.released.get(dataset) != now:
             return f"{dataset} changed since the last release"
     return ""

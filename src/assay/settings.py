@@ -10,6 +10,7 @@ from typing import Any
 from assay.errors import SettingsError
 
 _SIZE = re.compile(r"[1-9]\d*(\.\d+)? ?([KMGT]i?B)")
+_DURATION = re.compile(r"P(?=\d|T\d)(\d{1,4}D)?(T(?=\d)(\d{1,4}H)?(\d{1,4}M)?)?")
 _Test = tuple[Callable[[Any], bool], str]
 _TEXT: _Test = (lambda v: isinstance(v, str) and bool(v), "a text")
 _COUNT: _Test = (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0, "a whole number above 0")
@@ -27,7 +28,29 @@ _SOURCE: dict[str, _Test] = {
     "per": (lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > 0, "seconds above 0"),
     "options": (lambda v: isinstance(v, dict), "a table"),
 }
+_UPKEEP: dict[str, _Test] = {
+    "keep_releases": _COUNT,
+    "keep_days": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number, 0 or more"),
+    "compact_files": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 1, "a whole number above 1"),
+    "every": (lambda v: isinstance(v, str) and bool(_DURATION.fullmatch(v)), 'a duration such as "P1D" or "PT6H"'),
+}
 ORIGINS = ("vendor", "sandbox", "synthetic")
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What upkeep keeps, and when it is due.
+
+    Attributes:
+        keep_releases, keep_days: the newest releases, and those that were current within so many days, are kept.
+        compact_files: so many small files of a partition are made one.
+        every: how often `apply` runs it, as an ISO 8601 duration.
+    """
+
+    keep_releases: int = 10
+    keep_days: int = 30
+    compact_files: int = 8
+    every: str = "P1D"
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,7 @@ class Settings:
         root: the lake's directory.
         data: where zones, catalog and ledger lie; `<root>/data/<env>` unless [lake] data says otherwise.
         sources: `[source.NAME]` tables as they stand; `land` reads them.
+        upkeep: the policy of `[upkeep]`.
     """
 
     root: Path
@@ -47,6 +71,7 @@ class Settings:
     memory: str = "1GB"
     threads: int = 2
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    upkeep: Upkeep = Upkeep()
 
 
 def read(root: Path, env: str = "dev") -> Settings:
@@ -60,10 +85,14 @@ def read(root: Path, env: str = "dev") -> Settings:
         raise SettingsError(f"{root} is no lake: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
-    if unknown := raw.keys() - {"lake", "source"}:
-        raise SettingsError(f"{path}: [{sorted(unknown)[0]}] means nothing; there are [lake] and [source.NAME]")
+    if unknown := raw.keys() - {"lake", "source", "upkeep"}:
+        raise SettingsError(
+            f"{path}: [{sorted(unknown)[0]}] means nothing; there are [lake], [source.NAME] and [upkeep]"
+        )
     lake = raw.get("lake", {})
     _check(path, "lake", lake, _LAKE)
+    upkeep = raw.get("upkeep", {})
+    _check(path, "upkeep", upkeep, _UPKEEP)
     if not env.replace("-", "").replace("_", "").isalnum():
         raise SettingsError(f"environment {env!r}: letters, digits, - and _ only; it becomes a directory")
     sources = raw.get("source", {})
@@ -90,6 +119,7 @@ def read(root: Path, env: str = "dev") -> Settings:
         memory=str(lake.get("memory", "1GB")),
         threads=int(lake.get("threads", 2)),
         sources=sources,
+        upkeep=Upkeep(**upkeep),
     )
 
 

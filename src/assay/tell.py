@@ -53,7 +53,8 @@ def held(done: "Refined") -> "list[AssayError]":
     from assay.errors import GateClosed
 
     return [
-        GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable") for v in done.held
+        GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable")
+        for v in done.held
     ]
 
 
@@ -74,11 +75,19 @@ def status(found: Mapping[str, Any]) -> list[str]:
         if one["replaced"]:
             lines.append(f"  {one['replaced']} of the held rows were landed again since, and passed")
         if one["pending"]:
-            lines.append(f"  withdrawals of {some(one['pending'], 'batch')} are held: assay decide withdraw {name} BATCH --why …")
+            lines.append(
+                f"  withdrawals of {some(one['pending'], 'batch')} are held: assay decide withdraw {name} BATCH --why …"
+            )
+        if one["lost"]:
+            lines.append(
+                f"  {some(one['lost'], 'batch')} declared lost: nothing of that is readable, its days are asked again"
+            )
         if one["unjudged"]:
             lines.append(f"  not judged yet: {some(one['unjudged'], 'batch')}; `assay apply` does")
         for failed in one["failing"]:
-            lines.append(f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}")
+            lines.append(
+                f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}"
+            )
         if one["clock"]:
             lines.append(f"  {one['clock']}")
     last = found["release"]
@@ -103,14 +112,18 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
         f"  recomputed from its input rows alone: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})",
         *(f"  from {i['table']}: {i['rows']} rows where {i['where']}" for i in found["inputs"]),
     ]
-    for one in found["observations"]:
+    for one in found["records"]:
         asked, decided = one["request"], one["decision"]
         lines += [
             f"  {one['dataset']} {', '.join(f'{k}={v}' for k, v in one['key'].items())}  known {one['known_from']} ({one['known_basis']}"
             f"{', backfilled' if one['backfilled'] else ''})",
             f"    {one['file']}:{one['line']}  {one['record']}",
             *([f"    decided by {decided['who']}: {decided['kind']}, {decided['why']}"] if decided else []),
-            *([f"    {asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"] if asked else []),
+            *(
+                [f"    {asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"]
+                if asked
+                else []
+            ),
             f"    {_rules(one)}",
         ]
     if found["not_listed"]:
@@ -119,7 +132,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
 
 
 def _rules(one: Mapping[str, Any]) -> str:
-    """Which rules held for an observation, and whether its line still refines to the row."""
+    """Which rules held for a record, and whether its line still refines to the row."""
     words = {True: "holds", False: "BROKEN", None: "not decided"}
     rules = [
         f"{r['name']} {words[r['passed']]}" + (" (warning)" if r["severity"] == "warning" else "") for r in one["rules"]

@@ -9,8 +9,6 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from assay import run
-
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = [
     "--no-sandbox",
@@ -64,7 +62,7 @@ STOP = """() => {
 @pytest.fixture(scope="module")
 def site(built) -> Iterator[str]:
     lake, _ = built
-    with run.serving(lake, "127.0.0.1", 0) as url:
+    with lake.serving("127.0.0.1", 0) as url:
         yield url
 
 

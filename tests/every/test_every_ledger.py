@@ -189,6 +189,15 @@ def test_since_reads_as_it_is_asked(ledger: Ledger, kept: Kept) -> None:
     assert "0249" in [f.id for f in reading]
 
 
+def test_an_older_version_changes_nothing_and_neither_does_another_of_the_same(ledger: Ledger) -> None:
+    ledger.record([fact("one", {"is": "second"}, 2)])
+    for late, version in (("first", 1), ("another second", 2)):
+        ledger.record([fact("one", {"is": late}, version)])
+        assert ledger.newest("k", "d", "one") == fact("one", {"is": "second"}, 2)
+    ledger.record([fact("one", {"is": "third"}, 3)])
+    assert ledger.newest("k", "d", "one") == fact("one", {"is": "third"}, 3)
+
+
 def test_of_versions_recorded_at_once_the_greatest_stays(kept: Kept) -> None:
     def work(owner: int) -> None:
         ledger = kept.open()

@@ -7,15 +7,16 @@ from decimal import Decimal
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
-from assay import run
-from assay.lake import silver
+from assay.lake import duck, tables
+from assay.ports import Relation
 from assay.run import Lake
 from tests.conftest import ROOT
 from tests.stories.proxy import Proxy
 
 TABLES = [
-    "silver.price_eod_observed",
-    "silver.symbol_list_observed",
+    "silver.price_eod",
+    "silver.price_eod_past",
+    "silver.symbol_list",
     "gold.fct_daily_price",
     "gold.mart_momentum_asof",
     "gold.dim_security",
@@ -31,24 +32,26 @@ con.execute("SET timezone = 'UTC'")
 out = {}
 for name, path, order in json.loads(sys.argv[1]):
     rows = con.execute(f"SELECT * FROM iceberg_scan('{path}') ORDER BY {order}").fetchall()
-    out[name] = [len(rows), str(rows[0]), str(rows[-1])]
+    out[name] = [len(rows), str(rows[0]) if rows else "", str(rows[-1]) if rows else ""]
 print(json.dumps(out))
 """
 
 
-def ours(lake: Lake, name: str) -> list[dict]:
-    zone, table = name.split(".")
-    if zone == "gold":
-        return lake.read(name).to_pylist()
-    dataset = table.removesuffix("_observed")
-    found = silver.load(lake.target.catalog, dataset)
-    assert found is not None
-    from assay.engines.duckdb import connect
+def relation(lake: Lake, name: str) -> Relation:
+    """A table's files as our own readers see them."""
+    table = lake.target.catalog.load_table(name)
+    snapshot = table.current_snapshot()
+    return tables.relation(table, snapshot and snapshot.snapshot_id, lake.target.files)
 
-    con = connect()
-    rows = con.sql(silver.observed(found, silver.snapshot_id(found))).to_arrow_table().to_pylist()
-    con.close()
-    return rows
+
+def ours(lake: Lake, name: str) -> list[dict]:
+    if name.startswith("gold."):
+        return lake.read(name).to_pylist()
+    con = duck.open(lake.target.limits)
+    try:
+        return con.sql(duck.relation(relation(lake, name))).to_arrow_table().to_pylist()
+    finally:
+        con.close()
 
 
 def same(left: list[dict], right: list[dict]) -> None:
@@ -57,7 +60,7 @@ def same(left: list[dict], right: list[dict]) -> None:
             {
                 k: str(v)
                 for k, v in sorted(row.items())
-                if k in ("security_id", "date", "symbol", "as_of_date", "valid_from", "_batch", "_seq")
+                if k in ("security_id", "date", "symbol", "as_of_date", "valid_from", "_position", "_n", "_seq")
             }
         )
 
@@ -86,7 +89,7 @@ def test_polars(built: tuple[Lake, Proxy], name: str, monkeypatch: pytest.Monkey
     found = pl.scan_iceberg(lake.target.catalog.load_table(name)).collect().to_dicts()
     same(found, ours(lake, name))
     assert not any(isinstance(v, float) for row in found for v in row.values())
-    if name.endswith("price_eod_observed"):
+    if name.endswith("price_eod"):
         assert isinstance(found[0]["close"], Decimal)
 
 
@@ -97,19 +100,13 @@ def test_duckdb_with_the_iceberg_extension(built: tuple[Lake, Proxy]) -> None:
     asked, expected = [], {}
     for name in TABLES:
         table = lake.target.catalog.load_table(name)
-        order = ", ".join(
-            f'"{c}"' for c in (["_batch", "_seq"] if name.startswith("silver") else run.current(lake).table(name).key)
-        )
+        key = ["_position", "_n", "_seq"] if name.startswith("silver") else lake.released().table(name).key
+        order = ", ".join(f'"{c}"' for c in key)
         asked.append([name, table.metadata_location.removeprefix("file://"), order])
-        from assay.engines.duckdb import connect
-        from assay.lake import tables
-
-        con = connect()
-        rows = con.execute(
-            f"SELECT * FROM ({tables.relation(table, silver.snapshot_id(table))}) ORDER BY {order}"
-        ).fetchall()
+        con = duck.open(lake.target.limits)
+        rows = con.execute(f"SELECT * FROM ({duck.relation(relation(lake, name))}) ORDER BY {order}").fetchall()
         con.close()
-        expected[name] = [len(rows), str(rows[0]), str(rows[-1])]
+        expected[name] = [len(rows), str(rows[0]) if rows else "", str(rows[-1]) if rows else ""]
     done = subprocess.run(
         [READERS, "-c", DUCKDB, json.dumps(asked)], capture_output=True, text=True, check=False, timeout=300
     )

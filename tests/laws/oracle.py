@@ -1,10 +1,17 @@
 """A short, slow, independent reading of the laws: what a line becomes, and what versions a history has."""
 
+import hashlib
 import json
 import re
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
+from zoneinfo import ZoneInfo
+
+FIRST = datetime(1, 1, 1, tzinfo=UTC)
+LAST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+_TOKENS = re.compile(r""""(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+""")
 
 
 class Number(str):
@@ -15,21 +22,66 @@ class Constant(str):
     """NaN, Infinity or -Infinity."""
 
 
-def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        out.setdefault(key, value)
-    return out
+class Object(list):
+    """A JSON object as its (name, value) pairs, equal names and all."""
 
 
 def parse(line: bytes) -> Any:
-    """The line's JSON with number tokens kept; ValueError where it is none."""
+    """The line's JSON with number tokens kept and objects as pairs; ValueError where it is none."""
     text = line.decode()
-    found = json.loads(
-        text, parse_int=Number, parse_float=Number, parse_constant=Constant, object_pairs_hook=_first_wins
-    )
+    found = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=Constant, object_pairs_hook=Object)
     json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate is no text
     return found
+
+
+def get(value: Any, path: Iterable[str]) -> Any:
+    """What stands at a path, of equal names the first; None where there is nothing."""
+    for name in path:
+        if not isinstance(value, Object):
+            return None
+        value = next((found for key, found in value if key == name), None)
+    return value
+
+
+def twice(value: Any, path: Iterable[str]) -> bool:
+    """Whether an object on the path has the next name twice."""
+    for name in path:
+        if not isinstance(value, Object):
+            return False
+        if sum(key == name for key, _ in value) > 1:
+            return True
+        value = get(value, [name])
+    return False
+
+
+def spelt(line: str, path: Iterable[str]) -> str | None:
+    """The text of what stands at a path of a line, without whitespace between tokens; '' where the line has NaN or so."""
+    tokens = _TOKENS.findall(line)
+    if any(one.lstrip("-") in ("NaN", "Infinity") for one in tokens):
+        return ""
+    for name in path:
+        found = None if tokens[0] != "{" else next((v for k, v in _members(tokens) if json.loads(k) == name), None)
+        if found is None or found == ["null"]:
+            return None
+        tokens = found
+    return "".join(tokens)
+
+
+def _members(tokens: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """An object's names and the tokens of their values."""
+    at = 1
+    while tokens[at] != "}":
+        end, depth = at + 2, 0
+        while depth or tokens[end] not in ",}":
+            depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(tokens[end], 0)
+            end += 1
+        yield tokens[at], tokens[at + 2 : end]
+        at = end + (tokens[end] == ",")
+
+
+def paths(column: Any) -> tuple[tuple[str, ...], ...]:
+    """Where a column's value may stand."""
+    return getattr(column, "origins", None) or ((column.origin,),)
 
 
 def token(column: Any, value: Any) -> tuple[Any, str | None]:
@@ -62,22 +114,29 @@ def _date(_: Any, value: Any) -> tuple[Any, str | None]:
     return None, "type"
 
 
-def _timestamp(_: Any, value: Any) -> tuple[Any, str | None]:
+def _timestamp(column: Any, value: Any) -> tuple[Any, str | None]:
     shape = r"\d{4}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.]\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
     if not isinstance(value, str) or isinstance(value, Number) or not re.fullmatch(shape, value, re.ASCII):
         return None, "type"
     try:
         found = datetime.fromisoformat(value)
-    except ValueError:
+        if found.tzinfo is not None:
+            return found.astimezone(UTC), None
+        instant = found.replace(tzinfo=ZoneInfo(column.zone)).astimezone(UTC)  # of two, the first
+    except (ValueError, OverflowError):
         return None, "range"
-    return (found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)), None
+    if instant.astimezone(ZoneInfo(column.zone)).replace(tzinfo=None) != found:
+        return None, "gap"
+    return instant, None
 
 
 def _number(column: Any, value: Any) -> tuple[Any, str | None]:
     scale = column.scale if column.kind == "number" else 0
     limit = Decimal(10) ** (column.precision - scale) if column.kind == "number" else Decimal(2) ** 63
     quoted = isinstance(value, str) and not isinstance(value, Number | Constant)
-    if quoted and not re.fullmatch(rf"[+-]?[0-9]{{1,38}}([.][0-9]{{0,{scale}}}0*)?", value):
+    rough = column.excess == "round"
+    shape = r"[0-9]*)?([eE][+-]?[0-9]{1,3})?" if rough else rf"[0-9]{{0,{scale}}}0*)?"
+    if quoted and not re.fullmatch(r"[+-]?[0-9]{1,38}([.]" + shape, value):
         return None, "type"
     if not quoted and not isinstance(value, Number):
         return None, "type"
@@ -86,6 +145,8 @@ def _number(column: Any, value: Any) -> tuple[Any, str | None]:
         rounded = exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP) if abs(exact) < limit * 2 else exact
     if abs(rounded) >= limit and not (column.kind == "integer" and rounded == -limit):
         return None, "type" if quoted else "range"
+    if rough:
+        return (int(rounded) if column.kind == "integer" else rounded), None
     if not quoted and float(exact) != float(rounded):
         return None, "scale"
     if not quoted and abs(rounded) >= Decimal(10) ** max(0, 15 - scale) and not re.fullmatch(r"-?[0-9]+", value):
@@ -106,45 +167,68 @@ def _found(record: Any, origins: Any) -> Any:
 
 def judge(contract: Any, line: bytes) -> tuple[dict[str, Any] | None, set[str]]:
     """A bronze line's (row, reasons): exactly one of them is empty. Rules are not judged here."""
-    try:
-        found = parse(line)
-    except UnicodeDecodeError:
-        return None, {"line:encoding"}
-    except (ValueError, UnicodeEncodeError, RecursionError):
-        return None, {"line:malformed"}
-    record = found.get("_record")
-    if not isinstance(record, dict):
-        return None, {"record:type"}
-    row, reasons = {}, set()
-    for column in contract.columns:
-        row[column.name], reason = token(column, _found(record, column.origins))
-        if reason:
-            reasons.add(f"{column.name}:{reason}")
+    row, reasons = read(contract, line)
     return (None, reasons) if reasons else (row, set())
 
 
-def versions(rows: list[dict[str, Any]], recorded_as_of: Any = None) -> list[dict[str, Any]]:
-    """The versions of every key, given observed rows: dicts with key, hash, op, known_at, captured_at, batch, seq."""
-    out = []
-    for key in sorted({r["key"] for r in rows}):
-        mine = [r for r in rows if r["key"] == key and (recorded_as_of is None or r["captured_at"] <= recorded_as_of)]
-        kept: list[dict[str, Any]] = []
-        for row in sorted(mine, key=lambda r: (r["captured_at"], r["batch"], r["seq"])):
-            if not kept or (kept[-1]["hash"], kept[-1]["op"]) != (row["hash"], row["op"]):
-                kept.append(dict(row))
-        running = None
-        for i, row in enumerate(kept):
-            known, captured = row["known_at"], row["captured_at"]
-            later = (
-                i > 0 and known is not None and kept[i - 1]["known_at"] is not None and known > kept[i - 1]["known_at"]
-            )
-            claimed = min(known if known is not None else captured, captured) if i == 0 or later else captured
-            running = claimed if running is None else max(running, claimed)
-            row["known_from"] = running
-            vendor = known is not None and running == min(known, captured)
-            row["known_basis"] = "vendor" if vendor else "captured"
-        for row, following in zip(kept, [*kept[1:], None][: len(kept)], strict=True):
-            row["known_to"] = following and following["known_from"]
-            row["recorded_to"] = following and following["captured_at"]
-        out += kept
-    return out
+def read(contract: Any, line: bytes) -> tuple[dict[str, Any], set[str]]:
+    """A bronze line's values as far as they can be read, and every reason why it is no row."""
+    try:
+        found = parse(line)
+    except UnicodeDecodeError:
+        return {}, {"line:encoding"}
+    except (ValueError, UnicodeEncodeError, RecursionError):
+        return {}, {"line:malformed"}
+    record = get(found, ["_record"])
+    if not isinstance(record, Object):
+        return {}, {"record:type"}
+    row, reasons = {}, set()
+    for column in contract.columns:
+        if column.kind == "json":
+            texts = (spelt(line.decode(), ["_record", *path]) for path in paths(column))
+            text = next((one for one in texts if one is not None), None)
+            missing = "required" if column.required else None
+            row[column.name], reason = text or None, missing if text is None else None if text else "type"
+        else:
+            tokens = (get(record, path) for path in paths(column))
+            row[column.name], reason = token(column, next((one for one in tokens if one is not None), None))
+        if any(twice(record, path) for path in paths(column)):
+            reason = "twice"
+        if reason:
+            reasons.add(f"{column.name}:{reason}")
+    return row, reasons
+
+
+def known_at(contract: Any, row: dict[str, Any]) -> datetime | None:
+    """When the public could know a row, by its contract."""
+    known = contract.known_at
+    value = None if known is None else row[known.column]
+    if value is None:
+        return None
+    days, hours, minutes = re.fullmatch(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:0S)?", known.lag).groups()
+    lag = timedelta(days=int(days or 0), hours=int(hours or 0), minutes=int(minutes or 0))
+    try:
+        if not isinstance(value, datetime):
+            value = datetime.combine(value, time.fromisoformat(known.time), ZoneInfo(known.zone)).astimezone(UTC)
+        return value + lag
+    except OverflowError:
+        return FIRST if row[known.column].year == 1 else LAST
+
+
+def canonical(column: Any, value: Any) -> str:
+    """A value's canonical text, as docs/formats.md spells it."""
+    if value is None:
+        return chr(30)
+    if column.kind == "boolean":
+        return "true" if value else "false"
+    if column.kind == "number":
+        return format(value or abs(value), f".{column.scale}f")  # there is no minus zero
+    if column.kind == "timestamp":
+        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return value.isoformat() if column.kind == "date" else str(value)
+
+
+def digest(contract: Any, row: dict[str, Any]) -> str:
+    """A row's `_hash`."""
+    texts = (canonical(column, row[column.name]) for column in contract.columns)
+    return hashlib.md5(chr(31).join(texts).encode(), usedforsecurity=False).hexdigest()

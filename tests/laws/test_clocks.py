@@ -1,74 +1,111 @@
-"""Law 5 and 8: the version view is a function of the observations, and both clocks read as the oracle reads them."""
+"""Law 8, through real tables: the lake reads at any moment what it had by then, and what the public could know by then."""
 
-from datetime import UTC, datetime, timedelta
+import shutil
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-import duckdb
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest
+from hypothesis import HealthCheck, given, settings
 
-from assay.lake import silver
-from tests.laws import oracle
-from tests.making import every_type
+from assay.lake.moment import moment as moment_sql
+from assay.refine import refine
+from tests.laws import test_silver as rows
+from tests.laws.fold import log
+from tests.laws.fold.log import histories
+from tests.laws.fold.oracle import Oracle, Version
+from tests.laws.lakes import STORES, Where
+from tests.making import Made, every_type, record
 
-CONTRACT = every_type()
-T0 = datetime(2024, 1, 1, tzinfo=UTC)
-MOMENT = st.integers(0, 12).map(lambda n: T0 + timedelta(days=n))
-
-OBSERVED = st.fixed_dictionaries(
-    {
-        "key": st.sampled_from(["a", "b"]),
-        "hash": st.sampled_from(["x", "y"]),
-        "op": st.sampled_from(["upsert", "upsert", "upsert", "delete"]),
-        "known_at": st.none() | MOMENT,
-        "captured_at": MOMENT,
-        "batch": st.sampled_from(["p", "q", "r"]),
-    }
-)
+COLUMNS = "sym, day, v, s, known, note"
 
 
-def _select(con: duckdb.DuckDBPyConnection, rows: list[dict], recorded_as_of: datetime | None) -> str:
-    con.execute("SET timezone = 'UTC'")
-    con.execute(
-        "CREATE TABLE o (id VARCHAR, known_at TIMESTAMPTZ, captured_at TIMESTAMPTZ, _op VARCHAR, _hash VARCHAR, _batch VARCHAR, _seq BIGINT)"
-    )
-    for row in rows:
-        con.execute(
-            "INSERT INTO o VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [row["key"], row["known_at"], row["captured_at"], row["op"], row["hash"], row["batch"], row["seq"]],
-        )
-    empty = ", ".join(f'CAST(NULL AS {c.type}) AS "{c.name}"' for c in CONTRACT.columns if c.name != "id")
-    return silver.versions(CONTRACT, f"SELECT *, {empty} FROM o", recorded_as_of)
+def told(v: Version) -> tuple[Any, ...]:
+    return v.row.sym, v.row.day, v.row.v, v.row.s, rows.moment(v.row.known_at), v.row.note
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(OBSERVED, max_size=9), st.none() | MOMENT, st.randoms(use_true_random=False))
-def test_versions_are_the_oracles_in_any_order(rows: list[dict], recorded_as_of: datetime | None, random) -> None:
-    rows = [row | {"seq": i} for i, row in enumerate(rows)]
-    expected = oracle.versions(rows, recorded_as_of)
-    shuffled = rows[:]
-    random.shuffle(shuffled)
-    with duckdb.connect() as con:
-        select = _select(con, shuffled, recorded_as_of)
-        got = con.execute(
-            f"SELECT id, _seq, known_from, known_basis, known_to, recorded_to FROM ({select}) ORDER BY id, captured_at, _batch, _seq"
-        ).fetchall()
-    assert got == [
-        (r["key"], r["seq"], r["known_from"], r["known_basis"], r["known_to"], r["recorded_to"]) for r in expected
+def word(story: list[Version], as_of: int) -> Version | None:
+    """A key's story in its order of telling, read up to a moment: the last word by then."""
+    found = None
+    for v in story:
+        if v.known_from <= as_of:
+            found = v
+        if found is v and v.known_to is not None and v.known_to <= as_of:
+            found = None
+    return found
+
+
+def right(oracle: Oracle, recorded: int | None, as_of: int | None) -> Counter[tuple[Any, ...]]:
+    """What is read of a log whose entries after a moment nobody has put yet."""
+    current: dict[log.Any, Version] = oracle.current
+    past = oracle.past
+    if recorded is not None:
+        current, past = {}, []
+        for at, now, former in oracle.history:
+            if at <= recorded:
+                current, past = now, former
+    if as_of is None:
+        return Counter(map(told, current.values()))
+    stories: dict[Any, list[Version]] = {}
+    for v in sorted([*past, *current.values()], key=lambda v: v.place):
+        stories.setdefault(v.row.key, []).append(v)
+    return Counter(told(v) for story in stories.values() if (v := word(story, as_of)))
+
+
+def read(
+    made: Made, promised: Any, moments: list[tuple[int | None, int | None]]
+) -> dict[Any, Counter[tuple[Any, ...]]]:
+    """What the lake reads at many moments, in one question."""
+    selects = [
+        f"SELECT {n} AS _i, {COLUMNS} FROM versions WHERE {moment_sql(rows.moment(as_of), rows.moment(recorded))}"
+        for n, (recorded, as_of) in enumerate(moments)
     ]
+    found = made.rows(f"WITH versions AS MATERIALIZED ({made.select(promised)}) " + " UNION ALL ".join(selects))
+    out: dict[Any, Counter[tuple[Any, ...]]] = {m: Counter() for m in moments}
+    for n, *row in found:
+        out[moments[n]][tuple(row)] += 1
+    return out
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(OBSERVED, max_size=9), MOMENT)
-def test_as_of_shows_at_most_one_version_a_key_and_none_from_the_future(rows: list[dict], moment: datetime) -> None:
-    rows = [row | {"seq": i} for i, row in enumerate(rows)]
-    expected = [
-        (r["key"], r["seq"]) for r in oracle.versions(rows)
-        if r["known_from"] <= moment and (r["known_to"] is None or r["known_to"] > moment) and r["op"] == "upsert"
-    ]  # fmt: skip
-    with duckdb.connect() as con:
-        _select(con, rows, None)
-        empty = ", ".join(f'CAST(NULL AS {c.type}) AS "{c.name}"' for c in CONTRACT.columns if c.name != "id")
-        select = silver.current(CONTRACT, f"SELECT *, {empty} FROM o", as_of=moment)
-        got = con.execute(f"SELECT id, _seq FROM ({select}) ORDER BY ALL").fetchall()
-    assert got == sorted(expected)
-    assert len({key for key, _ in got}) == len(got)
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(histories())
+@pytest.mark.parametrize("where", STORES)
+def test_every_moment_reads_as_the_oracle_reads_it(
+    where: Where, history: tuple[bool, list[log.Entry], list[int]]
+) -> None:
+    sequence, entries, _ = history
+    entries = rows.real(entries)
+    # Moments between the entries: what an `everything` folds anew, it folds with every entry's own time.
+    last = entries[-1].at
+    moments: list[tuple[int | None, int | None]] = [(None, None)]
+    moments += [(None, t) for t in range(-1, last + 2, 2)] + [(r, None) for r in range(-1, last + 2, 2)]
+    moments += [(r, t) for r in range(0, last + 2, 3) for t in range(0, last + 2, 3)]
+    directory = Path(tempfile.mkdtemp())
+    made = where(directory / "lake")
+    try:
+        rows.put(made, entries, len(entries), sequence=sequence)
+        refine("rows", files=made.files, catalog=made.catalog, ledger=made.ledger, engine=made.engine, run="run")
+        promised = rows.contract(log.Rules(), sequence=sequence)
+        oracle = Oracle(sequence, entries)
+        for at, found in read(made, promised, moments).items():
+            assert found == right(oracle, *at), at
+    finally:
+        made.close()
+        shutil.rmtree(directory)
+
+
+def test_a_moment_without_a_zone_is_refused_and_any_zone_is_the_same_moment(made: Made) -> None:
+    from assay.errors import UsageError
+
+    contract = every_type()
+    made.land(contract, [record(at='"2024-02-29T10:00:00Z"')])
+    made.refine(contract)
+    with pytest.raises(UsageError, match="does not say its time zone"):
+        made.current(contract, as_of=datetime(2024, 2, 29, 10))  # noqa: DTZ001 - that is what is refused
+    early, exact = datetime(2024, 2, 29, 9, 59, tzinfo=UTC), datetime.fromisoformat("2024-02-29T12:00:00+02:00")
+    assert made.current(contract, "id", as_of=early) == []
+    assert made.current(contract, "id", as_of=exact) == [("a",)]
+    assert made.current(contract, "id, backfilled, known_basis", recorded_as_of=exact) == []
+    assert made.current(contract, "id, backfilled, known_basis") == [("a", True, "vendor")]

@@ -2,151 +2,141 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb  # noqa: F401 - what is imported here, no fork has to import
 import pytest
 
-import assay_sandbox
-from assay import crash, run
-from assay.run import verify
+import assay.build
+import assay.engines.duckdb
+import assay.land
+import assay.run
+from assay import crash
+from assay.lake import bronze, landing, silver
+from assay.run import Lake, prove
+from assay.run import lake as lakes
 from tests.conftest import ROOT
+from tests.forked import Forked
+from tests.forked import assay as command
+from tests.kept import Kept
 
-DATASETS = ["price_eod", "splits"]
-STEP = "import sys; from assay.cli import main; main(sys.argv[1:])"
+HEAD = "trade_id,date,symbol,quantity,price\n"
+FIRST = "".join(f"T-{n},2024-01-0{n},IBM,10,{n}\n" for n in range(1, 10))
+# A row that changed, one that is new, one that cannot be read; all others are as they were.
+SECOND = FIRST.replace("T-3,2024-01-03,IBM,10,3", "T-3,2024-01-03,IBM,10,30") + "T-A,2024-01-09,IBM,5,1\nT-B,2024-01-09,IBM,x,1\n"
+
+
+class Trades(Kept):
+    """The lake of CSV files."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / "lake")
+        self.contract = self.root / "contracts/trades.yaml"
+        lakes.init(self.root, ROOT / "lakes/csv")
+        self.trades(FIRST)
+
+    def trades(self, rows: str) -> None:
+        """What the source has."""
+        (self.root / "files/trades.csv").write_text(HEAD + rows)
+
+    def run(self, *args: str, **environment: str) -> None:
+        """A command that is to go well."""
+        with command(self.root, *args, **environment) as one:
+            said = one.said()
+        assert said.code == 0, said.err
+
+    def stopped(self, *args: str, at: str) -> None:
+        """A command that dies at an effect."""
+        with command(self.root, *args, ASSAY_CRASH=at) as one:
+            said = one.said()
+        assert (said.code, said.err.splitlines()[-1]) == (137, f"stopped at {at}"), said.err
 
 
 @pytest.fixture(scope="module")
-def vendor():
-    with assay_sandbox.Sandbox().running() as url:
-        yield url
-
-
-def a_lake(root: Path, url: str) -> Path:
-    shutil.copytree(ROOT / "lakes/markets", root)
-    path = root / "assay.toml"
-    path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", url))
-    (root / "universe_us.csv").write_text("symbol,valid_from,valid_to\nFB,2012-05-18,2013-03-02\n")
-    return root
-
-
-def assay(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", STEP, "--lake", str(root), *args],
-        env=os.environ | env, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-
-
-def finish(root: Path) -> dict[str, int]:
-    """Apply what is missing in this process; the rows accepted, after every proof there is."""
-    lake = run.open(root)
-    try:
-        done = run.apply(lake, run.plan(lake, DATASETS))
-        assert not done.errors
-        assert run.plan(lake, DATASETS) == []
-        found = run.status(lake)["datasets"]
-        assert verify.counts(lake)["captured"] == sum(d["captured"] for d in found.values())
-        accepted = {name: found[name]["accepted"] for name in DATASETS}
-        assert verify.rebuild(lake, DATASETS) == accepted
-        return accepted
-    finally:
-        lake.close()
-
-
-WITHOUT_GOLD = [e for e in crash.EFFECTS if e.startswith(("land.", "refine.")) and e != "refine.quarantine"]
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("effect", WITHOUT_GOLD)
-def test_landing_and_refining_survive(tmp_path: Path, vendor: str, effect: str, when: str) -> None:
-    root = a_lake(tmp_path / "lake", vendor)
-    crashed = assay(root, "apply", *DATASETS, ASSAY_CRASH=f"{effect}:{when}")
-    assert crashed.returncode == 137, crashed.stderr
-    assert finish(root) == {"price_eod": 196, "splits": 0}
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_quarantine_survives(tmp_path: Path, when: str) -> None:
-    overrides = {("FB", "2012-06-01"): {"close": "-1"}}
-    with assay_sandbox.Sandbox(overrides=overrides).running() as url:
-        root = a_lake(tmp_path / "lake", url)
-        assert assay(root, "apply", "price_eod", ASSAY_CRASH=f"refine.quarantine:{when}").returncode == 137
-        assert assay(root, "apply", "price_eod").returncode == 0
-    lake = run.open(root)
-    one = run.status(lake)["datasets"]["price_eod"]
-    assert (one["accepted"], one["quarantined"]) == (195, 1)
-    assert verify.counts(lake)["captured"] == 196
-    lake.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("effect", [e for e in crash.EFFECTS if e.startswith("release.")])
-def test_releasing_survives(tmp_path: Path, vendor: str, effect: str, when: str) -> None:
-    root = a_lake(tmp_path / "lake", vendor)
-    finish(root)
-    crashed = assay(root, "build", ASSAY_CRASH=f"{effect}:{when}")
-    assert crashed.returncode == 137, crashed.stderr
-    lake = run.open(root)
-    released = run.release.current(lake.target.files)
-    assert (released is None) == (
-        f"{effect}:{when}" not in ("release.object:after", "release.ledger:before", "release.ledger:after")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Trades:
+    """States: nothing; the contract promised; two landings, the second one not refined, its contract wider."""
+    one = Trades(tmp_path_factory.mktemp("crash"))
+    one.keep("nothing")
+    one.run("refine", "trades")
+    one.keep("promised")
+    one.run("apply", "trades")
+    one.trades(SECOND)
+    one.run("land", "trades", "--again")
+    wider = one.contract.read_text().replace(
+        "      - name: price\n", "      - {name: note, logicalType: string, classification: internal}\n      - name: price\n"
     )
-    if released:
-        assert lake.read("gold.fct_daily_price").num_rows == 196
-    lake.close()
-    lake = run.open(root)
-    done = run.apply(lake, run.plan(lake))
-    assert not done.errors
-    assert lake.read("gold.fct_daily_price").num_rows == 196
-    assert run.plan(lake) == []
-    lake.close()
+    one.contract.write_text(wider)
+    one.keep("landed")
+    return one
 
 
-def test_an_effect_without_a_name_fails() -> None:
-    with pytest.raises(ValueError, match="no entry"), crash.effect("refine.nameless"):
-        pass
-    named = {
-        word
-        for path in (ROOT / "src/assay").rglob("*.py")
-        if path.name != "crash.py"
-        for word in crash.EFFECTS
-        if f'"{word}"' in path.read_text()
-    }
-    assert named == set(crash.EFFECTS)
+def finish(kept: Trades, right: Counter[tuple[Any, ...]]) -> None:
+    """Apply what is missing, an hour later, when every lease is over; then all proofs there are, and the versions."""
+
+    def act() -> None:
+        with lakes.open(kept.root) as lake:
+            done = lake.apply(lake.plan(["trades"]))
+            assert not done.errors, done.errors
+            assert lake.plan(["trades"]) == []
+            found = lake.status()["datasets"]["trades"]
+            assert (found["unjudged"], found["failing"]) == (0, []), found
+            assert prove.counts(lake)["captured"] == found["captured"]
+            assert prove.rebuild(lake, ["trades"]) == {"trades": found["accepted"]}
+            prove.bronze_objects(lake)
+            prove.silver_objects(lake)
+            assert versions(lake) == right
+
+    with Forked(act, ASSAY_CLOCK_OFFSET="3600") as one:
+        said = one.said()
+    assert said.code == 0, said.err
 
 
-def test_two_refines_paused_before_their_commit_leave_each_batch_in_once(tmp_path: Path, vendor: str) -> None:
-    root = a_lake(tmp_path / "lake", vendor)
-    assert assay(root, "land", "price_eod").returncode == 0
-    lake = run.open(root)
-    lake.target.files.path("x").parent.mkdir(exist_ok=True)
-    go = tmp_path / "go"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", STEP, "--lake", str(root), "refine", "price_eod"],
-            env=os.environ | {"ASSAY_PAUSE": f"refine.commit:{go}"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    try:
-        while len(list(tmp_path.glob("go.*.waiting"))) < 2:
-            assert all(p.poll() is None for p in processes), [
-                p.communicate() for p in processes if p.poll() is not None
-            ]
-            time.sleep(0.01)  # the two need the machine more
-        go.touch()
-        outputs = [p.communicate(timeout=300) for p in processes]
-    finally:
-        for one in processes:
-            with one:  # its pipes too: left open, they would fail another test
-                one.kill()
-    assert [p.returncode for p in processes] == [0, 0], outputs
-    assert sorted(out.strip() for out, _ in outputs) == [
-        "196 captured = 196 accepted + 0 duplicate + 0 quarantined + 0 held", "nothing new",
-    ]  # fmt: skip
-    assert run.status(lake)["datasets"]["price_eod"]["accepted"] == 196
-    assert verify.counts(lake)["captured"] == 196
-    lake.close()
+def versions(lake: Lake) -> Counter[tuple[Any, ...]]:
+    """What silver says: key, price, and whether it is current."""
+    pair = silver.load(lake.target.catalog, "trades")
+    assert pair
+    out: Counter[tuple[Any, ...]] = Counter()
+    for is_current, relation in zip((True, False), prove._relations(lake, pair), strict=True):
+        with prove._opened(lake) as con:
+            rows = con.execute(f"SELECT trade_id, price::INTEGER FROM ({assay.lake.duck.relation(relation)})").fetchall()
+        out.update((is_current, *row) for row in rows)
+    return out
+
+
+ONCE = Counter({(True, f"T-{n}", n): 1 for n in range(1, 10)})
+TWICE = Counter({**ONCE, (True, "T-3", 30): 1, (False, "T-3", 3): 1, (True, "T-A", 1): 1}) - Counter({(True, "T-3", 3): 1})
+CASES = [
+    ("nothing", "apply", ONCE, ["land.contract", "land.entry", "land.ledger"]),
+    ("promised", "apply", ONCE, ["land.part", "land.entry", "land.ledger", "tables.data", "refine.evidence", "tables.metadata", "refine.current", "refine.ledger"]),
+    ("landed", "apply", TWICE, ["refine.schema", "refine.quarantine", "tables.data", "refine.evidence", "tables.metadata", "refine.past", "refine.current", "refine.ledger"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("state", "does", "right", "effect"), [(s, d, r, e) for s, d, r, effects in CASES for e in effects]
+)
+def test_landing_and_refining_survive(
+    kept: Trades, state: str, does: str, right: Counter[tuple[Any, ...]], effect: str, when: str
+) -> None:
+    kept.begin(state)
+    kept.stopped(does, "trades", at=f"{effect}:{when}")
+    finish(kept, right)
+
+
+def test_a_new_table_survives(kept: Trades) -> None:
+    for when in ("before", "after"):
+        kept.begin("nothing")
+        kept.stopped("apply", "trades", at=f"refine.schema:{when}")
+        finish(kept, ONCE)
+
+
+def test_every_effect_but_the_releases_and_upkeeps_is_stopped() -> None:
+    tried = {effect for _, _, _, effects in CASES for effect in effects}
+    assert tried == {e for e in crash.EFFECTS if not e.startswith(("release.", "upkeep."))}

@@ -1,17 +1,20 @@
-"""Law 4 and 5: any order and any grouping of refines gives the same views; the same batch twice changes nothing."""
+"""Law 3 to 5: batches are judged alone, any grouping of refines gives the same rows, and nothing goes in twice."""
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assay.engines import duckdb as duckdb_engine
-from assay.lake import bronze
-from assay.refine import quarantined
-from tests.making import Made, every_type, make, record
+from assay.lake import bronze, evidence, landing, silver
+from assay.lake.bronze import Decision
+from assay.lake.evidence import Verdict
+from assay.refine import Refined
+from tests.laws.lakes import STORES, Where
+from tests.making import Landed, Made, every_type, record
 
 CONTRACT = every_type(("minRows: 20", "minRows: 3"))
 ROW = st.builds(
@@ -20,77 +23,148 @@ ROW = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.fixture(params=STORES)
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
+    """An empty small lake on each store."""
+    lake = request.param(tmp_path / "lake")
+    yield lake
+    lake.close()
+
+
+def one(done: Refined) -> Verdict:
+    """The only verdict of a refine."""
+    [verdict] = done.verdicts
+    return verdict
+
+
+def lines(made: Made, landed: Landed) -> list[bytes]:
+    """The lines of a batch as they lie in bronze."""
+    return list(bronze.lines(made.files, landed.entry, landed.n))
+
+
+def kept(made: Made, done: Refined) -> list[evidence.Rejected]:
+    """What is in quarantine of a refine."""
+    return list(evidence.rejected(made.files, done.evidence[0].quarantine))
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(ROW, min_size=0, max_size=5), min_size=1, max_size=4), st.data())
-def test_order_and_grouping_change_nothing_a_view_shows(contents: list[list[bytes]], data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        one = make(Path(directory) / "one")
-        manifests = [one.land(CONTRACT, rows, day=day) for day, rows in enumerate(contents, 1)]
-        for manifest in manifests:
-            one.refine(CONTRACT, [manifest])
-        other = make(Path(directory) / "other")
-        shutil.copytree(one.files.path("bronze"), other.files.path("bronze"))
-        late = data.draw(st.permutations(manifests))
-        while late:
-            size = data.draw(st.integers(1, len(late)))
-            group, late = late[:size], late[size:]
-            other.refine(CONTRACT, group)
-            other.refine(CONTRACT, data.draw(st.permutations(manifests[: data.draw(st.integers(0, len(manifests)))])))
-        other.refine(CONTRACT, manifests)
-        assert other.versions(CONTRACT) == one.versions(CONTRACT)
-        one.close()
-        other.close()
+@pytest.mark.parametrize("where", STORES)
+def test_grouping_changes_nothing(where: Where, contents: list[list[bytes]], data: st.DataObject) -> None:
+    directory = Path(tempfile.mkdtemp())
+    each, grouped = where(directory / "each"), where(directory / "grouped")
+    try:
+        for day, rows in enumerate(contents, 1):
+            each.land(CONTRACT, rows, day=day)
+            each.refine(CONTRACT)
+        for name in each.files.names("bronze/"):  # the same log, to the byte
+            grouped.files.put_new(name, each.files.read(name), "land.entry")
+        grouped.files.put_new(f"contracts/{CONTRACT.sha256}.yaml", CONTRACT.text.encode(), "land.contract")
+        unit = data.draw(st.sampled_from([1, 400, 2**28]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("assay.refine.UNIT", unit)
+            done = grouped.refine(CONTRACT)
+        assert grouped.refine(CONTRACT).evidence == ()
+        if unit == 2**28:
+            assert len(done.evidence) == 1
+        assert grouped.versions(CONTRACT) == each.versions(CONTRACT)
+        assert grouped.account(CONTRACT).sums == each.account(CONTRACT).sums
+    finally:
+        each.close()
+        grouped.close()
+        shutil.rmtree(directory)
 
 
-def test_the_same_batch_twice_is_in_once(made: Made) -> None:
-    manifest = made.land(CONTRACT, [record(), record(), record(id='"b"')])
-    done = made.refine(CONTRACT, [manifest])
-    assert done.evidence
-    assert [(v.accepted, v.duplicate) for v in done.evidence.verdicts] == [(2, 1)]
+def test_equal_rows_of_one_batch_are_in_once_and_said_again_they_are_unchanged(made: Made) -> None:
+    rows = [record(), record(), record(id='"b"')]
+    made.land(CONTRACT, rows)
+    first = one(made.refine(CONTRACT))
+    assert (first.accepted, first.duplicate, first.unchanged) == (2, 1, 0)
     before = made.versions(CONTRACT)
-    assert made.refine(CONTRACT, [manifest, manifest]).evidence is None
+    assert made.refine(CONTRACT).evidence == ()
+    made.land(CONTRACT, rows)
+    again = one(made.refine(CONTRACT))
+    assert (again.accepted, again.duplicate, again.unchanged) == (0, 1, 2)
     assert made.versions(CONTRACT) == before
 
 
 def test_a_held_batch_does_not_hinder_its_siblings(made: Made) -> None:
     bad = made.land(CONTRACT, [record(whole="null")] * 4, day=1)
     good = made.land(CONTRACT, [record()], day=2)
-    done = made.refine(CONTRACT, [bad, good])
-    assert [v.batch for v in done.held] == [bad.batch]
-    assert done.held[0].why == ("4 of 4 rows are bad: more than 50 percent",)
-    assert made.current(CONTRACT, '"_batch"') == [(good.batch,)]
-    assert not list(made.files.names("quarantine"))
+    done = made.refine(CONTRACT)
+    assert [(v.position, v.n) for v in done.held] == [bad.at]
+    assert done.held[0].why == ("none of its 4 rows is good", "4 of 4 rows are bad: more than 50 percent")
+    assert done.held[0].held == 4
+    assert made.current(CONTRACT, "_position, _n") == [good.at]
+    assert not list(made.files.names("quarantine/"))
+
+
+def test_siblings_of_one_landing_are_judged_alone(made: Made) -> None:
+    bad, good = made.land_all(CONTRACT, [("x", 1, [record(whole="null")] * 4), ("y", 1, [record()])])
+    done = made.refine(CONTRACT)
+    assert [(v.position, v.n, v.state) for v in done.verdicts] == [(*bad.at, "held"), (*good.at, "passed")]
+    assert made.current(CONTRACT, "_position, _n") == [good.at]
 
 
 def test_a_percentage_is_silent_below_its_min_rows(made: Made) -> None:
-    two = made.land(CONTRACT, [record(whole="null"), record(whole="null", id='"b"')])
-    done = made.refine(CONTRACT, [two])
+    made.land(CONTRACT, [record(whole="null"), record(id='"b"')])
+    done = made.refine(CONTRACT)
     assert not done.held
-    assert done.evidence
-    assert done.evidence.verdicts[0].quarantined == 2
+    assert (one(done).quarantined, one(done).accepted) == (1, 1)
 
 
-def test_regate_lets_a_held_batch_in_and_pins_the_new_contract(made: Made) -> None:
+def test_two_rows_without_a_good_one_are_held_and_a_single_one_is_not(made: Made) -> None:
+    made.land(CONTRACT, [record(whole="null"), record(whole="null", id='"b"')], day=1)
+    made.land(CONTRACT, [record(whole="null", id='"c"')], day=2)
+    two, single = made.refine(CONTRACT).verdicts
+    assert (two.state, two.held, two.why) == ("held", 2, ("none of its 2 rows is good",))
+    assert (single.state, single.quarantined) == ("passed", 1)
+
+
+def test_everything_anew_lets_a_held_batch_in_by_the_new_gate(made: Made) -> None:
     bad = made.land(CONTRACT, [record(), *[record(whole="null", id=f'"{i}"') for i in range(4)]])
-    assert made.refine(CONTRACT, [bad]).held
-    assert made.refine(CONTRACT, [bad]).evidence is None
+    assert made.refine(CONTRACT).held
     wider = every_type(("minRows: 20", "minRows: 3"), ("quarantinedAtMost: 50", "quarantinedAtMost: 90"))
-    done = made.refine(wider, [bad], regate=True)
-    assert done.evidence
-    assert done.evidence.contract_sha256 == wider.sha256
-    assert [(v.accepted, v.quarantined) for v in done.evidence.verdicts] == [(1, 4)]
+    assert made.refine(wider).verdicts == []  # a gate judges forward from where it was put
+    assert [h.place for h in made.account(CONTRACT).open] == [bad.place]
+    done = made.refine(wider, everything=True)
+    assert [sha256 for _, sha256 in done.evidence[0].contracts] == [wider.sha256]
+    assert (one(done).accepted, one(done).quarantined) == (1, 4)
+    assert done.evidence[0].began == done.evidence[0].number
+    assert not made.account(CONTRACT).held
 
 
-def test_replay_appends_only_what_is_good_now(made: Made) -> None:
+def test_a_decision_to_rejudge_lets_in_what_is_good_now_and_nothing_else(made: Made) -> None:
     strict = every_type(('"whole < 1000000"', '"whole < 5"'))
-    manifest = made.land(strict, [record(whole="1"), record(id='"b"', whole="9"), record(id='"c"', whole="null")])
-    made.refine(strict, [manifest])
-    assert made.replay(strict, [manifest]).evidence is None
-    done = made.replay(CONTRACT, [manifest])
-    assert done.evidence
-    assert [(v.captured, v.accepted, v.quarantined) for v in done.evidence.verdicts] == [(2, 1, 1)]
+    landed = made.land(strict, [record(whole="1"), record(id='"b"', whole="9"), record(id='"c"', whole="null")])
+    assert one(made.refine(strict)).quarantined == 2
+    assert made.refine(CONTRACT).verdicts == []  # a rule judges forward from where it was put
+    assert made.current(CONTRACT, "id, whole") == [("a", 1)]
+    again = one(made.decide(CONTRACT, Decision("rejudge", batch=landed.at)))
+    assert (again.of, again.was, again.rows, again.accepted, again.quarantined) == (landed.at, "quarantined", 2, 1, 1)
     assert made.current(CONTRACT, "id, whole") == [("a", 1), ("b", 9)]
-    assert [bronze.line(made.files, manifest, 1)[1]] == [2]
+    before = made.versions(CONTRACT)
+    again = one(made.decide(CONTRACT, Decision("rejudge", batch=landed.at)))
+    assert (again.rows, again.accepted, again.quarantined) == (1, 0, 1)
+    assert made.versions(CONTRACT) == before
+    found = made.account(CONTRACT)
+    assert {t: found.sum(t) for t in ("captured", "accepted", "quarantined")} == {
+        "captured": 3, "accepted": 2, "quarantined": 1,
+    }  # fmt: skip
+
+
+def test_a_held_batch_is_released_and_takes_effect_at_the_decision(made: Made) -> None:
+    held = made.land(CONTRACT, [record(), *[record(whole="null", id=f'"{i}"') for i in range(4)]], day=1)
+    made.land(CONTRACT, [record(whole="9"), record(id='"b"')], day=2)
+    made.refine(CONTRACT)
+    done = one(made.decide(CONTRACT, Decision("release", batch=held.at)))
+    # Its key was said anew since: what it says is superseded, and nothing of it goes in before that.
+    assert (done.of, done.was, done.superseded, done.quarantined, done.accepted) == (held.at, "held", 1, 4, 0)
+    assert made.current(CONTRACT, "id, whole") == [("a", 9), ("b", 7)]
+    assert made.account(CONTRACT).sum("held") == 0
+    again = made.decide(CONTRACT, Decision("release", batch=held.at))
+    assert again.verdicts == []
+    assert silver.head(silver.load(made.catalog, "things").current).position == again.evidence[0].position
 
 
 def test_rows_of_one_batch_that_contradict_each_other_are_all_quarantined(made: Made) -> None:
@@ -101,39 +175,46 @@ def test_rows_of_one_batch_that_contradict_each_other_are_all_quarantined(made: 
         record(id='"a"', whole="2"),
         record(id='"a"', whole="1"),
     ]
-    manifest = made.land(CONTRACT, [*rows, record(id='"c"')])
-    done = made.refine(CONTRACT, [manifest])
-    assert done.evidence
-    verdict = done.evidence.verdicts[0]
-    assert (verdict.captured, verdict.accepted, verdict.duplicate, verdict.quarantined) == (6, 2, 1, 3)
+    landed = made.land(CONTRACT, [*rows, record(id='"c"')])
+    done = made.refine(CONTRACT)
+    verdict = one(done)
+    assert (verdict.rows, verdict.accepted, verdict.duplicate, verdict.quarantined) == (6, 2, 1, 3)
     assert verdict.reasons == {"key:conflict": 3}
     assert made.current(CONTRACT, "id") == [("b",), ("c",)]
-    kept = list(quarantined(made.files, verdict))
-    assert [(seq, why) for seq, why, _ in kept] == [(seq, ["key:conflict"]) for seq in (0, 3, 4)]
-    assert [line for _, _, line in kept] == [bronze.line(made.files, manifest, seq)[2] for seq in (0, 3, 4)]
+    found = kept(made, done)
+    assert [(r.seq, r.reasons) for r in found] == [(seq, ("key:conflict",)) for seq in (0, 3, 4)]
+    assert [r.line for r in found] == [lines(made, landed)[seq] for seq in (0, 3, 4)]
 
 
 def test_a_key_may_differ_from_batch_to_batch_and_where_a_sequence_tells_the_order(made: Made) -> None:
-    manifests = [made.land(CONTRACT, [record(whole=str(day))], day=day) for day in (1, 2)]
-    assert [v.accepted for v in made.refine(CONTRACT, manifests).evidence.verdicts] == [1, 1]
+    for day in (1, 2):
+        made.land(CONTRACT, [record(whole=str(day))], day=day)
+    assert [v.accepted for v in made.refine(CONTRACT).verdicts] == [1, 1]
     assert made.current(CONTRACT, "whole") == [(2,)]
+
+
+def test_where_a_sequence_tells_the_order_the_newest_counts_and_a_later_older_one_is_superseded(made: Made) -> None:
     ordered = every_type(
         ("{property: every, value: P1D}", "{property: every, value: P1D}\n  - {property: sequence, value: whole}")
     )
-    both = made.land(ordered, [record(whole="9"), record(whole="8")], day=3)
-    assert [v.accepted for v in made.refine(ordered, [both]).evidence.verdicts] == [2]
+    made.land(ordered, [record(whole="8"), record(whole="9")], day=1)
+    made.land(ordered, [record(whole="5")], day=2)
+    first, late = made.refine(ordered).verdicts
+    assert (first.quarantined, first.accepted + first.superseded) == (0, 2)
+    assert (late.accepted, late.superseded) == (0, 1)
     assert made.current(ordered, "whole") == [(9,)]
 
 
-def test_a_contradiction_is_found_across_the_groups_of_a_large_batch(
+def test_a_contradiction_is_found_across_the_parts_of_a_large_batch(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bronze, "PART_BYTES", 2_000)
-    monkeypatch.setattr(duckdb_engine, "GROUP_BYTES", 4_000)
+    monkeypatch.setattr(landing, "PART", 2_000)
+    monkeypatch.setattr(landing, "LARGE", 1_000)
     rows = [record(id=f'"{i}"') for i in range(100)]
-    manifest = made.land(CONTRACT, [record(id='"x"', whole="1"), *rows, record(id='"7"'), record(id='"x"', whole="2")])
-    assert len(manifest.parts) > 4
-    verdict = made.refine(CONTRACT, [manifest]).evidence.verdicts[0]
+    landed = made.land(CONTRACT, [record(id='"x"', whole="1"), *rows, record(id='"7"'), record(id='"x"', whole="2")])
+    assert len(landed.entry.parts) > 4
+    done = made.refine(CONTRACT)
+    verdict = one(done)
     assert (verdict.accepted, verdict.duplicate, verdict.quarantined) == (100, 1, 2)
-    assert [seq for seq, _, _ in quarantined(made.files, verdict)] == [0, 102]
+    assert sorted(r.seq for r in kept(made, done)) == [0, 102]
     assert made.current(CONTRACT, "count(*)") == [(100,)]

@@ -175,7 +175,9 @@ def same(made: Made, entries: list[log.Entry], *, sequence: bool) -> None:
     states = {p: a.state for p, a in right.accounts.items()}
     assert found.sums.get("void", 0) == sum(s == "void" for s in states.values())
     assert {divmod(h.place, N) for h in found.held} == {p for p, s in states.items() if s == "held"}
-    assert found.sum("rows") == sum(found.sum(t) for t in ("accepted", "unchanged", "superseded", "duplicate", "quarantined", "held"))
+    assert found.sum("rows") == sum(
+        found.sum(t) for t in ("accepted", "unchanged", "superseded", "duplicate", "quarantined", "held")
+    )
     assert found.sum("accepted") == len(right.current) + len(right.past)
     assert found.sum("withdrawn") == sum(c.get("withdrawn", 0) for c in right.counts.values())
 
@@ -187,9 +189,7 @@ def fold(made: Made, history: tuple[bool, list[log.Entry], list[int]]) -> None:
     entries = real(entries)
     for upto in cuts:
         put(made, entries, upto, sequence=sequence)
-        refine(
-            "rows", files=made.files, catalog=made.catalog, ledger=made.ledger, engine=made.engine, run="run"
-        )
+        refine("rows", files=made.files, catalog=made.catalog, ledger=made.ledger, engine=made.engine, run="run")
         same(made, entries[:upto], sequence=sequence)
 
 

@@ -1,9 +1,10 @@
-"""A small lake with bronze, silver and hand-made gold, and a real server in front of it."""
+"""A small lake with bronze and silver of the real writer and refine, hand-made gold, and a real server in front of it."""
 
 import hashlib
+import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -15,18 +16,22 @@ import uvicorn
 from ulid import ULID
 
 from assay import clock
+from assay.build import publish, silver_as_read
+from assay.build.compute import Built
+from assay.build.judge import Judged
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.lake import bronze, evidence, release, silver
+from assay.lake import bronze, duck, release
+from assay.lake.bronze import Asked
+from assay.lake.landing import Landing
 from assay.lake.release import Column, Gold, Input, Model, Release, Silver
-from assay.land import fact
-from assay.refine import refine
-from assay.serve.api import app
-from assay.settings import Settings
-from assay.targets.local import Local, open_lake
+from assay.serve.reader import Reader
+from assay.serve.rest import app
 from assay.windows import Window
+from tests.making import Landed, Made, make
 
 CONTRACTS = Path(__file__).parents[2] / "lakes/markets/contracts"
+WINDOW = Window(date(2020, 1, 1), date(2030, 1, 1))
 SYMBOLS, SESSIONS = ("AAA", "BRK.B", "CCC"), 120
 
 # every type a gold table may have, with the cells that break careless writers
@@ -41,81 +46,107 @@ SELECT symbol, date, close, known_from, known_from + INTERVAL 30 DAY AS known_to
 FROM silver.price_eod WHERE symbol = 'AAA'"""
 
 
+@dataclass(frozen=True)
+class Table:
+    """A gold table made by hand: what of silver it is, and what its yml would say."""
+
+    name: str
+    select: str
+    key: tuple[str, ...]
+    clocks: tuple[tuple[str, str], ...] = ()
+
+
+TABLES = (
+    Table("fct_price", _PRICE, ("symbol", "date")),
+    Table("mart_known", _KNOWN, ("date",), (("known_from", "known_from"), ("captured_at", "captured_at"))),
+)
+
+
 @dataclass
 class Lake:
     """The lake's parts, and the address of the server in front of it."""
 
-    local: Local
+    local: Made
     contracts: dict[str, Contract]
     url: str = ""
 
-    def release(self, number: int) -> Release:
-        """Publish gold as it follows from silver now."""
+    def release(self, number: int, tables: Sequence[Table] = TABLES) -> Release:
+        """Publish silver as it stands and gold as it follows from that; only dbt and its judge are left out."""
         t = self.local
-        found = tuple(_silver(t, c) for c in self.contracts.values())
-        made = Release(
-            number=number, id=str(ULID()), parent=number - 1 or None, at=clock.now(), run=str(ULID()), dbt_hash="0" * 64,
-            gold=(), silver=found, models=(Model("gold.fct_price", "model", _PRICE),), seeds="", tests=3,
-        )  # fmt: skip
-        gold = (
-            _gold(t, made, "fct_price", _PRICE, ("symbol", "date"), {}),
-            _gold(t, made, "mart_known", _KNOWN, ("date",), {"known_from": "known_from", "captured_at": "captured_at"}),
+        parent, parent_sha256 = release.stored(t.files, number - 1) if number > 1 else (None, None)
+        before = {s.dataset: s for s in parent.silver} if parent else {}
+        silver = tuple(
+            silver_as_read(c, t.catalog, t.files, t.ledger, before.get(c.dataset)) for c in self.contracts.values()
         )
-        made = Release(**{**{f: getattr(made, f) for f in made.__struct_fields__}, "gold": gold})
+        release_id, work = str(ULID()), t.files.scratch()
+        work.mkdir(parents=True)
+        try:
+            built, judged = _computed(t, silver, tables, work / "made.duckdb")
+            gold, seeds = publish.publish(
+                built, judged, parent, release_id, files=t.files, catalog=t.catalog, limits=t.limits
+            )
+        finally:
+            shutil.rmtree(work)
+        made = Release(
+            number=number, id=release_id, parent=number - 1 or None, at=clock.now(), run=str(ULID()), dbt_hash="0" * 64,
+            gold=gold, silver=silver, models=built.models, seeds=seeds[0], seeds_sha256=seeds[1], tests=3,
+            parent_sha256=parent_sha256,
+        )  # fmt: skip
         release.publish(t.files, made)
         return made
 
+    def land(self, dataset: str, shard: str, records: list[bytes], window: Window | None = None) -> Landed:
+        """One batch as a source would land it."""
+        return land(self.local, self.contracts[dataset], shard, window or WINDOW, records)
+
+    def refine(self, dataset: str = "price_eod") -> Any:
+        """Fold what was landed."""
+        return self.local.refine(self.contracts[dataset])
+
     def close(self) -> None:
         """Let go of its databases."""
-        self.local.ledger.close()
-        self.local.catalog.close()
+        self.local.close()
+
+    def reader(self) -> Reader:
+        """What makes the relations of the newest release."""
+        found = release.current(self.local.files)
+        assert found
+        return Reader(self.local.files, found, self.local.limits)
 
     def sql(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query on the newest release."""
-        t = self.local
-        found = release.current(t.files)
-        assert found
-        con = release.connect(t.files, t.catalog, found)
+        con = self.reader().connect()
         try:
             return con.execute(text, list(values)).fetchall()
         finally:
             con.close()
 
 
-def _silver(t: Local, contract: Contract) -> Silver:
-    table = silver.ensure(t.catalog, contract)
-    snapshot = silver.snapshot_id(table)
-    batches = list(bronze.manifests(t.files, contract.dataset))
-    rows = table.scan().count() if snapshot else 0
-    return Silver(
-        contract.dataset, snapshot, evidence.pin(t.files, contract), rows, tuple(sorted({b.origin for b in batches})),
-        max((b.captured_at for b in batches), default=None),
-    )  # fmt: skip
-
-
-def _gold(t: Local, made: Release, name: str, select: str, key: tuple[str, ...], clocks: dict[str, str]) -> Gold:
-    con = release.connect(t.files, t.catalog, made)
-    serving = f"serving/{name}-{made.number}.duckdb"
-    t.files.path("serving").mkdir(exist_ok=True)
-    con.execute(f"ATTACH '{t.files.path(serving)}' AS out")
-    con.execute(f"CREATE TABLE out.{name} AS {select} ORDER BY {', '.join(key)}")
-    columns = tuple(
-        Column(c, kind, f"what {c} says", "USD" if c in ("open", "close") else "", "public")
-        for c, kind, *_ in con.execute(f"DESCRIBE out.{name}").fetchall()
-    )
-    rows = con.execute(f"SELECT count(*) FROM out.{name}").fetchall()[0][0]
-    con.close()
-    return Gold(
-        name,
-        made.number,
-        rows,
-        serving,
-        columns,
-        key,
-        clocks,
-        (Input("silver.price_eod", "symbol = row.symbol"),),
-        f"Test table {name}.",
-    )
+def _computed(t: Made, silver: Sequence[Silver], tables: Sequence[Table], database: Path) -> tuple[Built, list[Judged]]:
+    """What dbt would leave, and what its judge would say of it: here a double may be NaN."""
+    judged = []
+    with duck.open(t.limits, database) as con:
+        con.execute("CREATE SCHEMA gold; CREATE SCHEMA silver")
+        for one in silver:
+            con.execute(f"CREATE VIEW silver.{one.dataset} AS {duck.relation(one.current.relation(t.files))}")
+        for one in tables:
+            con.execute(f"CREATE TABLE gold.{one.name} AS {one.select}")
+            rows = con.execute(f"SELECT * FROM gold.{one.name} ORDER BY ALL").fetchall()
+            columns = tuple(
+                Column(c, kind, f"what {c} says", "USD" if c in ("open", "close") else "", "public")
+                for c, kind, *_ in con.execute(f"DESCRIBE gold.{one.name}").fetchall()
+            )
+            inputs = (
+                (Input("silver.price_eod", "symbol = row.symbol"),) if "symbol" in {c.name for c in columns} else ()
+            )
+            gold = Gold(
+                one.name, 0, len(rows), "", columns, one.key, dict(one.clocks), inputs, f"Test table {one.name}."
+            )
+            judged.append(Judged(gold, hashlib.sha256(repr((columns, rows)).encode()).hexdigest()))
+        for one in silver:
+            con.execute(f"DROP VIEW silver.{one.dataset}")
+    models = tuple(Model(f"gold.{one.name}", "model", one.select) for one in tables)
+    return Built(database, models, tuple(j.gold for j in judged), "0" * 64, 3, ()), judged
 
 
 def price(symbol: str, day: date, close: float, volume: int) -> bytes:
@@ -126,23 +157,24 @@ def price(symbol: str, day: date, close: float, volume: int) -> bytes:
     ).encode()
 
 
-def land(t: Local, contract: Contract, shard: str, window: Window, records: list[bytes]) -> bronze.Manifest:
+def land(t: Made, contract: Contract, shard: str, window: Window, records: list[bytes]) -> Landed:
     """One batch as a source would land it."""
-    run = str(ULID())
-    claim = {
-        "source": contract.source, "connector": "1", "origin": "sandbox", "capture_fingerprint": contract.capture_fingerprint,
-        "contract_sha256": evidence.pin(t.files, contract),
-    }  # fmt: skip
-    writer = bronze.Writer(t.files, run, contract.dataset, shard, window, claim)
-    body = b"[" + b",".join(records) + b"]"
-    asked = {
-        "url": "http://127.0.0.1:9/stable/prices", "params": {"symbol": shard}, "at": clock.now(), "status": 200,
-        "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "rows": len(records),
-    }  # fmt: skip
-    writer.page(asked, records)
-    made = writer.commit()
-    t.ledger.record([fact(made)])
-    return made
+    t.promise(contract)
+    seen = bronze.adopt(t.files, t.ledger, contract.dataset)
+    with Landing(
+        t.files, t.ledger, contract.dataset, seen, run=str(ULID()), source=contract.source, code="0" * 64, origin="sandbox",
+        capture=contract.capture_fingerprint, contract=contract.sha256,
+    ) as landing:  # fmt: skip
+        with landing.ask(shard, window) as ask:
+            body = b"[" + b",".join(records) + b"]"
+            asked = Asked(
+                {"symbol": shard}, clock.now(), len(body), hashlib.sha256(body).hexdigest(), len(records),
+                url="http://127.0.0.1:9/stable/prices",
+            )  # fmt: skip
+            ask.page(asked, records)
+        put = landing.commit()
+    bronze.adopt(t.files, t.ledger, contract.dataset)
+    return Landed(put[0], put[0].batches[0].n)
 
 
 def days(shard: int) -> list[tuple[date, float, int]]:
@@ -158,25 +190,20 @@ def days(shard: int) -> list[tuple[date, float, int]]:
 
 def empty(root: Path) -> Lake:
     """A lake with contracts and nothing else."""
-    t = open_lake(Settings(root=root, name="Test lake", env="dev", data=root / "data" / "dev"))
-    return Lake(t, {c.dataset: c for c in (odcs.read(CONTRACTS / f"{n}.yaml") for n in ("price_eod", "splits"))})
+    contracts = (odcs.read(CONTRACTS / f"{n}.yaml") for n in ("price_eod", "splits"))
+    return Lake(make(root / "data/dev"), {c.dataset: c for c in contracts})
 
 
 def build(root: Path) -> Lake:
     """A lake of one price dataset with good, quarantined and held batches, an empty dataset, and release 1."""
     lake = empty(root)
-    t, contracts = lake.local, lake.contracts
-    contract = contracts["price_eod"]
-    window = Window(date(2020, 1, 1), date(2030, 1, 1))
-    batches = []
     for number, symbol in enumerate(SYMBOLS):
         records = [price(symbol, *one) for one in days(number)]
         if symbol == "CCC":
             records += [price(symbol, date(2023, 12, 29), -5.0, 10), records[0]]
-        batches.append(land(t, contract, symbol, window, records))
-    bad = [price("DDD", one[0], -1.0, 10) for one in days(0)]
-    batches.append(land(t, contract, "DDD", window, bad))
-    refine(contract, batches, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=str(ULID()))
+        lake.land("price_eod", symbol, records)
+    lake.land("price_eod", "DDD", [price("DDD", one[0], -1.0, 10) for one in days(0)])
+    lake.refine()
     lake.release(1)
     return lake
 
@@ -184,13 +211,9 @@ def build(root: Path) -> Lake:
 def correct(lake: Lake) -> datetime:
     """Land another close for one session, a second version of its row; the moment just before."""
     before = clock.now()
-    contract = lake.contracts["price_eod"]
     day, close, volume = days(0)[5]
-    made = land(
-        lake.local, contract, "AAA", Window(date(2020, 1, 1), date(2030, 1, 1)), [price("AAA", day, close + 7, volume)]
-    )
-    t = lake.local
-    refine(contract, [made], files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=str(ULID()))
+    lake.land("price_eod", "AAA", [price("AAA", day, close + 7, volume)])
+    lake.refine()
     return before
 
 
@@ -198,7 +221,9 @@ def correct(lake: Lake) -> datetime:
 def serving(lake: Lake, explain: Any = None, **options: Any) -> Iterator[str]:
     """The lake's address while a real server runs in front of it."""
     t = lake.local
-    made = app(t.files, t.catalog, t.ledger, lake.contracts, explain=explain, title="Test lake", **options)
+    made = app(
+        t.files, t.ledger, lake.contracts, explain=explain, title="Test lake", limits=t.limits, key=b"k" * 32, **options
+    )
     server = uvicorn.Server(uvicorn.Config(made, log_level="critical", access_log=False, lifespan="on"))
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -226,4 +251,17 @@ def client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=120)
 
 
-__all__ = ["SESSIONS", "SYMBOLS", "UTC", "Lake", "build", "client", "correct", "days", "land", "price", "serving"]
+__all__ = [
+    "SESSIONS",
+    "SYMBOLS",
+    "UTC",
+    "Lake",
+    "Table",
+    "build",
+    "client",
+    "correct",
+    "days",
+    "land",
+    "price",
+    "serving",
+]

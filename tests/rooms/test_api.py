@@ -4,7 +4,10 @@ import asyncio
 import csv
 import io
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date, datetime
@@ -19,9 +22,9 @@ from hypothesis import strategies as st
 
 from assay.errors import UsageError
 from assay.lake.release import Release
-from assay.serve.api import cursor_key
-from assay.serve.pages import Problem
-from assay.serve.reading import Newest
+from assay.serve.newest import Newest
+from assay.serve.query import Problem
+from assay.targets.local import LocalSecrets
 from tests.rooms import serving_lake
 
 FCT = "/v1/gold/fct_price"
@@ -252,6 +255,40 @@ def test_silver_is_read_as_the_lake_and_the_public_knew_it(tmp_path):
     lake.close()
 
 
+def test_every_version_is_a_table_and_has_no_moment_of_its_own(tmp_path):
+    lake = serving_lake.build(tmp_path)
+    before = serving_lake.correct(lake)
+    lake.release(2)
+    day, close, _ = serving_lake.days(0)[5]
+    path = "/v1/silver/price_eod_versions"
+    with serving_lake.serving(lake) as where, serving_lake.client(where) as http:
+        asked = {"symbol": "AAA", "date": str(day), "select": "close,known_to,recorded_to"}
+        first, second = data(http, path, **asked)
+        assert (first["close"], second["close"]) == (close, close + 7)
+        assert first["recorded_to"]
+        assert (second["known_to"], second["recorded_to"]) == (None, None)
+        then = data(http, path, **asked, recorded_as_of=before.isoformat().replace("+00:00", "Z"))
+        assert [one["close"] for one in then] == [close]
+        seen, url = [], f"{path}?limit=50&select=symbol,date,_position"
+        while url:
+            answer = http.get(url)
+            seen += answer.json()["data"]
+            url = answer.links.get("next", {}).get("url")
+        assert seen == data(http, path, limit=10_000, select="symbol,date,_position")
+        assert len(seen) == 3 * serving_lake.SESSIONS + 1
+        refused = http.get(path, params={"as_of": "2024-01-10"})
+        assert refused.status_code == 400
+        said = "silver.price_eod_versions holds every version; read silver.price_eod with as_of"
+        assert refused.json()["detail"] == said
+        with pytest.raises(UsageError, match=re.escape(said)):
+            lake.reader().relation("silver", "price_eod_versions", as_of=before)
+        routes = http.get("/openapi.json").json()["paths"]
+        names = {one["name"] for one in routes[path]["get"]["parameters"]}
+        assert "recorded_as_of" in names
+        assert "as_of" not in names
+    lake.close()
+
+
 def test_gold_is_read_as_of_by_its_clocks_or_says_who_can(http):
     rows = data(http, "/v1/gold/mart_known", as_of="2024-01-10T00:00:00Z", limit=1000)
     assert [one["date"] for one in rows] == [str(d) for d, _, _ in serving_lake.days(0) if d < date(2024, 1, 10)]
@@ -263,6 +300,7 @@ def test_gold_is_read_as_of_by_its_clocks_or_says_who_can(http):
     refused = http.get(FCT, params={"recorded_as_of": "2024-01-10"})
     assert refused.status_code == 400
     assert "silver.price_eod" in refused.json()["detail"]
+    assert "silver.price_eod_versions" not in http.get(FCT, params={"as_of": "2024-01-10"}).json()["detail"]
 
 
 # ------------------------------------------------------------------ refusals
@@ -345,7 +383,8 @@ def test_every_answer_carries_the_security_headers(http):
 def test_a_damaged_serving_file_is_not_told_to_the_caller(tmp_path):
     lake = serving_lake.build(tmp_path)
     made = lake.release(2)
-    path = lake.local.files.path(made.gold[0].serving)
+    path = lake.local.root / made.gold[0].serving
+    path.chmod(0o600)
     path.write_bytes(b"not a database")
     with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
         answer = http.get(FCT)
@@ -359,7 +398,7 @@ def test_a_damaged_serving_file_is_not_told_to_the_caller(tmp_path):
 
 def test_a_release_that_could_not_be_opened_is_tried_again_and_never_called_none(tmp_path):
     lake = serving_lake.build(tmp_path)
-    path = lake.local.files.path(lake.release(2).gold[0].serving)
+    path = lake.local.root / lake.release(2).gold[0].serving
     away = path.rename(path.with_suffix(".away"))
     with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
         for _ in range(2):
@@ -367,7 +406,7 @@ def test_a_release_that_could_not_be_opened_is_tried_again_and_never_called_none
             assert "nothing has been released" not in http.get(FCT).text + http.get("/").text
         away.rename(path)
         assert http.get("/v1/health").json() == {"status": "ok", "release": 2}
-        lost = lake.local.files.path(lake.release(3).gold[0].serving)
+        lost = lake.local.root / lake.release(3).gold[0].serving
         away = lost.rename(lost.with_suffix(".away"))
         assert http.get("/v1/health").json() == {"status": "ok", "release": 2}
         away.rename(lost)
@@ -380,7 +419,7 @@ def test_what_waited_beyond_the_deadline_is_not_begun(lake):
     ready = threading.Semaphore(0)
 
     async def ask() -> list[object]:
-        newest = Newest(lake.local.files, lake.local.catalog, deadline=2.0)
+        newest = Newest(lake.local.files, limits=lake.local.limits, deadline=2.0)
         try:
             found = await newest.reading()
             free = threading.Event()
@@ -519,7 +558,9 @@ def test_lists_name_every_table_with_types_units_and_keys(http):
     assert gold["fct_price"]["key"] == ["symbol", "date"]
     assert {c["name"]: c["unit"] for c in gold["fct_price"]["columns"]}["close"] == "USD"
     silver = {one["name"]: one for one in http.get("/v1/silver").json()["data"]}
-    assert set(silver) == {"price_eod", "splits"}
+    assert set(silver) == {"price_eod", "price_eod_versions", "splits", "splits_versions"}
+    assert silver["price_eod"]["clocks"] == {"known_from": "known_from", "captured_at": "captured_at"}
+    assert silver["price_eod_versions"]["key"] == ["symbol", "date", "_position", "_n", "_seq"]
     assert silver["price_eod"]["title"] == "End-of-day prices"
     assert {c["name"]: c["classification"] for c in silver["price_eod"]["columns"]}["close"] == "public"
     for one in (*gold.values(), *silver.values()):
@@ -536,6 +577,7 @@ def test_openapi_describes_what_is_served(http):
     assert {"close", "close.gt", "symbol.ne", "select", "limit", "cursor", "format"} <= parameters.keys()
     assert "as_of" not in parameters
     assert "as_of" in {one["name"] for one in document["paths"]["/v1/gold/mart_known"]["get"]["parameters"]}
+    assert {"400", "404", "410", "414", "421", "503"} <= route["responses"].keys()
     row = document["components"]["schemas"]["gold_fct_price"]["properties"]
     assert row["close"] == {
         "type": ["number", "null"],
@@ -578,13 +620,13 @@ def test_explain_wants_the_whole_key_and_a_row(http):
     assert http.get("/v1/explain/nope", params=good).status_code == 404
 
 
-def test_the_cursor_key_is_made_once_and_only_its_owner_reads_it(lake):
-    files = lake.local.files
-    key = cursor_key(files)
+def test_the_cursor_key_is_made_once_and_only_its_owner_reads_it(tmp_path):
+    secrets = LocalSecrets(tmp_path)
+    key = secrets.ensure("cursor")
     assert len(key) == 32
-    assert cursor_key(files) == key
-    assert files.path("cursor.key").stat().st_mode & 0o777 == 0o600
-    assert not list(files.path(".").glob("cursor.key.*"))
+    assert LocalSecrets(tmp_path).ensure("cursor") == key
+    assert (tmp_path / "secrets/cursor").stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in (tmp_path / "secrets").iterdir()] == ["cursor"]
 
 
 def test_many_at_once_get_their_own_rows(http):
@@ -629,3 +671,15 @@ def test_decimals_survive_a_round_trip_through_a_filter(http):
     )["data"]
     assert again == one
     assert Decimal(one["close"]) != 0
+
+
+@pytest.mark.parametrize("module", ["reader", "query", "sql", "rest", "newest"])
+def test_serving_needs_neither_the_catalog_nor_what_writes(module):
+    """Whoever serves starts fast and small: in a Lambda, there is nothing of Iceberg, Arrow or the contract's standard."""
+    heavy = {"pyiceberg", "pyarrow", "sqlalchemy", "open_data_contract_standard", "dbt", "aiohttp", "pandas", "numpy"}
+    if module != "rest":
+        heavy |= {"pydantic", "fastapi"}
+    code = f"import sys, assay.serve.{module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not heavy & set(loaded)
+    assert "duckdb" in loaded

@@ -18,9 +18,10 @@ import duckdb
 import pytest
 
 from assay.build import compute as computing
-from assay.build.compute import Built, SilverView, compute, describe, project_hash
+from assay.build.compute import Built, SilverView, compute, describe
 from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
+from assay.lake.project import project_hash
 from assay.lake.release import Column, Input
 from assay.ports import Limits
 

@@ -4,11 +4,9 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -16,18 +14,13 @@ import duckdb
 import pytest
 
 from assay import cli, errors
+from assay.run import lake as lakes
+from tests import forked
 from tests.conftest import ROOT
+from tests.forked import Said
+from tests.kept import Kept
 
 TRADES = "files/trades.csv"
-
-
-@dataclass
-class Said:
-    """What a command gave back."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -47,9 +40,23 @@ def assay(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
     """The lake `assay init` makes, nothing landed."""
-    from assay import run
+    return lakes.init(tmp_path / "lake", ROOT / "lakes/csv")
 
-    return run.init(tmp_path / "lake", ROOT / "lakes/csv")
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """That lake with its first release."""
+    one = Kept(tmp_path_factory.mktemp("kept") / "lake")
+    lakes.init(one.root, ROOT / "lakes/csv")
+    _ready(one.root, "apply")
+    one.keep("released")
+    return one
+
+
+@pytest.fixture
+def released(kept: Kept) -> Path:
+    """That lake as it was after its first release."""
+    return kept.begin("released")
 
 
 def commands(
@@ -159,7 +166,7 @@ def _held(lake: Path) -> list[object]:
 
 def _damaged(lake: Path) -> list[object]:
     _ready(lake, "apply", "trades")
-    [part] = lake.glob("data/dev/bronze/trades/dt=*/run=*/*-part-*.gz")
+    [part] = lake.glob("data/dev/bronze/trades/dt=*/*.ndjson.gz")
     part.chmod(0o600)
     part.write_bytes(part.read_bytes()[:-9])
     return ["verify", "bronze"]
@@ -185,7 +192,7 @@ REACHED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "KeyRefused": (_key_refused, "the vendor knows no such key"),
     "SourceSuspect": (_suspect, r"no file of .*files is called trades\.csv"),
     "GateClosed": (_held, "1 batch is held: `assay status` says why"),
-    "LakeDamaged": (_damaged, "is not what batch .* wrote; restore it from a copy"),
+    "LakeDamaged": (_damaged, "is not what was written; restore it from a copy"),
     "BuildFailed": (_not_built, "gold was not built; nothing is released yet"),
 }
 
@@ -202,31 +209,26 @@ def test_every_error_is_one_sentence_and_its_exit_code(lake: Path, assay: Callab
     assert "BuildFailed" in said.err or said.err.count("\n") == 1, said.err
 
 
-def _process(lake: Path, *args: str, **environment: str) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("assay")), "--lake", str(lake), "--quiet", *args]
-    return subprocess.Popen(
-        command, env=os.environ | environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def _paused(tmp_path: Path, process: forked.Forked) -> None:
+    """Wait until a process waits at its ASSAY_PAUSE."""
+    while not list(tmp_path.glob("go.*.waiting")):
+        assert process.poll() is None, process.said().err
+        time.sleep(0.01)
 
 
 def test_the_second_of_two_that_land_is_told_at_once_that_it_is_busy(
     lake: Path, assay: Callable[..., Said], tmp_path: Path
 ) -> None:
     gate = tmp_path / "go"
-    slow = _process(lake, "land", "trades", ASSAY_PAUSE=f"land.manifest:{gate}")
-    try:
-        while not list(tmp_path.glob("go.*.waiting")):
-            assert slow.poll() is None, slow.stderr and slow.stderr.read()
-            time.sleep(0.01)
+    with forked.assay(lake, "--quiet", "land", "trades", ASSAY_PAUSE=f"land.part:{gate}") as slow:
+        _paused(tmp_path, slow)
         second = assay("--lake", lake, "land", "trades")
         gate.touch()
-        _, err = slow.communicate(timeout=300)
-    finally:
-        with slow:
-            slow.kill()
+        first = slow.said()
     assert second.code == errors.LakeBusy.exit_code
-    assert second.err.startswith("LakeBusy: another process is landing"), second.err
-    assert (slow.returncode, err) == (0, "")
+    assert "LakeBusy: trades 'all'" in second.err, second.err
+    assert "another run is landing it" in second.err
+    assert (first.code, first.err) == (0, "")
     assert assay("--lake", lake, "land", "trades").out == "0 batches, 0 rows\n"
 
 
@@ -234,13 +236,12 @@ def test_every_class_of_error_is_reached_here() -> None:
     classes = {
         name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.AssayError)
     }
-    assert classes - {"AssayError", "SourceError"} == {*REACHED, "LakeBusy"}
+    assert classes - {"AssayError", "SourceError", "CommitUnknown"} == {*REACHED, "LakeBusy"}
 
 
 def test_a_traceback_only_with_debug(lake: Path) -> None:
-    quiet, loud = _process(lake, "land", "prices"), _process(lake, "--debug", "land", "prices")
-    _, short = quiet.communicate(timeout=300)
-    _, long = loud.communicate(timeout=300)
+    with forked.assay(lake, "land", "prices") as quiet, forked.assay(lake, "--debug", "land", "prices") as loud:
+        short, long = quiet.said().err, loud.said().err
     assert short == "UsageError: no dataset 'prices'; this lake has trades\n"
     assert "Traceback" in long
     assert long.rstrip().endswith("UsageError: no dataset 'prices'; this lake has trades")
@@ -303,7 +304,7 @@ def test_results_are_data_on_standard_output_and_progress_is_not(lake: Path, ass
     }
     assert json.loads(assay("--lake", lake, "--json", "verify", "rebuild").out) == {"trades": 10}
     why = json.loads(assay("--lake", lake, "--json", "explain", "mart_position", "symbol=AAPL", "--column", "cost").out)
-    assert (why["value"], why["recomputed"]["equal"], len(why["observations"])) == ("16490.100000", True, 3)
+    assert (why["value"], why["recomputed"]["equal"], len(why["records"])) == ("16490.100000", True, 3)
     query = "select symbol, cost from gold.mart_position order by 1 limit 2"
     assert (
         assay("--lake", lake, "sql", query, "--format", "csv").out
@@ -330,30 +331,27 @@ def test_a_port_that_is_taken_or_none_is_the_callers_error(lake: Path, assay: Ca
     assert "only loopback" in assay("--lake", lake, "serve", "--host", "0.0.0.0").err  # noqa: S104 - it is refused
 
 
-def test_a_table_that_was_cut_says_so_and_csv_and_json_are_whole(lake: Path, assay: Callable[..., Said]) -> None:
-    assay("--lake", lake, "--quiet", "apply")
+def test_a_table_that_was_cut_says_so_and_csv_and_json_are_whole(released: Path, assay: Callable[..., Said]) -> None:
     rows = "select a.trade_id from silver.trades a, silver.trades b, silver.trades c, silver.trades d"
-    table = assay("--lake", lake, "sql", rows)
+    table = assay("--lake", released, "sql", rows)
     assert (table.code, len(table.out.splitlines())) == (0, 1002)
     assert table.err == "these are the first 1000 rows, there are more; --limit gives them\n"
-    whole = assay("--lake", lake, "sql", rows, "--format", "csv")
+    whole = assay("--lake", released, "sql", rows, "--format", "csv")
     assert (len(whole.out.splitlines()), whole.err) == (10_001, "")
-    assert len(json.loads(assay("--lake", lake, "--json", "sql", rows).out)) == 10_000
-    assert "first 2 rows" in assay("--lake", lake, "sql", rows, "--format", "csv", "--limit", 2).err
+    assert len(json.loads(assay("--lake", released, "--json", "sql", rows).out)) == 10_000
+    assert "first 2 rows" in assay("--lake", released, "sql", rows, "--format", "csv", "--limit", 2).err
 
 
-def test_json_of_a_query_loses_no_column_and_is_json(lake: Path, assay: Callable[..., Said]) -> None:
-    assay("--lake", lake, "--quiet", "apply")
-    said = assay("--lake", lake, "--json", "sql", "select 1 a, 2 a")
+def test_json_of_a_query_loses_no_column_and_is_json(released: Path, assay: Callable[..., Said]) -> None:
+    said = assay("--lake", released, "--json", "sql", "select 1 a, 2 a")
     assert (said.code, json.loads(said.err)["error"]) == (2, "UsageError")
     assert "two columns are called a" in said.err
-    found = assay("--lake", lake, "--json", "sql", "select cast('nan' as double) x, cast('-inf' as double) y").out
+    found = assay("--lake", released, "--json", "sql", "select cast('nan' as double) x, cast('-inf' as double) y").out
     assert json.loads(found, parse_constant=pytest.fail) == [{"x": None, "y": None}]
 
 
-def test_data_cannot_steer_the_terminal(lake: Path, assay: Callable[..., Said]) -> None:
-    assay("--lake", lake, "--quiet", "apply")
-    said = assay("--lake", lake, "sql", "select '\x1b]0;mine\x07' a, 'b\rc' b")
+def test_data_cannot_steer_the_terminal(released: Path, assay: Callable[..., Said]) -> None:
+    said = assay("--lake", released, "sql", "select '\x1b]0;mine\x07' a, 'b\rc' b")
     assert said.out.splitlines()[2].split() == ["\\x1b]0;mine\\x07", "b\\rc"]
 
 
@@ -364,7 +362,9 @@ def test_rows_of_a_held_batch_can_be_seen_and_a_newer_landing_takes_its_place(
     REACHED["GateClosed"][0](lake)
     assert assay("--lake", lake, "--quiet", "apply").code == 4
     status = assay("--lake", lake, "status").out
-    assert re.search(r"held \w+: \d+ of 30 rows are bad: more than .* percent \(price_positive \d+\)", status), status
+    assert re.search(r"held \d+\.\d+: \d+ of 30 rows are bad: more than .* percent \(price_positive \d+\)", status), (
+        status
+    )
     assert "assay land trades --again" in status
     listed = assay("--lake", lake, "quarantine", "list", "trades").out.splitlines()
     assert len(listed) == int(re.search(r"(\d+) of 30 rows are bad", status)[1])
@@ -378,12 +378,10 @@ def test_rows_of_a_held_batch_can_be_seen_and_a_newer_landing_takes_its_place(
     assert "rows are bad" not in status
 
 
-def test_a_lake_that_was_moved_or_lost_its_catalog_says_what_to_do(
-    lake: Path, assay: Callable[..., Said], tmp_path: Path
-) -> None:
-    assay("--lake", lake, "--quiet", "apply")
-    moved = lake.rename(tmp_path / "elsewhere")
-    said = assay("--lake", moved, "status")
+def test_a_lake_that_was_moved_says_what_to_do(released: Path, assay: Callable[..., Said], tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(released, moved)
+    said = assay("--lake", moved, "refine", "trades")
     assert said.code == errors.LakeDamaged.exit_code
     assert said.err.startswith("LakeDamaged: this lake was moved"), said.err
     kept = {"bronze", "contracts"}
@@ -392,39 +390,33 @@ def test_a_lake_that_was_moved_or_lost_its_catalog_says_what_to_do(
         if one.name not in kept:
             shutil.rmtree(one) if one.is_dir() else one.unlink()
     assert assay("--lake", moved, "--quiet", "apply").code == 0
-    (moved / "data/dev/catalog.db").unlink()
-    said = assay("--lake", moved, "plan")
-    assert (said.code, said.err.count("\n")) == (errors.LakeDamaged.exit_code, 1)
-    assert "Take away all of" in said.err
+    assert assay("--lake", moved, "verify", "counts").out == "1 batches, 10 rows: every place agrees\n"
 
 
-def test_an_environment_typed_wrong_is_no_new_one(lake: Path, assay: Callable[..., Said]) -> None:
-    assert assay("--lake", lake, "status").code == 0
-    assay("--lake", lake, "--quiet", "apply")
-    said = assay("--lake", lake, "--env", "prod", "status")
+def test_an_environment_typed_wrong_is_no_new_one(released: Path, assay: Callable[..., Said]) -> None:
+    assert assay("--lake", released, "status").code == 0
+    said = assay("--lake", released, "--env", "prod", "status")
     assert (said.code, said.err.startswith("UsageError: there is no data of environment 'prod'; there is dev")) == (
         2,
         True,
     )
-    assert not (lake / "data/prod").exists()
+    assert not (released / "data/prod").exists()
 
 
-def test_a_plan_refuses_what_applying_it_would(lake: Path, assay: Callable[..., Said]) -> None:
-    assay("--lake", lake, "--quiet", "apply")
-    path = lake / "contracts/trades.yaml"
+def test_a_plan_refuses_what_applying_it_would(released: Path, assay: Callable[..., Said]) -> None:
+    path = released / "contracts/trades.yaml"
     assert "decimal(18,6)" in path.read_text()
     path.write_text(path.read_text().replace("decimal(18,6)", "decimal(18,7)"))
-    said = assay("--lake", lake, "plan")
+    said = assay("--lake", released, "plan")
     assert said.code == 2
     assert "readers would break" in said.err
 
 
-def test_an_explanation_that_does_not_hold_is_an_error(lake: Path, assay: Callable[..., Said]) -> None:
-    assay("--lake", lake, "--quiet", "apply")
-    served = next((lake / "data/dev/serving").glob("mart_position-*.duckdb"))
+def test_an_explanation_that_does_not_hold_is_an_error(released: Path, assay: Callable[..., Said]) -> None:
+    served = next((released / "data/dev/serving").glob("mart_position-*.duckdb"))
     with duckdb.connect(str(served)) as con:
         con.execute("UPDATE mart_position SET cost = 1 WHERE symbol = 'AAPL'")
-    said = assay("--lake", lake, "explain", "mart_position", "symbol=AAPL", "--column", "cost")
+    said = assay("--lake", released, "explain", "mart_position", "symbol=AAPL", "--column", "cost")
     assert said.code == errors.LakeDamaged.exit_code
     assert "DIFFERENT" in said.out
     assert "is not what its input rows give" in said.err
@@ -432,12 +424,157 @@ def test_an_explanation_that_does_not_hold_is_an_error(lake: Path, assay: Callab
 
 def test_a_terminated_command_ends_as_an_interrupted_one(lake: Path, tmp_path: Path) -> None:
     gate = tmp_path / "go"
-    slow = _process(lake, "land", "trades", ASSAY_PAUSE=f"land.manifest:{gate}")
-    with slow:
-        while not list(tmp_path.glob("go.*.waiting")):
-            assert slow.poll() is None, slow.stderr and slow.stderr.read()
-            time.sleep(0.01)
-        slow.terminate()
+    with forked.assay(lake, "--quiet", "land", "trades", ASSAY_PAUSE=f"land.part:{gate}") as slow:
+        _paused(tmp_path, slow)
+        os.kill(slow.pid, signal.SIGTERM)
         gate.touch()
-        _, err = slow.communicate(timeout=300)
-    assert (slow.returncode, err.strip()) == (143, "stopped; what was committed stays, the rest is planned again")
+        said = slow.said()
+    assert (said.code, said.err.strip()) == (143, "stopped; what was committed stays, the rest is planned again")
+
+
+# ------------------------------------------------------------------ decisions, and what is failing
+
+
+def _batch(lake: Path, number: int) -> str:
+    """A batch that is held, as people see it; landed with so many bad rows of 30."""
+    rows = "".join(f"X-{n},2024-01-0{n % 9 + 1},IBM,10,{-5 if n < number else 5}\n" for n in range(30))
+    (lake / TRADES).write_text("trade_id,date,symbol,quantity,price\n" + rows)
+    _ready(lake, "land", "trades", "--again")
+    with lakes.open(lake) as opened:
+        opened.refine("trades")
+        [batch] = opened.status()["datasets"]["trades"]["held_batches"]
+    return str(batch)
+
+
+def test_a_held_batch_is_decided_about(released: Path, assay: Callable[..., Said]) -> None:
+    batch = _batch(released, 20)
+    assert assay("--lake", released, "decide", "release", "trades", batch).code == 2  # no reason
+    said = assay("--lake", released, "decide", "release", "trades", "no batch", "--why", "x", "--who", "me")
+    assert (said.code, said.err) == (
+        2,
+        "UsageError: 'no batch' is no batch; `assay status` and the console show them as 1260.17\n",
+    )
+    said = assay("--lake", released, "decide", "release", "trades", "999.0", "--why", "x", "--who", "me")
+    assert (said.code, said.err) == (2, "UsageError: act 1: trades has no batch 999.0\n")
+    again = assay("--lake", released, "decide", "rejudge", "trades", batch, "--why", "look again", "--who", "me")
+    assert (again.code, "20 of 30 rows are bad" in again.err) == (errors.GateClosed.exit_code, True)
+    said = assay("--lake", released, "decide", "release", "trades", batch, "--why", "the broker says so", "--who", "me")
+    assert (said.code, said.out) == (0, "30 captured = 10 accepted + 20 quarantined + 0 held\n"), said
+    status = assay("--lake", released, "status").out
+    assert "40 captured = 20 accepted + 20 quarantined + 0 held" in status
+    assert f"held {batch}" not in status
+    assert len(assay("--lake", released, "quarantine", "list", "trades", "--limit", 99).out.splitlines()) == 20
+    assert assay("--lake", released, "quarantine", "replay", "trades").out == "nothing new\n"
+    for proof in ("counts", "bronze", "silver", "serving", "rebuild"):
+        assert assay("--lake", released, "verify", proof).code == 0
+    assert assay("--lake", released, "apply").code == 0
+    why = assay("--lake", released, "explain", "mart_position", "symbol=IBM", "--column", "quantity")
+    assert (why.code, "decided by me: release, the broker says so" in why.out) == (0, True), why
+
+
+def test_what_is_excluded_is_out_and_asked_again(released: Path, assay: Callable[..., Said]) -> None:
+    said = assay("--lake", released, "decide", "exclude", "trades", "2.0", "--why", "a trial", "--who", "me")
+    assert said.code == 0, said
+    assert "0 accepted" in assay("--lake", released, "status").out
+    assert assay("--lake", released, "verify", "rebuild").code == 0
+    planned = assay("--lake", released, "plan", "trades").out
+    assert planned.startswith("land trades all"), planned
+
+
+def test_verify_silver_names_the_file_that_was_altered(released: Path, assay: Callable[..., Said]) -> None:
+    said = assay("--lake", released, "verify", "silver")
+    assert (said.code, said.out) == (0, "1 dataset in 2 objects are what was written\n")
+    [file] = (released / "data/dev/warehouse/silver").rglob("*.parquet")
+    file.chmod(0o600)
+    data = file.read_bytes()
+    file.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
+    said = assay("--lake", released, "verify", "silver")
+    assert said.code == errors.LakeDamaged.exit_code
+    assert f"{file.name} is not what the refine wrote" in said.err
+
+
+def test_what_fails_stands_in_the_status_until_it_is_done(lake: Path, assay: Callable[..., Said]) -> None:
+    rows = (lake / TRADES).read_text()
+    (lake / TRADES).unlink()
+    for attempt in (1, 2):
+        assert assay("--lake", lake, "--quiet", "apply").code == 3
+        status = assay("--lake", lake, "status").out
+        assert re.search(
+            rf"failed land trades all .*\(attempt {attempt}, .*\): SourceSuspect: trades: no file of", status
+        ), status
+    (lake / TRADES).write_text(rows)
+    assert assay("--lake", lake, "--quiet", "apply", "trades").code == 0
+    assert "failed" not in assay("--lake", lake, "status").out
+
+
+# ------------------------------------------------------------------ a lake put back, or one that may only be read
+
+
+@pytest.mark.parametrize("lost", ["catalog.db*", "ledger.db*", "*.db*"])
+def test_a_lake_without_its_databases_serves_its_release_and_is_made_whole(
+    released: Path, assay: Callable[..., Said], lost: str
+) -> None:
+    query = ["sql", "select symbol, cost from gold.mart_position order by 1", "--format", "csv"]
+    before = assay("--lake", released, *query)
+    status = assay("--lake", released, "status").out
+    for one in (released / "data/dev").glob(lost):
+        one.unlink()
+    assert assay("--lake", released, *query) == before
+    done = assay("--lake", released, "--quiet", "apply")
+    assert done.code == 0, done
+    assert assay("--lake", released, *query) == before
+    assert assay("--lake", released, "status").out.splitlines()[:-1] == status.splitlines()[:-1]
+    for proof in ("counts", "bronze", "silver", "serving", "rebuild"):
+        said = assay("--lake", released, "verify", proof)
+        assert said.code == 0, said
+
+
+NOBODY = 65534
+ASKS = {
+    "status": (["status"], 0),
+    "plan": (["plan"], 0),
+    "sql": (["sql", "select count(*) from silver.trades"], 0),
+    "explain": (["explain", "mart_position", "symbol=AAPL", "--column", "cost"], 0),
+    "quarantine": (["quarantine", "list"], 0),
+    "verify counts": (["verify", "counts"], 0),
+    "verify bronze": (["verify", "bronze"], 0),
+    "verify silver": (["verify", "silver"], 0),
+    "verify serving": (["verify", "serving"], 0),
+    "verify rebuild": (["verify", "rebuild"], 0),
+    "land": (["land", "trades", "--again"], 2),
+    "refine": (["refine", "trades", "--rebuild"], 2),
+    "decide": (["decide", "exclude", "trades", "2.0", "--why", "x", "--who", "me"], 2),
+    "build": (["build"], 2),
+}
+
+
+@pytest.fixture(scope="module")
+def readable(kept: Kept) -> Iterator[Path]:
+    """The released lake where anybody may read it, and nobody but its owner write."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else for a while")
+    kept.begin("released")
+    parents = [one for one in kept.root.parents if one.stat().st_uid == 0 and not one.stat().st_mode & 0o005]
+    modes = {one: one.stat().st_mode for one in parents}
+    try:
+        for one in parents:
+            one.chmod(0o755)
+        for one in [kept.root, *kept.root.rglob("*")]:
+            one.chmod(0o755 if one.is_dir() else 0o644)
+        yield kept.root
+    finally:
+        for one, mode in modes.items():
+            one.chmod(mode)
+
+
+@pytest.mark.parametrize("what", ASKS)
+def test_a_lake_that_may_only_be_read_answers_and_says_what_it_cannot_do(readable: Path, what: str) -> None:
+    args, code = ASKS[what]
+    before = {one: one.stat().st_mtime_ns for one in readable.rglob("*")}
+    with forked.assay(readable, "--quiet", *args, user=NOBODY) as one:
+        said = one.said()
+    assert said.code == code, said
+    assert "Traceback" not in said.err
+    if code:
+        assert re.search(r"SettingsError: .*(cannot be|may not|permission|read)", said.err, re.IGNORECASE), said.err
+    assert {one: one.stat().st_mtime_ns for one in readable.rglob("*")} == before

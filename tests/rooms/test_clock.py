@@ -24,6 +24,12 @@ def test_no_moment_comes_twice_whichever_thread_asks() -> None:
     assert len({moment for own in each for moment in own}) == 2_000
 
 
+def test_a_clock_that_is_set_back_stands_but_for_a_microsecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = clock.now()
+    monkeypatch.setenv("ASSAY_CLOCK_OFFSET", "-3600")
+    assert clock.now() - before == timedelta(microseconds=1)
+
+
 def test_only_the_clock_tells_the_time() -> None:
     found = {path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob("*.py") if TELLS.search(path.read_text())}
     assert found == {"clock.py"}

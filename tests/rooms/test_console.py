@@ -11,17 +11,16 @@ from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ulid import ULID
 
 from assay import cli, run
 from assay.contract import odcs
-from assay.lake import release
-from assay.refine import refine
-from assay.serve.console import charts, facts
+from assay.lake import account, release
+from assay.run import loop
+from assay.serve.console import charts
+from tests import making
 from tests.conftest import ROOT
 from tests.rooms import serving_lake
 
@@ -38,12 +37,12 @@ PAGES = (
     "/silver/price_eod?x=1",
 )
 EXPLAIN = "/explain/fct_price?symbol=AAA&date=2024-01-02&column=close"
-OBSERVATION = {
+RECORD = {
     "dataset": "price_eod", "key": {"symbol": "AAA", "date": "2024-01-02"}, "values": {"close": "99"}, "known_from": "2024-01-02T21:00:00Z",
-    "known_basis": "vendor", "captured_at": "2024-05-01T10:00:00Z", "backfilled": True, "batch": "01B", "seq": 0,
-    "file": "bronze/price_eod/dt=2024-05-01/run=01R/01B-part-00000-0123456789abcdef.ndjson.gz", "line": 1,
-    "record": '{"symbol":"AAA","note":"</td><script>alert(1)</script>"}', "origin": "sandbox", "manifest": "bronze/price_eod/_manifests/AAA/g1.json",
-    "contract_sha256": "c" * 64, "evidence": "01E", "record_refines_to_row": True,
+    "known_basis": "vendor", "captured_at": "2024-05-01T10:00:00Z", "backfilled": True, "batch": "12.3", "seq": 0,
+    "file": "bronze/price_eod/dt=2024-05-01/01L-0-0123456789abcdef.ndjson.gz", "line": 1,
+    "record": '{"symbol":"AAA","note":"</td><script>alert(1)</script>"}', "origin": "sandbox", "entry": "bronze/price_eod/log/000000012.json.gz", "decision": None,
+    "contract_sha256": "c" * 64, "evidence": "evidence/price_eod/000000007.json.gz", "record_refines_to_row": True,
     "rules": [{"name": "price_positive", "description": "above zero", "severity": "error", "passed": True}],
     "request": {"url": "http://127.0.0.1:9/stable/prices", "params": {"symbol": "AAA"}, "at": "2024-05-01T10:00:00Z", "status": 200, "bytes": 1234, "sha256": "a" * 64, "rows": 120},
 }  # fmt: skip
@@ -53,7 +52,7 @@ EXPLAINED = {
     "row": {"symbol": "AAA", "date": "2024-01-02", "close": "99", "note": None}, "recomputed": {"value": "99", "equal": True},
     "model": {"relation": "gold.fct_price", "sql": "select '<i>'", "steps": ["stg.price", "gold.fct_price"]},
     "inputs": [{"table": "silver.price_eod", "where": "symbol = row.symbol and date < row.date", "rows": 1, "listed": 1}, {"table": "silver.splits", "where": "false", "rows": 0, "listed": 0}],
-    "observations": [OBSERVATION], "not_listed": 0,
+    "records": [RECORD], "not_listed": 0,
 }  # fmt: skip
 
 
@@ -237,10 +236,13 @@ def test_the_overview_counts_what_became_of_every_row(http):
     page = Page(http.get("/").text)
     row = next(r for r in page.tables[0] if r[0].startswith("price_eod"))
     captured = 3 * serving_lake.SESSIONS + 2 + serving_lake.SESSIONS
-    assert [one.strip() for one in row[4:10]] == [str(captured), "360", "1", "1", "120", "0"]
+    assert numbers(row) == {
+        "captured": str(captured), "accepted": "360", "unchanged": "0", "superseded": "0", "duplicate": "1", "quarantined": "1",
+        "held": "120", "withdrawn": "0", "waiting": "0",
+    }  # fmt: skip
     assert captured == 360 + 1 + 1 + 120
     assert row[1].strip() == "1 held"
-    assert row[2].strip() == str(serving_lake.days(0)[-1][0])
+    assert row[2].startswith(str(serving_lake.days(0)[-1][0]))
     empty = next(r for r in page.tables[0] if r[0].startswith("splits"))
     assert empty[1].strip() == "empty"
     text = plain(http.get("/").text)
@@ -254,13 +256,9 @@ def test_the_overview_counts_what_became_of_every_row(http):
 
 def test_warnings_are_counted(tmp_path):
     lake = serving_lake.empty(tmp_path)
-    contract, t = lake.contracts["price_eod"], lake.local
-    window = serving_lake.Window(date(2024, 1, 1), date(2025, 1, 1))
-    records = [
-        serving_lake.price("AAA", day, 5.0, volume) for day, volume in ((date(2024, 1, 2), 0), (date(2024, 1, 3), 7))
-    ]
-    batch = serving_lake.land(t, contract, "AAA", window, records)
-    refine(contract, [batch], files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=str(ULID()))
+    days = ((date(2024, 1, 2), 0), (date(2024, 1, 3), 7))
+    lake.land("price_eod", "AAA", [serving_lake.price("AAA", day, 5.0, volume) for day, volume in days])
+    lake.refine()
     with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
         page = Page(http.get("/").text)
         assert "No row was rejected" not in plain(http.get("/").text)
@@ -287,29 +285,134 @@ def test_the_command_named_for_a_held_batch_helps_and_the_alarm_ends(tmp_path, c
     overview, silver = console(root)
     assert row_of(overview, "trades")[1].strip() == "whole"
     assert "Every gate is open" in overview
-    assert "superseded" in overview
-    assert [one.strip() for one in row_of(overview, "trades")[4:10]] == ["60", "30", "0", "0", "3030 superseded", "0"]
+    assert "replaced" in overview
+    found = numbers(row_of(overview, "trades"))
+    assert (found["captured"], found["accepted"], found["held"]) == ("60", "30", "3030 replaced")
+    assert "superseded" not in plain(overview[overview.index('id="held"') :])
     assert "No row was rejected" in overview
-    batches = next(t for t in Page(silver).tables if t[0][0] == "Shard")
-    assert [r[2].strip() for r in batches[1:]] == ["passed", "superseded"]
+    batches = next(t for t in Page(silver).tables if t[0][0] == "Batch")
+    assert [r[3].strip() for r in batches[1:]] == ["passed", "replaced"]
     capfd.readouterr()
 
 
 def test_only_a_later_capture_of_all_its_days_stands_in_for_a_held_batch(tmp_path):
-    lake = serving_lake.build(tmp_path)
-    contract, t = lake.contracts["price_eod"], lake.local
-    good = [serving_lake.price("DDD", *one) for one in serving_lake.days(0)]
+    lake = serving_lake.empty(tmp_path)
+    bad, good = (
+        [serving_lake.price("DDD", day, sign * close, 7) for day, close, _ in serving_lake.days(0)] for sign in (-1, 1)
+    )
     whole, part = (serving_lake.Window(date(year, 1, 1), date(2030, 1, 1)) for year in (2020, 2021))
+    held = lake.land("price_eod", "DDD", bad, whole)
+    lake.refine()
 
-    def state(shard: str, window: serving_lake.Window) -> str:
-        batch = serving_lake.land(t, contract, shard, window, good)
-        refine(contract, [batch], files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=str(ULID()))
-        return facts.account(t.ledger, contract).state[0]
+    def stands(shard: str, window: serving_lake.Window) -> tuple[list[str], list[str]]:
+        lake.land("price_eod", shard, good, window)
+        lake.refine()
+        found = account.of(lake.local.ledger, "price_eod")
+        return [one.batch for one in found.open], [one.batch for one in found.replaced]
 
-    assert state("EEE", whole) == "1 held"
-    assert state("DDD", part) == "1 held"
-    assert state("DDD", whole) == "quarantine"
-    assert [(b.shard, b.generation) for b in facts.account(t.ledger, contract).superseded] == [("DDD", 1)]
+    assert stands("EEE", whole) == ([held.spoken], [])
+    assert stands("DDD", part) == ([held.spoken], [])
+    assert stands("DDD", whole) == ([], [held.spoken])
+    lake.close()
+
+
+COMPLETE = (
+    (
+        "  - {property: every, value: P1D}\n",
+        "  - {property: every, value: P1D}\n  - {property: complete, value: true}\n",
+    ),
+    ("unit: percent, minRows: 20", "withdrawnAtMost: 50, unit: percent, minRows: 20"),
+)
+
+
+def things(*names: str, amount: str = "1.25") -> list[bytes]:
+    return [making.record(id=f'"{name}"', amount=amount) for name in names]
+
+
+def test_withdrawals_that_are_held_are_shown_until_somebody_decides_or_a_newer_answer_does(tmp_path):
+    made = making.make(tmp_path)
+    contract = making.every_type(*COMPLETE)
+    lake = serving_lake.Lake(made, {"things": contract})
+
+    def say(*names: str, amount: str = "1.25") -> making.Landed:
+        batch = made.land(contract, things(*names, amount=amount), scope={})
+        made.refine(contract)
+        return batch
+
+    say("a", "b", "c", "d", "e", "f")
+    with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
+        assert row_of(http.get("/").text, "things")[1].strip() == "whole"
+        for end in ("decided", "newer"):
+            pending = say("a", amount="2.5" if end == "decided" else "3.5")
+            text = http.get("/").text
+            assert row_of(text, "things")[1].strip() == "1 withdrawal held"
+            assert numbers(row_of(text, "things"))["withdrawn"] == ("0" if end == "decided" else "5")
+            assert f"assay decide withdraw things {pending.spoken} --why" in plain(text)
+            if end == "decided":
+                made.decide(contract, making.Decision("withdraw", batch=pending.at))
+                assert numbers(row_of(http.get("/").text, "things"))["withdrawn"] == "5"
+            else:
+                say("a", "b", "c", "d", "e")
+            assert "withdrawals held" not in http.get("/").text
+            assert row_of(http.get("/").text, "things")[1].strip() == "whole"
+            say("a", "b", "c", "d", "e", "f")
+    found = made.account(contract)
+    ends = made.rows(f"SELECT id, known_to FROM ({made.select(contract)})")
+    assert found.former == sum(end is not None for _, end in ends)
+    # what took another's place: every version that begins where one of its key ends
+    replaced = f"""SELECT count(*) FROM ({made.select(contract)}) s SEMI JOIN ({made.select(contract)}) p
+        ON p.id = s.id AND p.recorded_to = s.captured_at"""
+    assert [(found.changed,)] == made.rows(replaced)
+    assert found.changed > 0
+    lake.close()
+
+
+def test_what_fails_is_shown_with_its_error_until_it_is_done(tmp_path):
+    lake = serving_lake.empty(tmp_path)
+    ledger = lake.local.ledger
+    with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
+        assert "No step failed" in plain(http.get("/").text)
+        loop.mark(ledger, "price_eod", "refine", "started", "run")
+        loop.mark(ledger, "price_eod", "refine", "failed", "run", "LakeBusy: <another> was faster")
+        loop.mark(ledger, "", "build", "started", "run")
+        text = http.get("/").text
+        assert Page(text).faults == []
+        assert row_of(text, "price_eod")[1].strip() == "failing"
+        assert "LakeBusy: &lt;another&gt; was faster" in text
+        words = plain(text)
+        assert "failed price_eod refine" in words
+        assert "not ended gold build" in words
+        assert "it runs now, or it was killed" in words
+        loop.mark(ledger, "price_eod", "refine", "done", "run")
+        loop.mark(ledger, "", "build", "done", "run")
+        assert "No step failed" in plain(http.get("/").text)
+    lake.close()
+
+
+def test_lost_silver_takes_no_page_but_its_own_figures(tmp_path):
+    lake = serving_lake.build(tmp_path)
+    found = release.current(lake.local.files)
+    (lake.local.root / found.dataset("price_eod").current.files[0].name).unlink()
+    with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
+        row = row_of(http.get("/").text, "price_eod")
+        assert row[2].startswith("lost")
+        assert http.get("/gold/fct_price").status_code == 200
+        assert http.get("/silver/splits").status_code == 200
+        assert http.get("/silver/price_eod").status_code == 500
+    lake.close()
+
+
+def test_the_newest_day_is_read_once_a_snapshot(tmp_path):
+    lake = serving_lake.build(tmp_path)
+    with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
+        before = row_of(http.get("/").text, "price_eod")[2]
+        lake.release(2)
+        file = lake.local.root / release.current(lake.local.files).dataset("price_eod").current.files[0].name
+        away = file.rename(file.with_suffix(".away"))
+        row = row_of(http.get("/").text, "price_eod")
+        assert "Release 2" in http.get("/").text
+        assert row[2][:10] == before[:10] == str(serving_lake.days(0)[-1][0])
+        away.rename(file)
     lake.close()
 
 
@@ -324,10 +427,26 @@ def console(root) -> tuple[str, str]:
     """The overview, and the page of the silver table."""
     lake = run.open(root)
     try:
-        with run.serving(lake, "127.0.0.1", 0) as url, serving_lake.client(url) as http:
+        with lake.serving("127.0.0.1", 0) as url, serving_lake.client(url) as http:
             return http.get("/").text, http.get("/silver/trades").text
     finally:
         lake.close()
+
+
+def numbers(row: list[str]) -> dict[str, str]:
+    """The figures of a dataset's row on the overview."""
+    terms = (
+        "captured",
+        "accepted",
+        "unchanged",
+        "superseded",
+        "duplicate",
+        "quarantined",
+        "held",
+        "withdrawn",
+        "waiting",
+    )
+    return dict(zip(terms, (one.strip() for one in row[3:12]), strict=True))
 
 
 def row_of(text: str, dataset: str) -> list[str]:
@@ -349,13 +468,12 @@ def test_a_dataset_released_while_serving_is_on_the_overview_too(tmp_path):
 def test_a_batch_that_waits_for_its_verdict_is_shown(tmp_path):
     lake = serving_lake.build(tmp_path)
     window = serving_lake.Window(date(2030, 1, 1), date(2040, 1, 1))
-    serving_lake.land(
-        lake.local, lake.contracts["price_eod"], "EEE", window, [serving_lake.price("EEE", date(2030, 1, 2), 5.0, 7)]
-    )
+    lake.land("price_eod", "EEE", [serving_lake.price("EEE", date(2030, 1, 2), 5.0, 7)], window)
     with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
         text = plain(http.get("/silver/price_eod").text)
         assert "waiting" in text
-        assert "1 rows wait for their verdict" in text
+        assert "1 row waits for its verdict" in text
+        assert numbers(row_of(http.get("/").text, "price_eod"))["waiting"] == "1"
     lake.close()
 
 
@@ -378,16 +496,17 @@ def test_the_silver_page_shows_promise_quality_and_files(http):
     assert "482 captured = 360 accepted + 1 duplicate + 1 quarantined + 120 held" in plain(text)
     rules = next(t for t in page.tables if t[0][0] == "Rule")
     assert {r[0]: r[3].strip() for r in rules[1:]}["price_positive"] == "121"
-    batches = next(t for t in page.tables if t[0][0] == "Shard")
-    assert {(r[0].strip(), r[2].strip(), r[3].strip()) for r in batches[1:]} == {
-        ("AAA", "passed", "120"),
-        ("BRK.B", "passed", "120"),
-        ("CCC", "passed", "122"),
-        ("DDD", "held", "120"),
-    }
-    assert all("sandbox" in r[6] and r[7].startswith("bronze/price_eod/_manifests/") for r in batches[1:])
+    batches = next(t for t in page.tables if t[0][0] == "Batch")
+    assert [(r[0].strip(), r[1].strip(), r[3].strip(), r[4].strip()) for r in batches[1:]] == [
+        ("5.0", "DDD", "held", "120"),
+        ("4.0", "CCC", "passed", "122"),
+        ("3.0", "BRK.B", "passed", "120"),
+        ("2.0", "AAA", "passed", "120"),
+    ]
+    assert [r[7] for r in batches[1:]] == [f"bronze/price_eod/log/{p:09}.json.gz" for p in (5, 4, 3, 2)]
+    assert all("sandbox" in r[6] for r in batches[1:])
     schema = next(t for t in page.tables if t[0][0] == "Column")
-    assert [r[0].removesuffix("key").strip() for r in schema[1:]] == list(
+    assert [re.sub("(key)?(clock)?$", "", r[0].strip()) for r in schema[1:]] == list(
         http.get("/v1/silver/price_eod?limit=1").json()["data"][0]
     )
 
@@ -421,7 +540,10 @@ def test_explain_shows_the_whole_way(http):
         "status 200, 1,234 bytes, 120 rows",
         "price_positive",
         "backfilled",
-        OBSERVATION["file"],
+        RECORD["file"],
+        RECORD["entry"],
+        RECORD["evidence"],
+        "Batch12.3",
         "aaaa",
     ):
         assert said in words, said
@@ -437,6 +559,27 @@ def test_explain_shows_the_whole_way(http):
         "box request",
     ]
     assert len(re.findall(r'class="arrow"', text)) == 5
+
+
+def test_what_a_person_wrote_or_let_in_says_who_and_why(lake):
+    wrote = {
+        **RECORD,
+        "request": None,
+        "origin": "decided",
+        "decision": {"kind": "upsert", "who": "Ada <b>", "why": "a typo"},
+    }
+    let_in = {**RECORD, "decision": {"kind": "release", "who": "Bob", "why": "looked at it"}}
+    told = {**EXPLAINED, "records": [wrote, let_in, RECORD]}
+    with serving_lake.serving(lake, lambda *_: told) as url, serving_lake.client(url) as http:
+        text = http.get(EXPLAIN).text
+    assert Page(text).faults == []
+    words = plain(text)
+    assert "written by Ada &lt;b&gt;: a typo" in words
+    assert "let in by Bob: looked at it" in words
+    assert words.count("status 200, 1,234 bytes, 120 rows") == 2
+    boxes = [one["class"] for one in Page(text).all("a") if "box" in one.get("class", "")]
+    assert boxes.count("box request") == 2
+    assert boxes.count("box decision") == 1
 
 
 def test_explain_says_when_the_number_came_out_differently(lake):
@@ -473,12 +616,8 @@ FEW = "SELECT chr(8238) || n AS symbol, DATE '2024-01-01' AS date, 1.5::DOUBLE A
 def odd(tmp_path_factory) -> Iterator[httpx.Client]:
     """The pages of a lake whose gold has many rows, many symbols and strange texts."""
     lake = serving_lake.empty(tmp_path_factory.mktemp("odd"))
-    made = msgspec.structs.replace(lake.release(1), number=2, parent=1, gold=())
-    gold = tuple(
-        serving_lake._gold(lake.local, made, name, select, ("symbol", "date"), {})
-        for name, select in (("fct_many", MANY), ("fct_few", FEW))
-    )
-    release.publish(lake.local.files, msgspec.structs.replace(made, gold=gold))
+    odd_tables = (("fct_many", MANY), ("fct_few", FEW))
+    lake.release(1, [serving_lake.Table(name, select, ("symbol", "date")) for name, select in odd_tables])
     with serving_lake.serving(lake, explained) as url, serving_lake.client(url) as http:
         yield http
     lake.close()

@@ -6,24 +6,21 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import duckdb
-import msgspec
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from ulid import ULID
 
-from assay import refine as refining
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged
-from assay.lake import bronze, silver
+from assay.lake import bronze, evidence
 from assay.lake.release import Release
-from assay.serve.explain import explain
+from assay.run.explain import explain
 from assay.windows import Window
-from tests.laws import oracle
+from tests.making import Decision, Landed
 from tests.rooms import serving_lake
 from tests.rooms.serving_lake import Lake
 
@@ -67,41 +64,28 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
     made.close()
 
 
-def refined(lake: Lake, how: Callable[..., Any], *batches: bronze.Manifest) -> str:
-    """Judge batches; the evidence's id."""
-    t = lake.local
-    done = how(
-        lake.contracts["price_eod"], list(batches), files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine,
-        run=str(ULID()),
-    )  # fmt: skip
-    return done.evidence.id
+def refined(lake: Lake, again: Landed | None = None) -> str:
+    """Fold what was landed, or judge a batch again; the name of the evidence object."""
+    t, promised = lake.local, lake.contracts["price_eod"]
+    t.promise(promised)
+    done = t.decide(promised, Decision("rejudge", batch=again.at)) if again else t.refine(promised)
+    return evidence.name_of("price_eod", done.evidence[-1].number)
 
 
-def landed(lake: Lake, *records: bytes) -> bronze.Manifest:
-    return serving_lake.land(lake.local, lake.contracts["price_eod"], "AAA", WINDOW, list(records))
+def landed(lake: Lake, *records: bytes) -> Landed:
+    return lake.land("price_eod", "AAA", list(records), WINDOW)
 
 
-def released(lake: Lake) -> Release:
-    """A release whose models can be run again."""
-    duckdb.connect(lake.local.files.path("seeds.duckdb")).close()
-    return msgspec.structs.replace(lake.release(1), seeds="seeds.duckdb")
-
-
-def explainer(lake: Lake, found: Release) -> Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]:
-    """Explains by `found`, which says more than the release that is served: the models' SQL."""
-    t = lake.local
-    return lambda _, table, key, column: explain(t.files, t.catalog, t.ledger, found, table, key, column)
+def explainer(lake: Lake) -> Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]:
+    return lambda found, table, key, column: explain(SimpleNamespace(target=lake.local), found, table, key, column)  # type: ignore[arg-type]
 
 
 def why(lake: Lake, found: Release, day: date = DAYS[0], column: str | None = "close") -> dict[str, Any]:
-    return explainer(lake, found)(found, "fct_price", {"symbol": "AAA", "date": str(day)}, column)
+    return explainer(lake)(found, "fct_price", {"symbol": "AAA", "date": str(day)}, column)
 
 
-def page(lake: Lake, found: Release, day: date = DAYS[0], column: str = "close") -> str:
-    with (
-        serving_lake.serving(lake, explainer(lake, found)) as url,
-        serving_lake.client(url) as http,
-    ):
+def page(lake: Lake, day: date = DAYS[0], column: str = "close") -> str:
+    with serving_lake.serving(lake, explainer(lake)) as url, serving_lake.client(url) as http:
         answer = http.get("/explain/fct_price", params={"symbol": "AAA", "date": str(day), "column": column})
         assert answer.status_code == 200
         return answer.text
@@ -113,65 +97,51 @@ def articles(text: str) -> list[str]:
 
 
 def test_a_record_altered_in_bronze_is_not_shown_as_received(lake: Lake) -> None:
-    manifest = landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5))
-    refined(lake, refining.refine, manifest)
-    found = released(lake)
-    assert '"adjClose":100.2500' in why(lake, found)["observations"][1]["record"]
-    part = lake.local.files.path(manifest.parts[0].path)
+    batch = landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5))
+    refined(lake)
+    found = lake.release(1)
+    assert '"adjClose":100.2500' in why(lake, found)["records"][1]["record"]
+    name = batch.entry.parts[0].name
+    part = lake.local.root / name
     altered = gzip.decompress(part.read_bytes()).replace(b'"adjClose":100.2500', b'"adjClose":999.9900')
     part.chmod(0o600)
     part.write_bytes(gzip.compress(altered))
-    with pytest.raises(LakeDamaged, match=f"{manifest.parts[0].path} is not what batch {manifest.batch} wrote"):
-        bronze.line(lake.local.files, manifest, 0)
-    with pytest.raises(LakeDamaged, match=manifest.batch):
+    with pytest.raises(LakeDamaged, match=name):
+        bronze.lines_of(lake.local.files, batch.entry, {(batch.n, 0)})
+    with pytest.raises(LakeDamaged, match=name):
         why(lake, found)
 
 
 def test_a_record_refined_again_gives_its_silver_row_or_the_page_says_so(lake: Lake) -> None:
-    refined(lake, refining.refine, landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5)))
-    found, t = released(lake), lake.local
+    landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5))
+    refined(lake)
+    found = lake.release(1)
 
-    def told() -> dict[str, Any]:
-        return explain(
-            t.files, t.catalog, t.ledger, found, "fct_price", {"symbol": "AAA", "date": str(DAYS[0])}, "close",
-            reread=lambda contract, lines: [oracle.judge(contract, line)[0] for line in lines],
-        )  # fmt: skip
+    def told() -> dict[str, bool]:
+        return {one["key"]["date"]: one["record_refines_to_row"] for one in why(lake, found)["records"]}
 
-    def words() -> list[str]:
-        with serving_lake.serving(lake, lambda *_: told()) as url, serving_lake.client(url) as http:
-            page = http.get("/explain/fct_price", params={"symbol": "AAA", "date": str(DAYS[0]), "column": "close"})
-            return articles(page.text)
-
-    assert {one["key"]["date"]: one["record_refines_to_row"] for one in told()["observations"]} == {
-        str(DAYS[0]): True,
-        str(DAYS[1]): True,
-    }
-    assert [one.count("equal Each record gives its silver row") for one in words()] == [1]
-    (task,) = t.catalog.load_table(silver.name("price_eod")).scan().plan_files()
-    path = Path(task.file.file_path.removeprefix("file://"))
+    assert told() == {str(DAYS[0]): True, str(DAYS[1]): True}
+    assert [one.count("equal Each record gives its silver row") for one in articles(page(lake))] == [1]
+    path = lake.local.root / found.dataset("price_eod").current.files[0].name
     rows = parquet.read_table(path)
     at = rows.schema.names.index("close")
     closes = [Decimal("999.99") if one == Decimal("101.5") else one for one in rows["close"].to_pylist()]
+    path.chmod(0o600)
     parquet.write_table(rows.set_column(at, rows.schema.field(at), pa.array(closes, rows.schema.field(at).type)), path)
-    assert {one["key"]["date"]: one["record_refines_to_row"] for one in told()["observations"]} == {
-        str(DAYS[0]): True,
-        str(DAYS[1]): False,
-    }
-    assert sorted("different Read anew" in one for one in words()) == [False, True]
-    assert {one["record_refines_to_row"] for one in why(lake, found)["observations"]} == {None}
-    assert "Refined again" not in page(lake, found)
+    assert told() == {str(DAYS[0]): True, str(DAYS[1]): False}
+    assert sorted("different Read anew" in one for one in articles(page(lake))) == [False, True]
 
 
 def test_a_rule_is_passed_broken_or_not_decided(lake: Lake) -> None:
-    manifest = landed(
+    lake.contracts["price_eod"] = contract(("high < 150", "high < 1500"))
+    landed(
         lake, price(DAYS[0], 100.0, more=',"vwap":99.5'), price(DAYS[1], 160.0, more=',"vwap":150.5'), price(DAYS[2], 100.0, 0)
     )  # fmt: skip
-    lake.contracts["price_eod"] = contract(("high < 150", "high < 1500"))
-    refined(lake, refining.refine, manifest)
-    found = released(lake)
+    refined(lake)
+    found = lake.release(1)
     told = {
         one["key"]["date"]: {r["name"]: (r["severity"], r["passed"]) for r in one["rules"]}
-        for one in why(lake, found)["observations"]
+        for one in why(lake, found)["records"]
     }
     some = ("price_usual", "vwap_bounded", "volume_traded", "high_bounded")
     assert {day: [rules[name] for name in some] for day, rules in told.items()} == {
@@ -179,7 +149,7 @@ def test_a_rule_is_passed_broken_or_not_decided(lake: Lake) -> None:
         "2024-01-03": [("warning", False), ("warning", True), ("warning", True), ("error", True)],
         "2024-01-04": [("warning", True), ("warning", None), ("warning", False), ("error", True)],
     }
-    shown = {re.search(r"2024-01-\d\d", one)[0]: one.partition(" Rules ")[2] for one in articles(page(lake, found))}
+    shown = {re.search(r"2024-01-\d\d", one)[0]: one.partition(" Rules ")[2] for one in articles(page(lake))}
     assert "✓ passed price_usual" in shown["2024-01-02"]
     assert "✗ broken (warning) price_usual" in shown["2024-01-03"]
     assert "✓ passed vwap_bounded" in shown["2024-01-03"]
@@ -190,41 +160,43 @@ def test_a_rule_is_passed_broken_or_not_decided(lake: Lake) -> None:
 
 def test_each_record_is_shown_with_the_evidence_and_contract_that_let_it_in(lake: Lake) -> None:
     """Three rows of one file, let in by a refine and two replays with ever milder rules."""
-    manifest = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 200.0), price(DAYS[2], 300.0))
-    first = refined(lake, refining.refine, manifest)
+    batch = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 200.0), price(DAYS[2], 300.0))
+    first = refined(lake)
     lake.contracts["price_eod"] = milder = contract(("high < 150", "high < 250"))
-    second = refined(lake, refining.replay, manifest)
+    second = refined(lake, batch)
     lake.contracts["price_eod"] = mildest = contract(("high < 150", "high < 350"))
-    third = refined(lake, refining.replay, manifest)
-    found = released(lake)
+    third = refined(lake, batch)
+    found = lake.release(1)
     wanted = {
         "2024-01-02": (first, contract().sha256),
         "2024-01-03": (second, milder.sha256),
         "2024-01-04": (third, mildest.sha256),
     }
     assert {
-        one["key"]["date"]: (one["evidence"], one["contract_sha256"]) for one in why(lake, found)["observations"]
+        one["key"]["date"]: (one["evidence"], one["contract_sha256"]) for one in why(lake, found)["records"]
     } == wanted
-    shown = articles(page(lake, found))
+    shown = articles(page(lake))
     assert len(shown) == 3
-    for day, (evidence, sha256) in wanted.items():
-        (one,) = [text for text in shown if evidence in text]
+    for day, (name, sha256) in wanted.items():
+        (one,) = [text for text in shown if name in text]
         assert sha256 in one
         assert set(re.findall(r"2024-01-0\d(?= )", one)) == {day}
 
 
 def test_nan_is_equal_to_itself(lake: Lake) -> None:
-    refined(lake, refining.refine, landed(lake, price(DAYS[0], 100.0, volume=7), price(DAYS[1], 100.0, volume=8)))
-    found = released(lake)
+    landed(lake, price(DAYS[0], 100.0, volume=7), price(DAYS[1], 100.0, volume=8))
+    refined(lake)
+    found = lake.release(1)
     told = why(lake, found, column="score")
     assert (told["value"], told["recomputed"]) == ("nan", {"value": "nan", "equal": True})
     assert why(lake, found, column=None)["recomputed"]["equal"] is True
-    assert "equal Computed again" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page(lake, found, column="score")))
+    assert "equal Computed again" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page(lake, column="score")))
 
 
 def test_a_moment_is_written_as_the_api_writes_it(lake: Lake) -> None:
-    refined(lake, refining.refine, landed(lake, price(DAYS[0], 100.0)))
-    found = released(lake)
+    landed(lake, price(DAYS[0], 100.0))
+    refined(lake)
+    found = lake.release(1)
     with serving_lake.serving(lake) as url, serving_lake.client(url) as http:
         told = http.get("/v1/gold/fct_price").json()["data"][0]["priced_at"]
     assert told == "2024-01-02T21:00:00.250000Z"

@@ -385,11 +385,7 @@ def test_daily_prices_equal_the_slow_computation(gold: Gold, silver: dict[str, l
 
 
 def known(rows: Iterable[Row], when: datetime) -> list[Row]:
-    return [
-        r
-        for r in rows
-        if r["known_from"] <= when and (r["known_to"] is None or when < r["known_to"])
-    ]
+    return [r for r in rows if r["known_from"] <= when and (r["known_to"] is None or when < r["known_to"])]
 
 
 def slow_momentum(silver: dict[str, list[Row]]) -> dict[tuple[str, date], Row]:

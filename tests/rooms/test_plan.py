@@ -173,7 +173,6 @@ def test_equal_histories_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> N
 HERE = Standing(
     log=7,
     silver=7,
-    evidence=3,
     contract=PRICES.sha256,
     refine=PRICES.refine_fingerprint,
     gates=(PRICES.gate_fingerprint,),
@@ -209,14 +208,14 @@ def test_a_changed_contract_is_refined_and_one_that_reads_otherwise_folds_everyt
 
 
 def test_gold_is_built_for_a_reason() -> None:
-    whole = Gold(dbt="p", released_dbt="p", released={"price_eod": (3, PRICES.sha256)})
+    whole = Gold(dbt="p", released_dbt="p", released={"price_eod": (7, PRICES.sha256)})
     assert then(HERE, whole) == []
     reasons = {
         "nothing is released yet": dataclasses.replace(whole, released=None),
         "the dbt project changed": dataclasses.replace(whole, dbt="q"),
         "a build was stopped: fct is ahead of the release": dataclasses.replace(whole, astray=("fct",)),
         "price_eod changed since the last release": dataclasses.replace(
-            whole, released={"price_eod": (2, PRICES.sha256)}
+            whole, released={"price_eod": (6, PRICES.sha256)}
         ),
     }
     for why, gold in reasons.items():
@@ -224,7 +223,7 @@ def test_gold_is_built_for_a_reason() -> None:
         assert step == Build(promised([PRICES], gold.dbt), why)
     assert [s.id for s in then(dataclasses.replace(HERE, log=8), whole)] == ["refine price_eod", "build"]
     assert then(dataclasses.replace(HERE, log=8), whole)[1].why == "silver changes: price_eod"
-    assert then(HERE, dataclasses.replace(whole, released={"price_eod": (3, "older")}))[0].id == "build"
+    assert then(HERE, dataclasses.replace(whole, released={"price_eod": (7, "older")}))[0].id == "build"
     assert promised([PRICES], "p") != promised([PRICES], "q") != promised([PRICES, SPLITS], "q")
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from assay import guard
 from assay.errors import UsageError
-from assay.lake import release
 from assay.serve import sql
 from tests.rooms import serving_lake
 
@@ -159,6 +158,8 @@ select * from "gold"."fct_price"."x"
 select * from "gold.fct_price"."y"
 select * from "_cte_x"
 select * from silver.price_eod_observed
+select * from silver.price_eod_past
+select * from _price_eod_past
 select * from stg.price
 select * from price_eod
 select * from range(1000000000)
@@ -238,15 +239,12 @@ def lake(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def tables(lake):
-    found = release.current(lake.local.files)
-    return [f"gold.{g.name}" for g in found.gold] + [
-        f"silver.{n}" for s in found.silver for n in (s.dataset, f"{s.dataset}_versions")
-    ]
+    return lake.reader().names
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def con(lake):
-    made = release.connect(lake.local.files, lake.local.catalog, release.current(lake.local.files))
+    made = lake.reader().connect(locked=True)
     yield made
     made.close()
 
@@ -407,8 +405,7 @@ def test_two_threads_do_not_share_a_verdict(lake, tables):
     bad = []
 
     def ask(text: str, fine: bool) -> None:
-        t = lake.local
-        mine = release.connect(t.files, t.catalog, release.current(t.files))
+        mine = lake.reader().connect(locked=True)
         for _ in range(10):
             try:
                 sql.run(mine, text, tables)

@@ -5,10 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from assay import run
 from assay.errors import UsageError
 from assay.run import Lake
-from assay.serve.explain import render
+from assay.run.explain import render
 from tests.stories.proxy import Proxy, tokens
 
 TABLES = ["fct_daily_price", "mart_momentum_asof", "dim_security"]
@@ -17,17 +16,17 @@ TABLES = ["fct_daily_price", "mart_momentum_asof", "dim_security"]
 @pytest.mark.parametrize("table", TABLES)
 def test_every_column_of_seeded_rows_is_recomputed_to_the_same_value(built: tuple[Lake, Proxy], table: str) -> None:
     lake, _ = built
-    gold = run.current(lake).table(table)
+    gold = lake.released().table(table)
     rows = lake.read(f"gold.{table}").to_pylist()
     seen = set()
     for row in random.Random(7).sample(rows, 5):
         key = {k: str(row[k]) for k in gold.key}
-        whole = run.explain(lake, table, key)
+        whole = lake.explain(table, key)
         assert whole["recomputed"]["equal"], key
         for column in gold.columns:
             assert whole["row"][column.name] == render(row[column.name])
             seen.add(column.name)
-        assert sum(i["rows"] for i in whole["inputs"]) == len(whole["observations"]) + whole["not_listed"]
+        assert sum(i["rows"] for i in whole["inputs"]) == len(whole["records"]) + whole["not_listed"]
     assert seen == {c.name for c in gold.columns}
 
 
@@ -38,7 +37,7 @@ def test_records_are_those_that_went_over_the_wire(built: tuple[Lake, Proxy]) ->
     rows = lake.read("gold.fct_daily_price").to_pylist()
     for row in random.Random(3).sample(rows, 8):
         key = {"security_id": row["security_id"], "date": str(row["date"])}
-        for one in run.explain(lake, "fct_daily_price", key, "close")["observations"]:
+        for one in lake.explain("fct_daily_price", key, "close")["records"]:
             record = tokens(one["record"].encode())
             assert any(record in body for body in wire)
             found += 1
@@ -48,24 +47,23 @@ def test_records_are_those_that_went_over_the_wire(built: tuple[Lake, Proxy]) ->
 def test_an_explanation_leads_to_the_request_and_the_rules(built: tuple[Lake, Proxy]) -> None:
     lake, _ = built
     security = next(r["security_id"] for r in lake.read("gold.fct_daily_price").to_pylist() if r["symbol"] == "AAPL")
-    found = run.explain(lake, "gold.fct_daily_price", {"security_id": security, "date": "2005-02-28"}, "return_1d")
+    found = lake.explain("gold.fct_daily_price", {"security_id": security, "date": "2005-02-28"}, "return_1d")
     assert Decimal(found["value"]) == Decimal("0.008203168895")
-    price = next(o for o in found["observations"] if o["dataset"] == "price_eod")
+    price = next(o for o in found["records"] if o["dataset"] == "price_eod")
     assert price["request"]["params"] == {"symbol": "AAPL", "from": "2000-03-01", "to": "2009-12-31"}
     assert price["request"]["status"] == 200
     assert "apikey" not in str(found)
     assert {r["name"] for r in price["rules"]} >= {"price_positive", "high_is_highest"}
     assert price["backfilled"] is True
-    assert {one["record_refines_to_row"] for one in found["observations"]} == {True}
+    assert {one["record_refines_to_row"] for one in found["records"]} == {True}
     assert price["origin"] == "sandbox"
-    split = next(o for o in found["observations"] if o["dataset"] == "splits")
+    split = next(o for o in found["records"] if o["dataset"] == "splits")
     assert split["values"]["numerator"] == "2.000000"
 
 
 def test_a_price_before_the_renaming_belongs_to_the_company_of_today(built: tuple[Lake, Proxy]) -> None:
     lake, _ = built
-    rows = run.sql(
-        lake,
+    rows = lake.sql(
         "select distinct d.company_name, f.symbol from gold.fct_daily_price f join gold.dim_security d "
         "on f.security_id = d.security_id and f.date >= d.valid_from and (d.valid_to is null or f.date < d.valid_to) "
         "where f.symbol = 'FB'",
@@ -90,4 +88,4 @@ def test_wrong_questions_get_a_sentence(
 ) -> None:
     lake, _ = built
     with pytest.raises(UsageError, match=says):
-        run.explain(lake, table, key, column)
+        lake.explain(table, key, column)

@@ -12,10 +12,10 @@ from ulid import ULID
 
 from assay import clock
 from assay.build import compute, judge, publish
-from assay.build.compute import SilverView, project_hash
+from assay.build.compute import SilverView
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import BuildFailed, LakeDamaged
+from assay.errors import BuildFailed, LakeBusy, LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
 from assay.lake.duck import ident
 from assay.lake.evidence import DataFile
@@ -47,16 +47,18 @@ def build(
     if number := release.newest(files):
         parent, parent_sha256 = release.stored(files, number)
     views, read = _silver(contracts, catalog, files, ledger, parent)
-    with _work(files, limits) as work:
+    number, release_id = number + 1, str(ULID())
+    # What it reads is spared by upkeep from here on, until the number is taken.
+    pinned = {s.dataset: (s.current.snapshot, s.past.snapshot) for s in read}
+    intent = msgspec.json.encode({"number": number, "run": run, "silver": pinned})
+    files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
+    with _work(files, limits) as work, _awake(files, number):
         built = compute.compute(
             project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
         )
         for warning in built.warnings:
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
-        number, release_id = number + 1, str(ULID())
-        intent = msgspec.json.encode({"number": number, "run": run})
-        files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
         gold, seeds = publish.publish(built, judged, parent, release_id, files=files, catalog=catalog, limits=limits)
     made = Release(
         number=number, id=release_id, parent=parent.number if parent else None, at=clock.now(), run=run, dbt_hash=built.dbt_hash,
@@ -79,20 +81,24 @@ def _silver(
     views, read = [], []
     for dataset, contract in contracts.items():
         before = next((s for s in parent.silver if s.dataset == dataset), None) if parent else None
-        one = _as_read(contract, catalog, files, ledger, before)
+        one = silver_as_read(contract, catalog, files, ledger, before)
         read.append(one)
         current, past = (duck.relation(rows.relation(files)) for rows in (one.current, one.past))
         docs = {c.name: c.description for c in one.columns}
         views.append(SilverView(dataset, current, {n: d for n, d in docs.items() if n not in silver.ENDS}))
         whole = f"SELECT *, NULL::TIMESTAMPTZ AS known_to, NULL::TIMESTAMPTZ AS recorded_to FROM ({current})"
         chosen = ", ".join(map(ident, docs))
-        views.append(SilverView(f"{dataset}_versions", f"SELECT {chosen} FROM ({whole} UNION ALL BY NAME {past})", docs))
+        views.append(
+            SilverView(f"{dataset}_versions", f"SELECT {chosen} FROM ({whole} UNION ALL BY NAME {past})", docs)
+        )
     return views, tuple(read)
 
 
-def _as_read(
-    contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None
-) -> Silver:
+def silver_as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:
+    """What a release says of a dataset as it stands now; `before` is what the last one said, its files are not read again.
+
+    LakeDamaged names a file that is lost, altered, or named by no evidence.
+    """
     dataset = contract.dataset
     # So that a column added since the last refine is there, as null, and what a crash left undone is done.
     pair = silver.forward(files, catalog, dataset, silver.ensure(catalog, contract))
@@ -103,10 +109,14 @@ def _as_read(
     rows = []
     for table, snapshot in zip((pair.current, pair.past), silver.pinned(pair.current), strict=True):
         there = []
-        for name in sorted(tables.name_of(table, one) for one in (tables.data_files(table, snapshot) if snapshot else ())):
+        for name in sorted(
+            tables.name_of(table, one) for one in (tables.data_files(table, snapshot) if snapshot else ())
+        ):
             file = known.get(name) or stored.get(name)
             if file is None:
-                raise LakeDamaged(f"{name} is in {silver.name(dataset)}, but no evidence names it; `assay verify silver` says more")
+                raise LakeDamaged(
+                    f"{name} is in {silver.name(dataset)}, but no evidence names it; `assay verify silver` says more"
+                )
             if name not in known:
                 silver.check(files, file)
             there.append(file)
@@ -145,6 +155,17 @@ def _day(contract: Contract) -> str | None:
     if contract.known_at:
         return contract.known_at.column
     return next((k for k in contract.key if contract.column(k).kind in ("date", "timestamp")), None)
+
+
+@contextmanager
+def _awake(files: Files, number: int) -> Iterator[None]:
+    """LakeBusy for what is gone because another build released meanwhile, and upkeep took away what this one had put."""
+    try:
+        yield
+    except LakeDamaged as error:
+        if release.newest(files) >= number:
+            raise LakeBusy(f"release {number} was made by another run meanwhile; build again on top of it") from error
+        raise
 
 
 @contextmanager
@@ -189,4 +210,4 @@ def _read_before(kept: Path | None) -> Path | None:
     return kept / "dbt" if kept else None
 
 
-__all__ = ["build", "check", "project_hash"]
+__all__ = ["build", "check", "silver_as_read"]

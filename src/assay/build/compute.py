@@ -25,10 +25,10 @@ from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
 from assay.lake.duck import ident
 from assay.lake.files import clear_errors
+from assay.lake.project import files_of, project_hash
 from assay.lake.release import Column, Gold, Input, Model
 from assay.ports import Limits
 
-_LEFTOVERS = {"target", "logs", "dbt_packages", "__pycache__", ".user.yml"}
 _META = {"key", "clocks", "inputs"}
 _COLUMN_META = {"unit", "classification"}
 _CLOCKS = {"known_from", "captured_at"}
@@ -190,20 +190,6 @@ def _keep(kept: Path | None, name: str, data: bytes) -> None:
             old.unlink()
 
 
-def project_hash(project: Path) -> str:
-    """sha256 over the names and bytes of the project's files."""
-    out = hashlib.sha256()
-    for path in _files(project):
-        body = path.read_bytes()
-        out.update(f"{path.relative_to(project).as_posix()}\0{len(body)}\0".encode() + body)
-    return out.hexdigest()
-
-
-def _files(project: Path) -> list[Path]:
-    found = (path for path in project.rglob("*") if path.is_file())
-    return sorted(path for path in found if not _LEFTOVERS & set(path.relative_to(project).parts))
-
-
 def _project(project: Path) -> None:
     if not (project / "dbt_project.yml").is_file():
         raise ContractError(f"{project}: holds no dbt_project.yml; a lake's gold is a dbt project")
@@ -213,7 +199,7 @@ def _prepare(project: Path, work: Path, views: Sequence[SilverView], limits: Lim
     """A copy of the project in an empty `work`, with the sources and the profile that dbt needs."""
     _project(project)
     shutil.rmtree(work, ignore_errors=True)
-    for path in _files(project):
+    for path in files_of(project):
         copy = work / path.relative_to(project)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)

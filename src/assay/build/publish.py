@@ -1,9 +1,6 @@
 """Gold to readers: a snapshot and a serving file per table, each unless the last release has it already."""
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import duckdb
 from msgspec import structs
@@ -15,6 +12,7 @@ from assay.build.judge import Judged
 from assay.lake import duck, parquet, release, silver, tables
 from assay.lake.duck import ident, text
 from assay.lake.evidence import Change
+from assay.lake.files import scratch_directory
 from assay.lake.release import Gold, Release
 from assay.ports import Files, Limits
 
@@ -58,7 +56,7 @@ def _publish(
         if before.serving_sha256 and not release.wrong(files, before.serving, before.serving_sha256):
             return structs.replace(gold, serving=before.serving, serving_sha256=before.serving_sha256)
     else:
-        with scratch(files) as where:
+        with scratch_directory(files) as where:
             made = parquet.write(con, tables.layout(table), select, where, row_group=ROW_GROUP)
             added = tuple(tables.adopt(files, table, made, f"{release_id}-{gold.name}"))
         said = {"assay.release": release_id, "assay.content": content}
@@ -70,21 +68,15 @@ def _publish(
     return structs.replace(gold, serving=serving, serving_sha256=sha256)
 
 
-@contextmanager
-def scratch(files: Files) -> Iterator[Path]:
-    """A directory for files in the making, gone afterwards."""
-    path = files.scratch()
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _holds(files: Files, table: Table, before: Gold, content: str) -> bool:
     """Whether the table's newest snapshot is the last release's, has these rows, and its files are what was written."""
-    if silver.snapshot_id(table) != before.snapshot or _content_of(table, before.snapshot) != content:
+    head = silver.snapshot_id(table)
+    if head is None or _content_of(table, before.snapshot) != content or _content_of(table, head) != content:
         return False
+    if head != before.snapshot:  # upkeep moves a head without changing a row
+        there = {tables.name_of(table, one) for one in tables.data_files(table)}
+        if there != {one.name for one in before.files}:
+            return False
     return not any(release.wrong(files, one.name, one.sha256) for one in before.files)
 
 

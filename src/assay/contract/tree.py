@@ -115,9 +115,13 @@ class Later:
 
 @dataclass(frozen=True)
 class Digest:
-    """The md5, in hexadecimal, of the columns' canonical texts, chr(31) between them, chr(30) for null."""
+    """The md5, in hexadecimal, of the columns' canonical texts, chr(31) between them, chr(30) for null.
+
+    `required` columns are null in no row whose hash anybody reads.
+    """
 
     columns: tuple[tuple[str, Value], ...]
+    required: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,9 @@ def tree(contract: Contract) -> Tree:
         rules=tuple(rule for severity, rule in rules if severity == "error"),
         warnings=tuple(rule for severity, rule in rules if severity == "warning"),
         known_at=_known_at(contract),
-        hash=Digest(tuple((f.name, f.value) for f in fields)),
+        hash=Digest(
+            tuple((f.name, f.value) for f in fields), frozenset(c.name for c in contract.columns if c.required)
+        ),
     )
 
 

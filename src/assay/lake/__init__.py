@@ -1,1 +1,1 @@
-"""The zones: durable files, bronze with manifests, silver as Iceberg, gold as releases."""
+"""The zones: bronze as a log, silver as its fold in two tables, gold as releases; and where each batch stands."""

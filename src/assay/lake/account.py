@@ -18,9 +18,11 @@ HUNDRED = 100
 
 @dataclass(frozen=True)
 class Held:
-    """A batch whose gate is closed: why, and what its rows are rejected for.
+    """A batch that a person may have to decide about: why, and what its rows are rejected for.
 
-    `superseded`: its shard was landed again since, for all of its days or as a whole, and passed.
+    Attributes:
+        state: held (its gate is closed), pending (its rows are in, its withdrawals are held), or superseded (held, and
+            its shard was landed again since, for all of its days or as a whole, and passed).
     """
 
     place: int
@@ -30,7 +32,12 @@ class Held:
     rows: int
     why: tuple[str, ...]
     reasons: Mapping[str, int]
-    superseded: bool
+    state: str = "held"
+
+    @property
+    def superseded(self) -> bool:
+        """Whether something newer stands in for its rows."""
+        return self.state == "superseded"
 
     @property
     def batch(self) -> str:
@@ -43,9 +50,13 @@ class Account:
     """A dataset's running sums: rows = accepted + unchanged + superseded + duplicate + quarantined + held.
 
     Attributes:
-        landed: batches, rows, bytes and calls of the whole log, its `position`, `captured_at` and `origins`.
+        landed: batches, rows, bytes and calls of the whole log, its `position`, `captured_at` and `origins`; how many
+            batches were declared `lost`.
         sums: the terms above over what is judged, with `rows`, `batches`, `void`, `withdrawn` and `pending` beside them.
         reasons, warnings: rows in quarantine by reason, and rows warned of by rule.
+        held: the batches whose gate is closed, also where something newer stands in for them.
+        pending: the batches whose rows are in and whose withdrawals are held.
+        former: how many versions are former ones: each was changed or withdrawn.
         evidence, position: how far silver has come.
     """
 
@@ -57,6 +68,8 @@ class Account:
     held: tuple[Held, ...] = ()
     evidence: int = 0
     position: int = 0
+    pending: tuple[Held, ...] = ()
+    former: int = 0
 
     def sum(self, term: str) -> int:
         """A term's sum: one of `sums`, `captured` (their rows), or `waiting` (rows that are not judged yet)."""
@@ -72,13 +85,28 @@ class Account:
     @property
     def open(self) -> list[Held]:
         """The held batches whose rows nothing newer stands in for."""
-        return [one for one in self.held if not one.superseded]
+        return [one for one in self.held if one.state == "held"]
+
+    @property
+    def replaced(self) -> list[Held]:
+        """The held batches whose rows something newer stands in for."""
+        return [one for one in self.held if one.superseded]
+
+    @property
+    def changed(self) -> int:
+        """How many accepted rows took the place of another version; the other accepted rows were new, or back again."""
+        return self.former - self.sums.get("withdrawn", 0)
 
     @property
     def captured_at(self) -> datetime | None:
         """The time of the newest landing."""
         at = self.landed.get("captured_at")
         return datetime.fromisoformat(at) if at else None
+
+    @property
+    def lost(self) -> int:
+        """How many batches were declared lost: they are void, and their days are asked for again."""
+        return int(self.landed.get("lost", 0))
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -102,10 +130,11 @@ def of(ledger: Ledger, dataset: str) -> Account:
     if found is None:
         return Account(dataset, landed.body if landed else {})
     body = found.body
-    held = tuple(_held(f) for f in ledger.since("held", dataset) if _open(f, body)) if body["sums"].get("held") else ()
+    held = [_held(f) for f in ledger.since("held", dataset) if _open(f, body)] if _any(body) else []
     return Account(
-        dataset, landed.body if landed else {}, body["sums"], body["reasons"], body["warnings"], held,
-        found.version, body["position"],
+        dataset, landed.body if landed else {}, body["sums"], body["reasons"], body["warnings"],
+        tuple(h for h in held if h.state != "pending"), found.version, body["position"],
+        tuple(h for h in held if h.state == "pending"), body.get("former", 0),
     )  # fmt: skip
 
 
@@ -146,7 +175,7 @@ def adopt(files: Files, ledger: Ledger, dataset: str, head: Head) -> None:
 
 
 def _nothing(number: int) -> dict[str, Any]:
-    return {"sums": {}, "reasons": {}, "warnings": {}, "position": 0, "began": number, "sha256": None}
+    return {"sums": {}, "reasons": {}, "warnings": {}, "position": 0, "began": number, "sha256": None, "former": 0}
 
 
 def _step(ledger: Ledger, dataset: str, before: Mapping[str, Any], found: Evidence, sha256: str) -> dict[str, Any]:
@@ -166,6 +195,7 @@ def _step(ledger: Ledger, dataset: str, before: Mapping[str, Any], found: Eviden
     body |= {
         "sums": {k: n for k, n in summed.items() if n}, "reasons": {k: n for k, n in reasons.items() if n},
         "warnings": dict(warnings), "position": found.position, "sha256": sha256,
+        "former": body.get("former", 0) + (sum(f.rows for f in found.past.add) if found.kind == "refined" else 0),
     }  # fmt: skip
     facts.append(Fact("account", dataset, "now", found.at, body, found.number))
     with effect("refine.ledger"):
@@ -193,35 +223,47 @@ def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: V
         sums["rows"] -= v.rows
     sums.update({"rows": v.rows, "withdrawn": v.withdrawn, "pending": int(v.pending)})
     sums.update({term: getattr(v, term) for term in TERMS})
-    if v.state == "passed":
-        if v.was != "quarantined":
-            reasons.update(v.reasons)
-            warnings.update(v.warnings)
+    if v.state == "passed" and v.was != "quarantined":
+        reasons.update(v.reasons)
+        warnings.update(v.warnings)
 
 
 def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Evidence) -> Iterator[Fact]:
-    """The batches that this evidence holds, lets in, or sees replaced."""
+    """The batches that this evidence holds, whose withdrawals it holds, that it lets in, or sees replaced."""
     states: dict[int, Fact] = {}
-    if body["sums"].get("held"):
+    if _any(body):
         states = {int(f.id): f for f in ledger.since("held", dataset) if _open(f, body)}
     changed: dict[int, dict[str, Any]] = {}
-    opened = {place: dict(f.body) for place, f in states.items() if f.body["state"] == "held"}
+    opened = {place: dict(f.body) for place, f in states.items() if f.body["state"] != "superseded"}
+
+    def becomes(place: int, state: str) -> None:
+        changed[place] = {**opened.pop(place, {}), "state": state, "began": body["began"]}
+
     for v in found.verdicts:
         place = v.position * N + v.n
-        if v.state == "held":
-            about = v.of[0] * N + v.of[1] if v.of else place
+        about = v.of[0] * N + v.of[1] if v.of else place
+        if v.state == "held" or v.pending:
             opened[about] = changed[about] = {
-                "state": "held", "shard": v.shard, "start": v.start, "end": v.end, "why": list(v.why), "reasons": v.reasons,
-                "rows": opened.get(about, {}).get("rows", v.held), "began": body["began"],
+                "state": "pending" if v.pending else "held", "shard": v.shard, "start": v.start, "end": v.end,
+                "why": list(v.why), "reasons": v.reasons, "began": body["began"],
+                "rows": 0 if v.pending else opened.get(about, {}).get("rows", v.held),
             }  # fmt: skip
-        elif v.of and v.was == "held":
-            changed[v.of[0] * N + v.of[1]] = {**opened.pop(v.of[0] * N + v.of[1], {}), "state": "released", "began": body["began"]}
-        elif v.state == "passed" and opened and v.of is None:
+        elif v.of and (v.was == "held" or opened.get(about, {}).get("state") == "pending"):
+            becomes(about, "released")
+        if v.state == "passed" and v.of is None:
             for other, one in list(opened.items()):
                 if other < place and one["shard"] == v.shard and v.start <= one["start"] and one["end"] <= v.end:
-                    changed[other] = {**opened.pop(other), "state": "superseded"}
+                    if one["state"] == "held":
+                        becomes(other, "superseded")
+                    elif not v.pending:  # the newer answer has withdrawn what it lacks
+                        becomes(other, "released")
     for place, one in changed.items():
         yield Fact("held", dataset, f"{place:016}", found.at, one, found.number)
+
+
+def _any(body: Mapping[str, Any]) -> bool:
+    """Whether a batch was ever held, or its withdrawals."""
+    return bool(body["sums"].get("held") or body["sums"].get("pending"))
 
 
 def _open(fact: Fact, body: Mapping[str, Any]) -> bool:
@@ -230,9 +272,13 @@ def _open(fact: Fact, body: Mapping[str, Any]) -> bool:
 
 def _held(fact: Fact) -> Held:
     b = fact.body
-    return Held(
-        int(fact.id), b["shard"], b["start"], b["end"], b["rows"], tuple(b["why"]), b["reasons"], b["state"] == "superseded"
-    )
+    return Held(int(fact.id), b["shard"], b["start"], b["end"], b["rows"], tuple(b["why"]), b["reasons"], b["state"])
+
+
+def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:
+    """What failed, or began and did not end, of a dataset's steps (of gold's, without one): with its error and attempts."""
+    steps = [f for kind in ("step", "failed") for f in ledger.since(kind, dataset) if f.body["state"] != "done"]
+    return [{"step": f.id, "at": f.at.isoformat(), **f.body} for f in steps]
 
 
 @dataclass(frozen=True)
@@ -248,6 +294,7 @@ class Line:
     captured_at: datetime
     state: str
     verdict: Verdict | None
+    entry: str
 
     @property
     def batch(self) -> str:
@@ -274,7 +321,7 @@ def newest(files: Files, ledger: Ledger, dataset: str, limit: int) -> list[Line]
             out.append(
                 Line(
                     entry.position * N + batch.n, batch.shard, _day(batch.start), _day(batch.end), batch.rows, entry.origin,
-                    entry.captured_at, v.state if v else "waiting", v,
+                    entry.captured_at, v.state if v else "waiting", v, bronze.name_of(dataset, entry.position),
                 )
             )  # fmt: skip
         position -= 1

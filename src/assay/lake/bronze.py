@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from isal import igzip, isal_zlib
@@ -18,7 +18,7 @@ from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
 from assay.lake.formats import refuse_newer
-from assay.ports import Fact, Files, Ledger, N
+from assay.ports import Fact, Files, Ledger, Lines, N
 
 FORMAT = 1
 LEVEL = 1
@@ -318,17 +318,43 @@ def void(files: Files, dataset: str, entry: Entry) -> set[int]:
     for position in range(min((b.seen for b in late), default=entry.position) + 1, entry.position):
         before = read(files, dataset, position)
         for batch in late:
-            if batch.seen < position and any(_meet(batch, other) for other in before.batches):
+            if batch.seen < position and any(meet(batch, other) for other in before.batches):
                 out.add(batch.n)
     return out
 
 
-def _meet(one: Batch, other: Batch) -> bool:
+class Claim(Protocol):
+    """What a batch claims: days of a shard, or without days all of it."""
+
+    @property
+    def shard(self) -> str: ...
+    @property
+    def start(self) -> date | None: ...
+    @property
+    def end(self) -> date | None: ...
+
+
+def meet(one: Claim, other: Claim) -> bool:
+    """Whether two batches claim a day of the same shard; where one goes on from a cursor, the two follow each other."""
     if one.shard != other.shard:
         return False
     if one.start is None or one.end is None or other.start is None or other.end is None:
         return True
     return one.start < other.end and other.start < one.end
+
+
+def parts(files: Files, entry: Entry, wanted: Mapping[int, int]) -> list[Lines]:
+    """An entry's parts as an engine reads them, each with those of the wanted batches (n to place) that lie in it."""
+    mine: list[dict[int, int]] = [{} for _ in entry.parts]
+    for batch in entry.batches:
+        if batch.n in wanted:
+            for part, _, _ in batch.pieces:
+                mine[part][batch.n] = wanted[batch.n]
+    return [
+        Lines(files.url(part.name), part.rows, part.bytes, batches)
+        for part, batches in zip(entry.parts, mine, strict=True)
+        if batches
+    ]
 
 
 def lines(files: Files, entry: Entry, n: int) -> Iterator[bytes]:
@@ -399,6 +425,29 @@ def inflated(files: Files, one: Part | Raw) -> bytes:
 def objects(entry: Entry) -> tuple[Part | Raw, ...]:
     """All that an entry names besides contracts: its parts, and the answers that are kept beside them."""
     return *entry.parts, *(asked.raw for batch in entry.batches for asked in batch.requests if asked.raw)
+
+
+def only_of(entry: Entry, places: Collection[int]) -> set[str]:
+    """The objects that an entry names for these batches (as numbers) and for no other."""
+    mine = {batch.n for batch in entry.batches if entry.position * N + batch.n in places}
+    if not mine:
+        return set()
+    others = {part for batch in entry.batches if batch.n not in mine for part, _, _ in batch.pieces}
+    parts = {part for batch in entry.batches if batch.n in mine for part, _, _ in batch.pieces}
+    raw = {asked.raw.name for batch in entry.batches if batch.n in mine for asked in batch.requests if asked.raw}
+    return {entry.parts[part].name for part in parts - others} | raw
+
+
+def lost(files: Files, ledger: Ledger, dataset: str) -> tuple[set[int], set[str]]:
+    """What decisions declared lost: batches as numbers, and objects by their names."""
+    batches: set[int] = set()
+    names: set[str] = set()
+    for fact in ledger.since("decided", dataset):
+        if fact.body.get("declared"):
+            acts = read(files, dataset, int(fact.id), None).decisions
+            batches.update(one.batch[0] * N + one.batch[1] for one in acts if one.kind == "lost" and one.batch)
+            names.update(one.object for one in acts if one.kind == "lost" and one.object)
+    return batches, names
 
 
 def check(files: Files, entry: Entry, *, whole: bool = False, lost: Collection[str] = ()) -> None:
@@ -475,12 +524,20 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
         yield Fact("contract", dataset, key, entry.captured_at, said)
     if entry.kind == "decided":
         lost = [d.batch[0] * N + d.batch[1] for d in entry.decisions if d.batch and d.kind in ("lost", "exclude")]
-        yield Fact("decided", dataset, key, entry.captured_at, {"lost": lost, "who": entry.who, "why": entry.why})
+        said = {"lost": lost, "declared": _declared(entry), "who": entry.who, "why": entry.why}
+        yield Fact("decided", dataset, key, entry.captured_at, said)
+
+
+def _declared(entry: Entry) -> int:
+    """How many acts of a decision declare a batch or an object lost."""
+    return sum(one.kind == "lost" for one in entry.decisions)
 
 
 def _landed(before: Fact | None, entry: Entry) -> Fact:
     """Running sums of a log: what was landed so far, whose it is, and where a clock ran backwards."""
-    body: dict[str, Any] = dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+    body: dict[str, Any] = (
+        dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+    )
     body["position"] = entry.position
     if entry.kind == "landed":
         body["captured_at"] = entry.captured_at.isoformat()
@@ -494,6 +551,8 @@ def _landed(before: Fact | None, entry: Entry) -> Fact:
                 f"entry {entry.position} was put {late} after its last ask by the lander's own clock: that clock is "
                 "behind another lander's; the log's order counts, mend the clock"
             )
+    if entry.kind == "decided" and (declared := _declared(entry)):
+        body["lost"] = body.get("lost", 0) + declared
     return Fact("landed", entry.dataset, "now", entry.captured_at, body, entry.position)
 
 
@@ -518,15 +577,17 @@ def adopt(files: Files, ledger: Ledger, dataset: str) -> Tail:
         entries = _since(files, dataset, tail.position, tail.sha256, "the ledger")
     else:
         tail, entries = NONE, whole(files, dataset)
-    facts: list[Fact] = []
+    # Read after the tail: what another process adopted meanwhile is in these sums already.
     landed = ledger.newest("landed", dataset, "now")
+    facts: list[Fact] = []
     for entry, sha256 in entries:
         fresh = list(facts_of(entry, sha256))
         if len(facts) + len(fresh) >= BUNCH - 1:  # the sums and the tail come with them
             _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)
             facts = []
         facts += fresh
-        landed = _landed(landed, entry)
+        if landed is None or landed.version < entry.position:
+            landed = _landed(landed, entry)
         tail = tail.then(entry, sha256)
     if facts:
         _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)

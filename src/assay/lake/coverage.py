@@ -18,7 +18,7 @@ from isal import igzip
 
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged
-from assay.lake.bronze import Batch, Decision, Entry
+from assay.lake.bronze import Batch, Decision, Entry, meet
 from assay.ports import Fact, Ledger, in_hundreds
 from assay.windows import Duration, Spans, joined, without
 
@@ -246,15 +246,9 @@ def _void(
             if other.shard in shards:
                 between.setdefault(other.shard, []).append((entry.position, other))
     for batch in doubtful:
-        if any(at > batch.seen and _meet(batch, other) for at, other in between.get(batch.shard, ())):
+        if any(at > batch.seen and meet(batch, other) for at, other in between.get(batch.shard, ())):
             out.add(batch.n)
     return out
-
-
-def _meet(one: Batch | SeenBatch, other: Batch | SeenBatch) -> bool:
-    if one.start and one.end and other.start and other.end:
-        return one.start < other.end and other.start < one.end
-    return True  # where one goes on from a cursor, the two follow each other
 
 
 class _Group(msgspec.Struct, array_like=True, gc=False):

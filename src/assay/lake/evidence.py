@@ -169,7 +169,9 @@ def since(files: Files, dataset: str, number: int, sha256: str | None) -> Iterat
         found, before = read(files, dataset, n), sha256
         sha256 = found[1]
         if found[0].number != n or (before and found[0].parent != before):
-            raise LakeDamaged(f"{name} does not follow evidence {n - 1}: it was put back or altered; {_REMEDY.format(dataset)}")
+            raise LakeDamaged(
+                f"{name} does not follow evidence {n - 1}: it was put back or altered; {_REMEDY.format(dataset)}"
+            )
         yield found
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,18 @@ def checked(name: str) -> str:
 def lost(name: str) -> LakeDamaged:
     """What to raise for an object that is named and not there."""
     return LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy")
+
+
+@contextmanager
+def scratch_directory(files: Files) -> Iterator[Path]:
+    """A directory of this machine for files in the making, gone afterwards."""
+    path = files.scratch()
+    with clear_errors(path.parent):
+        path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

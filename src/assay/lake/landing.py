@@ -310,7 +310,9 @@ class Landing:
             theirs: dict[str, list[Batch]] = defaultdict(list)
             for other in entry.batches:
                 theirs[other.shard].append(other)
-            void.update(mine.n for mine in batches if any(_voids(other, mine) for other in theirs.get(mine.shard, ())))
+            void.update(
+                mine.n for mine in batches if any(bronze.meet(other, mine) for other in theirs.get(mine.shard, ()))
+            )
 
         def make() -> Entry | None:
             kept = [one for one in batches if one.n not in void]
@@ -364,13 +366,6 @@ class Landing:
 
     def __exit__(self, *_: object) -> None:
         self.discard()
-
-
-def _voids(other: Batch, mine: Batch) -> bool:
-    """Whether a batch of the same shard, put since, holds what this one was asked for."""
-    if mine.start is None or mine.end is None or other.start is None or other.end is None:  # a cursor: any
-        return True
-    return other.start < mine.end and mine.start < other.end
 
 
 def _entry(

@@ -184,6 +184,10 @@ def read(files: Files, number: int) -> Release:
 def stored(files: Files, number: int) -> tuple[Release, str]:
     """A release with the sha256 that the next one names it by."""
     if not files.exists(name_of(number)):
+        if 0 < number < max(numbers(files), default=0):
+            raise UsageError(
+                f"release {number} is gone: upkeep keeps what [upkeep] of assay.toml says; ask for a newer one"
+            )
         raise UsageError(f"there is no release {number}")
     data = files.read(name_of(number))
     refuse_newer(name_of(number), data, FORMAT)
@@ -216,7 +220,8 @@ def current(files: Files, known: int = 0) -> Release | None:
 def publish(files: Files, release: Release) -> None:
     """Write the release object; LakeBusy if another run released on the same parent first."""
     data = msgspec.json.format(msgspec.json.encode(release), indent=1)
-    if not files.put_new(release.name, data, "release.object"):
+    # A number that upkeep made free again is no number to be had: the one after it is somebody's.
+    if not files.put_new(release.name, data, "release.object") or max(numbers(files), default=0) > release.number:
         raise LakeBusy(f"release {release.number} was made by another run meanwhile; build again on top of it")
 
 

@@ -20,7 +20,10 @@ CLOCKS = {
     "known_at": ("TIMESTAMPTZ", "when the source says the public could know the row; null if it does not say"),
     "known_from": ("TIMESTAMPTZ", "when the public could know this version"),
     "known_basis": ("VARCHAR", "vendor: known_from is the source's; captured: it is when the lake got it"),
-    "backfilled": ("BOOLEAN", "captured later than the contract's settle after it was knowable: may hold restated values"),
+    "backfilled": (
+        "BOOLEAN",
+        "captured later than the contract's settle after it was knowable: may hold restated values",
+    ),
     "captured_at": ("TIMESTAMPTZ", "when the lake got it: the time of its entry in the log"),
     "_hash": ("VARCHAR", "md5 of the contract columns' canonical texts: detects change, guards nothing"),
     "_position": ("BIGINT", "the entry of the dataset's log that brought it"),
@@ -114,7 +117,10 @@ def head(table: Table) -> Head:
             f"another program): roll the table back to snapshot {_ours(table, snapshot)}; `assay upkeep` compacts"
         )
     return Head(
-        int(said["assay.evidence"]), said["assay.evidence-sha256"], int(said["assay.position"]), said["assay.position-sha256"]
+        int(said["assay.evidence"]),
+        said["assay.evidence-sha256"],
+        int(said["assay.position"]),
+        said["assay.position-sha256"],
     )
 
 
@@ -126,7 +132,11 @@ def _ours(table: Table, snapshot: Snapshot) -> str:
     at: Snapshot | None = snapshot
     while at is not None and "assay.evidence" not in _said(at):
         at = table.snapshot_by_id(at.parent_snapshot_id) if at.parent_snapshot_id else None
-    return str(at.snapshot_id) if at else "it had before, which is expired: take both tables away and `assay refine` makes them"
+    return (
+        str(at.snapshot_id)
+        if at
+        else "it had before, which is expired: take both tables away and `assay refine` makes them"
+    )
 
 
 def snapshot_id(table: Table | None) -> int | None:
@@ -210,4 +220,6 @@ def live(found: Iterable[Evidence], *, past: bool = False) -> dict[str, DataFile
 def check(files: Files, file: DataFile) -> None:
     """LakeDamaged if a table's file is not what the refine wrote."""
     if hashlib.sha256(files.read(file.name)).hexdigest() != file.sha256:
-        raise LakeDamaged(f"{file.name} is not what the refine wrote; restore it from a copy, or `assay refine --rebuild`")
+        raise LakeDamaged(
+            f"{file.name} is not what the refine wrote; restore it from a copy, or `assay refine --rebuild`"
+        )

@@ -197,6 +197,36 @@ def data_files(table: Table, snapshot: int | None = None) -> list[DataFile]:
     return [entry.data_file for entries in read for entry in entries]
 
 
+def snapshots(table: Table) -> list[Snapshot]:
+    """The snapshots that the table's metadata has, oldest first."""
+    return sorted(table.metadata.snapshots, key=lambda one: one.sequence_number or 0)
+
+
+def home(table: Table) -> str:
+    """What the names of all objects of the table begin with."""
+    return _io(table).name_of(table.location()) + "/"
+
+
+def named(table: Table, without: Collection[int] = ()) -> set[str]:
+    """All objects that the table's metadata leads to, but for those that only the snapshots `without` name.
+
+    The metadata itself and its log, the lists and manifests of every snapshot, and the files in these.
+    """
+    io = _io(table)
+    out = {io.name_of(table.metadata_location), *(io.name_of(one.metadata_file) for one in table.metadata.metadata_log)}
+    manifests: dict[str, ManifestFile] = {}
+    for snapshot in table.metadata.snapshots:
+        if snapshot.snapshot_id not in without:
+            name = io.name_of(snapshot.manifest_list)
+            with _readable(name):
+                manifests |= {one.manifest_path: one for one in snapshot.manifests(table.io)}
+            out.add(name)
+    for path, manifest in manifests.items():
+        out.add(io.name_of(path))
+        out.update(name_of(table, entry.data_file) for entry in _entries(table, manifest))
+    return out
+
+
 def _snapshot(table: Table, snapshot: int | None) -> Snapshot | None:
     if snapshot is None:
         return table.current_snapshot()
@@ -332,14 +362,19 @@ def commit(
 
 def expire(table: Table, keep: Collection[int], at_least: int, *, as_effect: str) -> list[int]:
     """Forget snapshots but those of `keep` and the newest `at_least`; which ones. Their objects stay, for upkeep."""
-    newest = sorted(table.metadata.snapshots, key=lambda one: one.sequence_number or 0)
-    heads = {ref.snapshot_id for ref in table.metadata.refs.values()}
-    spared = {*keep, *heads, *(one.snapshot_id for one in newest[-max(1, at_least) :])}
-    going = [one.snapshot_id for one in newest if one.snapshot_id not in spared]
+    going = expirable(table, keep, at_least)
     if going:
         with _commit_errors(_title(table)), effect(as_effect):
             table.maintenance.expire_snapshots().by_ids(going).commit()
     return going
+
+
+def expirable(table: Table, keep: Collection[int], at_least: int) -> list[int]:
+    """The snapshots that `expire` would forget, oldest first."""
+    newest = snapshots(table)
+    heads = {ref.snapshot_id for ref in table.metadata.refs.values()}
+    spared = {*keep, *heads, *(one.snapshot_id for one in newest[-max(1, at_least) :])}
+    return [one.snapshot_id for one in newest if one.snapshot_id not in spared]
 
 
 class _Overwrite(_OverwriteFiles):

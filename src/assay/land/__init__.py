@@ -333,7 +333,7 @@ def _lease(one: Wanted) -> str:
 
 def _agree(request: Request) -> None:
     """The vendor's clock and ours: hours apart, no time that we write down would be true."""
-    said = getattr(request, "date", None)
+    said = request.date
     if said is not None and abs(request.at - said) > ASTRAY:
         raise _WrongClockError(
             f"this machine's clock says {request.at:%Y-%m-%d %H:%M:%S} UTC, the answer's {said:%Y-%m-%d %H:%M:%S} UTC: set "

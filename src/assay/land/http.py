@@ -65,6 +65,14 @@ class Answer:
         return one_line(self.body[:300].decode("utf-8", "replace"))
 
     @property
+    def date(self) -> datetime | None:
+        """The vendor's own time, if it states one that can be read."""
+        try:
+            return parsedate_to_datetime(self.headers.get("Date", "")).astimezone(UTC)
+        except ValueError:
+            return None
+
+    @property
     def retry_after(self) -> float | None:
         """The wait the vendor wishes for, in seconds."""
         wish = self.headers.get("Retry-After", "").strip()

@@ -32,7 +32,7 @@ class SourceSettings:
 
     Attributes:
         base_url: where its paths begin; its host is the only one that gets secrets.
-        origin: vendor, sandbox or synthetic; stamped into every manifest and shown on every page.
+        origin: vendor, sandbox or synthetic; stamped into every entry and shown on every page.
         allow_private: whether private and loopback addresses may be asked (the sandbox, a test).
         requests: requests permitted in `per` seconds.
         per: seconds.
@@ -74,6 +74,7 @@ class Request:
         sha256: of the records as kept, joined as a JSON list; see `sha256_of`.
         rows: records in the answer.
         span: first and last value of the answer's date field, if the source knows one.
+        date: the vendor's own time, as its answer states it; a machine whose clock is hours off lands nothing.
     """
 
     url: str
@@ -84,6 +85,7 @@ class Request:
     sha256: str
     rows: int
     span: tuple[str, str] | None = None
+    date: datetime | None = None
 
 
 def sha256_of(records: Sequence[bytes]) -> str:

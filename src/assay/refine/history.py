@@ -1,8 +1,6 @@
 """What was said before: the contracts along a log, where a batch stands, and when a key was last seen."""
 
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,7 +12,9 @@ from isal import igzip
 
 from assay.contract.model import Contract
 from assay.lake import account, bronze, evidence
+from assay.lake.bronze import Decision
 from assay.lake.evidence import Absence, Verdict
+from assay.lake.files import scratch_directory
 from assay.ports import Act, Engine, Files, Ledger, Lines, N, Rejected
 
 
@@ -56,8 +56,10 @@ class Timeline:
         """The contract that judges what lies at a position, and its own position."""
         forced = max((p for p, _, everything in self.contracts if everything), default=0)
         upto = max(position, forced)
-        at, sha256, _ = [one for one in self.contracts if one[0] <= upto][-1] if position > forced else next(
-            one for one in self.contracts if one[0] == forced
+        at, sha256, _ = (
+            [one for one in self.contracts if one[0] <= upto][-1]
+            if position > forced
+            else next(one for one in self.contracts if one[0] == forced)
         )
         return at, self.parse(sha256)
 
@@ -113,7 +115,7 @@ class History:
     def about(self, place: int) -> Standing | None:
         """Where the batch of a place stands; None if no verdict speaks of it."""
         found: Standing | None = None
-        for chapter in self._chapters(place // N):
+        for chapter in self.chapters(place // N):
             for v in chapter.verdicts:
                 at = v.position * N + v.n
                 if at == place:
@@ -132,14 +134,14 @@ class History:
         standing = self.about(place)
         if standing is None:
             return set()
-        chapters = self._chapters(place // N)
+        chapters = self.chapters(place // N)
         return {one.seq for c in chapters for one in c.rejected() if one.place == standing.judged_at}
 
     def observed(self, engine: Engine, late: Sequence[Act]) -> "Seen":
         """When keys were seen, for acts whose rows were first said earlier than they act."""
         return Seen(self, engine, min((a.origin for a in late), default=0))
 
-    def _chapters(self, position: int) -> Iterator[_Chapter]:
+    def chapters(self, position: int) -> Iterator[_Chapter]:
         """From the evidence that took the entry of a position in, in order."""
         if not self.anew:
             began = account.began(self.ledger, self.dataset)
@@ -168,8 +170,8 @@ class Seen:
         wanted: dict[int, list[Lines]] = {}
         names: tuple[str, ...] = ()
         kinds: dict[str, str] = {}
-        with _scratch(h.files) as scratch:
-            for chapter in h._chapters(0):
+        with scratch_directory(h.files) as scratch:
+            for chapter in h.chapters(0):
                 for v in chapter.verdicts:
                     origin = v.origin or v.position * N + v.n
                     if v.state != "passed" or origin <= self._after or v.bounds is None:
@@ -194,7 +196,9 @@ class Seen:
         return out
 
 
-def _inside(key: Sequence[Any], names: Sequence[str], kinds: Mapping[str, str], box: Mapping[str, tuple[str, str]]) -> bool:
+def _inside(
+    key: Sequence[Any], names: Sequence[str], kinds: Mapping[str, str], box: Mapping[str, tuple[str, str]]
+) -> bool:
     """Whether a key lies within bounds that are kept as texts."""
     for name, value in zip(names, key, strict=True):
         if name in box:
@@ -216,29 +220,19 @@ def _value(kind: str, text: str) -> Any:
     return text
 
 
-@contextmanager
-def _scratch(files: Files) -> Iterator[Path]:
-    path = files.scratch()
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path) -> Collection[Lines]:
     """The lines a verdict was about, their batch taken for its origin."""
     position, n = v.of or (v.position, v.n)
     entry = bronze.read(files, dataset, position)
     if entry.kind == "decided":
-        decision = entry.decisions[n]
-        path = scratch / f"{position}-{n}.ndjson.gz"
-        op = b'"_op":"delete",' if decision.kind == "delete" else b""
-        line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (n, op, (decision.record or "{}").encode())
-        path.write_bytes(igzip.compress(line, 1, mtime=0))
-        return [Lines(str(path), 1, len(line), {n: origin})]
-    batch = next(b for b in entry.batches if b.n == n)
-    parts = sorted({part for part, _, _ in batch.pieces})
-    return [
-        Lines(files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {n: origin}) for p in parts
-    ]
+        return [by_hand(entry.decisions[n], position * N + n, origin, scratch)]
+    return bronze.parts(files, entry, {n: origin})
+
+
+def by_hand(decision: Decision, place: int, acts: int, scratch: Path) -> Lines:
+    """The record of a decision that stands at `place`, as a line that acts at another; it is written into `scratch`."""
+    path = scratch / f"hand-{place}.ndjson.gz"
+    op = b'"_op":"delete",' if decision.kind == "delete" else b""
+    line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (place % N, op, (decision.record or "{}").encode())
+    path.write_bytes(igzip.compress(line, 1, mtime=0))
+    return Lines(str(path), 1, len(line), {place % N: acts})

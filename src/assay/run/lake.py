@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ulid import ULID
 
@@ -62,7 +62,7 @@ class Lake:
         """Let go of the ledger and the catalog."""
         self.target.close()
 
-    def __enter__(self) -> "Lake":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,7 +71,12 @@ class Lake:
     # ------------------------------------------------------------------ steps
 
     def plan(
-        self, select: Sequence[str] = (), *, span: Window | None = None, regate: bool = False, at: datetime | None = None
+        self,
+        select: Sequence[str] = (),
+        *,
+        span: Window | None = None,
+        regate: bool = False,
+        at: datetime | None = None,
     ) -> list[Step]:
         """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's.
 
@@ -87,7 +92,9 @@ class Lake:
     def landings(self, dataset: str, *, again: bool = False) -> list[Land]:
         """The landing steps of one dataset that are missing, or with `again` all of them."""
         contract = self.contract(dataset)
-        return [s for s in loop.missing(self, {dataset: contract}, now(), again=again, gold=False) if isinstance(s, Land)]
+        return [
+            s for s in loop.missing(self, {dataset: contract}, now(), again=again, gold=False) if isinstance(s, Land)
+        ]
 
     def refine(self, dataset: str, *, everything: bool = False) -> "Refined":
         """Fold what the log has and silver has not; with `everything`, the whole log anew."""
@@ -107,12 +114,12 @@ class Lake:
 
     def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
         """Calls, minutes at the permitted rate and bytes of a plan's landings; bytes is None where nothing was landed yet."""
-        from assay.land import settings_of
-
         minutes, calls, size = 0.0, 0, 0
         known = True
         for step in steps:
             if isinstance(step, Land):
+                from assay.land import settings_of
+
                 source = settings_of(self.contract(step.dataset).source, self.target.settings.sources)
                 calls += 1
                 minutes += source.per / 60 / source.requests
@@ -142,17 +149,20 @@ class Lake:
         ledger = self.target.ledger
         datasets: dict[str, Any] = {}
         for dataset in self.contracts:
+            loop.brought(self, dataset)
             found = account.of(ledger, dataset)
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
                 "captured": found.sum("captured"),
-                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "pending", "void")},
+                **{term: found.sum(term) for term in (*TERMS, "withdrawn", "void")},
+                "pending": len(found.pending),
                 "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
-                "replaced": sum(h.rows for h in found.held if h.superseded),
+                "replaced": sum(h.rows for h in found.replaced),
                 "unjudged": found.waiting,
+                "lost": found.lost,
                 "captured_at": found.landed.get("captured_at"),
                 "origins": list(found.origins),
-                "failing": loop.failing(ledger, dataset),
+                "failing": account.failing(ledger, dataset),
                 "clock": found.landed.get("clock"),
             }
         newest = release.current(self.target.files, loop.released(ledger))
@@ -242,7 +252,13 @@ class Lake:
             return explain(self, found, table, key, column)
 
         return app(
-            t.files, t.ledger, self.contracts, explain=why, title=t.settings.name, limits=t.limits, key=t.secrets.ensure("cursor")
+            t.files,
+            t.ledger,
+            self.contracts,
+            explain=why,
+            title=t.settings.name,
+            limits=t.limits,
+            key=t.secrets.ensure("cursor"),
         )
 
     def serve(self, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:
@@ -263,7 +279,7 @@ class Lake:
         """Compaction, expiry and the removal of what nothing names; `dry` only says what it would do."""
         from assay.lake import upkeep
 
-        return upkeep.run(self.target, self.contracts, dry=dry, say=say)
+        return dict(upkeep.run(self.target, self.contracts, dry=dry, say=say))
 
 
 def open(path: str | Path, env: str = "dev", target: str = "local") -> Lake:  # noqa: A001 - as people know it from files

@@ -1,6 +1,7 @@
 """A plain loop over steps: what is missing, doing it, and what came of each as a fact."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,9 +12,10 @@ from ulid import ULID
 from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
-from assay.errors import AssayError, ContractError, GateClosed, UsageError
+from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, SettingsError, UsageError
 from assay.lake import account, bronze, coverage, evidence, release
 from assay.lake.bronze import Decision
+from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
@@ -72,13 +74,36 @@ def missing(
     for dataset, contract in contracts.items():
         tail = brought(lake, dataset)
         if not again:
-            covered[dataset] = coverage.bring(partial(bronze.since, t.files, dataset), t.ledger, contract).covers
+            covered[dataset] = _covered(lake, contract)
         standing[dataset] = _standing(lake, contract, tail.position, regate=regate)
     built = release.current(t.files, released(t.ledger)) if gold else None
-    return planning.missing(
+    steps = planning.missing(
         contracts, covered, standing, lake.universes, at, span=span, regate=regate,
         gold=_gold(lake, built) if gold else None,
     )  # fmt: skip
+    if span is None:
+        _ended(t.ledger, contracts, steps)
+    return steps
+
+
+def _covered(lake: "Lake", contract: Contract) -> Mapping[str, coverage.Cover]:
+    """A dataset's coverage; who may only read the lake computes what the ledger lacks of it, and keeps nothing."""
+    t = lake.target
+    entries = partial(bronze.since, t.files, contract.dataset)
+    try:
+        return coverage.bring(entries, t.ledger, contract).covers
+    except SettingsError:
+        return coverage.bring(entries, t.ledger, contract, keep=False).covers
+
+
+def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step]) -> None:
+    """Mark what a killed process began and got done: nothing of it is missing."""
+    left = {("land" if isinstance(s, Land) else "refine", s.dataset) for s in steps if not isinstance(s, Build)}
+    for dataset in datasets:
+        for fact in ledger.since("step", dataset):
+            if fact.body["state"] == "started" and (fact.id, dataset) not in left:
+                with suppress(SettingsError):  # who may only read plans all the same
+                    mark(ledger, dataset, fact.id, "done", fact.body["run"])
 
 
 def brought(lake: "Lake", dataset: str) -> bronze.Tail:
@@ -109,7 +134,7 @@ def _standing(lake: "Lake", contract: Contract, position: int, *, regate: bool) 
         )
     in_force = before or contract
     return Standing(
-        log=position, silver=found.position, evidence=found.evidence, contract=force.body["sha256"] if force else "",
+        log=position, silver=found.position, contract=force.body["sha256"] if force else "",
         refine=in_force.refine_fingerprint if force else "", gates=_gates(lake, contract, found) if regate else (),
     )  # fmt: skip
 
@@ -125,10 +150,8 @@ def _gates(lake: "Lake", contract: Contract, found: account.Account) -> list[str
 
 def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
     """What the newest release was made of, and what it would be made of now."""
-    from assay.build import project_hash
-
     return planning.Gold(
-        released=None if built is None else {s.dataset: (s.evidence, s.contract_sha256) for s in built.silver},
+        released=None if built is None else {s.dataset: (s.position, s.contract_sha256) for s in built.silver},
         released_dbt=built.dbt_hash if built else "",
         dbt=project_hash(lake.project) if lake.project.is_dir() else "",
     )
@@ -167,11 +190,12 @@ def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None]
 
 def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
     """See `Lake.apply`."""
-    from assay.lake.upkeep import sweep
+    from assay.lake import upkeep
 
     t = lake.target
-    sweep(t.limits.scratch)
+    upkeep.sweep(t.limits.scratch)
     run = str(ULID())
+    _forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
     outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
     refined = [o.refined for o in outcomes if o.refined]
@@ -188,9 +212,34 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
     if held := sum(len(one.held) for one in refined):
         verb = "is" if held == 1 else "are"
         errors.append(
-            GateClosed(f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable")
+            GateClosed(
+                f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
+            )
         )
+    if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, now()):
+        try:
+            found = upkeep.run(t, lake.contracts, dry=False, say=say)
+            if any(found.values()):
+                say("upkeep: " + ", ".join(f"{n} {what}" for what, n in found.items() if n))
+        except LakeBusy as error:
+            say(f"upkeep is left for the next time: {error}")
+        except AssayError as error:
+            errors.append(error)
     return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
+
+
+def _forward(lake: "Lake", refined: Collection[str], run: str, say: Callable[[str], None]) -> None:
+    """Give tables that end before what the ledger knows what the evidence says: the catalog was lost, or is an older copy."""
+    from assay.lake import silver
+
+    t = lake.target
+    for dataset in lake.contracts:
+        known = account.of(t.ledger, dataset).evidence
+        if dataset not in refined and known:
+            pair = silver.load(t.catalog, dataset)
+            if pair is None or silver.head(pair.current).number < known:
+                refine(lake, dataset, run)
+                say(f"the tables of {dataset} were behind its evidence, and have it now")
 
 
 def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], None]) -> list[Outcome]:
@@ -217,11 +266,13 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
                 wanted, settings=landing.settings_of(source, t.settings.sources), files=t.files, ledger=t.ledger,
                 secrets=t.secrets, run=run, done=heard, root=lake.root,
             )  # fmt: skip
-        except AssayError as error:
-            say(f"nothing of {source} was landed: {error}")
-            out += [Outcome(s, error) for s in mine[:1]]
+        except BaseException as error:
             for dataset in dict.fromkeys(s.dataset for s in mine):
                 mark(t.ledger, dataset, "land", "failed", run, f"{type(error).__name__}: {error}")
+            if not isinstance(error, AssayError):
+                raise
+            say(f"nothing of {source} was landed: {error}")
+            out += [Outcome(s, error) for s in mine[:1]]
             continue
         by = {(s.dataset, s.shard, s.window): s for s in mine}
         came = [Outcome(by[one.dataset, one.shard, one.window], one.error, landed=one) for one in found]
@@ -288,13 +339,6 @@ def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
         facts.append(Fact("failed", one.step.dataset, one.step.id, now(), body, (before.version if before else 0) + 1))
     for start in range(0, len(facts), account.HUNDRED):
         ledger.record(facts[start : start + account.HUNDRED])
-
-
-def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:
-    """What failed, or began and did not end, of a dataset's steps: with its error and attempts."""
-    steps = [f for f in ledger.since("step", dataset) if f.body["state"] != "done"]
-    steps += [f for f in ledger.since("failed", dataset) if f.body["state"] != "done"]
-    return [{"step": f.id, "at": f.at.isoformat(), **f.body} for f in steps]
 
 
 # ------------------------------------------------------------------ single steps

@@ -1,10 +1,8 @@
 """Proves that nothing was lost or altered: counts at every place, every byte against its hash, silver folded again."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -13,8 +11,9 @@ from assay.errors import LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
 from assay.lake.duck import ident
 from assay.lake.evidence import Evidence, Head, Verdict
+from assay.lake.files import scratch_directory
 from assay.lake.silver import Pair
-from assay.ports import Lines, N, Relation
+from assay.ports import N, Relation
 from assay.refine.history import Timeline
 from assay.spoken import TERMS
 
@@ -36,9 +35,10 @@ def counts(lake: "Lake") -> dict[str, int]:
     for dataset in lake.contracts:
         head, pair = _head(lake, dataset)
         landed: dict[tuple[int, int], int] = {}
+        lost = bronze.lost(lake.target.files, lake.target.ledger, dataset)
         for entry, _ in bronze.whole(lake.target.files, dataset):
             try:
-                bronze.check(lake.target.files, entry, whole=True)
+                bronze.check(lake.target.files, entry, whole=True, lost=bronze.only_of(entry, lost[0]) | lost[1])
             except LakeDamaged as error:
                 wrong.append(str(error))
             landed |= {(entry.position, b.n): b.rows for b in entry.batches}
@@ -131,9 +131,7 @@ def _silver_counts(lake: "Lake", dataset: str, pair: Pair, judged: dict[tuple[in
         yield f"batch {place[0]}.{place[1]} silver: {stored[place]} rows that no evidence speaks of"
 
 
-def _ledger_counts(
-    lake: "Lake", dataset: str, head: Head, judged: dict[tuple[int, int], Verdict]
-) -> Iterator[str]:
+def _ledger_counts(lake: "Lake", dataset: str, head: Head, judged: dict[tuple[int, int], Verdict]) -> Iterator[str]:
     found = account.of(lake.target.ledger, dataset)
     if found.evidence != head.number:
         return  # the next command brings it up
@@ -168,8 +166,9 @@ def bronze_objects(lake: "Lake") -> dict[str, int]:
     for dataset in lake.contracts:
         files, ledger = lake.target.files, lake.target.ledger
         last = 0
+        lost = bronze.lost(files, ledger, dataset)
         for entry, _ in bronze.whole(files, dataset):
-            bronze.check(files, entry, whole=True)
+            bronze.check(files, entry, whole=True, lost=bronze.only_of(entry, lost[0]) | lost[1])
             if entry.kind == "contract":
                 bronze.pinned(files, entry.contract)
             number += len(entry.batches)
@@ -252,9 +251,16 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
         head, pair = _head(lake, dataset)
         if pair is None or not head.position:
             continue
-        with _scratch(lake) as scratch:
+        with scratch_directory(t.files) as scratch:
             draft = anew(
-                dataset, pair, head.position, scratch, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine
+                dataset,
+                pair,
+                head.position,
+                scratch,
+                files=t.files,
+                catalog=t.catalog,
+                ledger=t.ledger,
+                engine=t.engine,
             )
             total = 0
             there = _relations(lake, pair)
@@ -263,16 +269,6 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
                 total += _compare(lake, dataset, what, is_now, should_be)
             out[dataset] = total
     return out
-
-
-@contextmanager
-def _scratch(lake: "Lake") -> Iterator[Path]:
-    path = lake.target.files.scratch()
-    path.mkdir(parents=True)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
@@ -353,12 +349,7 @@ def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
     timeline = Timeline.read(t.files, t.ledger, dataset)
     for held in account.of(t.ledger, dataset).open:
         entry = bronze.read(t.files, dataset, held.place // N)
-        batch = bronze.batch_of(entry, held.place % N)
-        parts = sorted({part for part, _, _ in batch.pieces})
-        lines = [
-            Lines(t.files.url(entry.parts[p].name), entry.parts[p].rows, entry.parts[p].bytes, {batch.n: held.place})
-            for p in parts
-        ]
+        lines = bronze.parts(t.files, entry, {held.place % N: held.place})
         with t.engine.group(timeline.contract(entry.position)[1], lines) as group:
             group.judged()
             for r in group.rejected([held.place]):
@@ -370,5 +361,3 @@ def _told(dataset: str, place: int, seq: int, reasons: Sequence[str], line: byte
         "dataset": dataset, "batch": account.spoken(place), "held": held, "seq": seq, "reasons": list(reasons),
         "line": line.decode("utf-8", "backslashreplace"),
     }  # fmt: skip
-
-

@@ -27,7 +27,10 @@ EVERY, DEADLINE, WORKERS, QUEUE = 1.0, 30.0, 4, 16
 
 
 class Reading:
-    """One release opened: its tables, and cursors of one connection, each used by one thread at a time."""
+    """One release opened: its tables, and cursors of one connection, each used by one thread at a time.
+
+    `days` and `promised` keep what the console read of it: newest days by dataset and snapshot, contracts by hash.
+    """
 
     def __init__(self, files: Files, found: Release, limits: Limits) -> None:
         self.release = found
@@ -35,7 +38,8 @@ class Reading:
         self.reader = Reader(files, found, limits)
         self.tables = self.reader.tables
         self._con = self.reader.connect(locked=True, limits=replace(limits, threads=1, spill=SPILL))
-        self.days: dict[str, str | None] = {}
+        self.days: dict[tuple[str, int | None], str | None] = {}
+        self.promised: dict[str, Contract] = {}
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._users, self._over = 0, False
 
@@ -48,6 +52,12 @@ class Reading:
             raise Problem(
                 404, f"release {self.release.number} has no {zone} table {name[:60]!r}; it has {there or 'none'}"
             ) from None
+
+    def keep(self, before: "Reading") -> None:
+        """Take over what was read of an earlier release and is the same in this one."""
+        mine = {(s.dataset, s.current.snapshot): s.contract_sha256 for s in self.release.silver}
+        self.days |= {of: day for of, day in before.days.items() if of in mine}
+        self.promised |= {sha256: one for sha256, one in before.promised.items() if sha256 in mine.values()}
 
     @contextmanager
     def use(self) -> Iterator["Reading"]:
@@ -89,14 +99,7 @@ Explain = Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]
 class Newest:
     """The newest release of a lake, looked for at most once a second; work runs in a few threads beside the event loop."""
 
-    def __init__(
-        self,
-        files: Files,
-        *,
-        limits: Limits,
-        every: float = EVERY,
-        deadline: float = DEADLINE,
-    ) -> None:
+    def __init__(self, files: Files, *, limits: Limits, every: float = EVERY, deadline: float = DEADLINE) -> None:
         self._files, self._limits = files, limits
         self._every, self._deadline = every, deadline
         self._pool, self._explaining = ThreadPoolExecutor(WORKERS, "serve"), ThreadPoolExecutor(1, "explain")
@@ -129,6 +132,7 @@ class Newest:
         if opened:
             before, self._reading = self._reading, opened
             if before:
+                opened.keep(before)
                 before.end()
 
     def _open(self) -> Reading | None:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from assay.lake.release import Column
 from assay.serve.newest import Reading
-from assay.serve.query import MOST, OPERATORS, USUAL, Column, Table
+from assay.serve.query import MOST, OPERATORS, USUAL, Table
 from assay.sqltypes import SqlType
 
 _KINDS = {
@@ -57,13 +58,16 @@ def document(title: str, reading: Reading) -> dict[str, Any]:
         if table.zone == "gold":
             paths[f"/v1/explain/{table.name}"] = {"get": _explain(table)}
     for path, text in {
-        "/v1/gold": "The gold tables of the newest release", "/v1/silver": "The silver datasets the newest release read",
+        "/v1/gold": "The gold tables of the newest release", "/v1/silver": "The silver datasets the newest release read, each with all its versions beside it",
         "/v1/releases/current": "The newest release: number, time, origins, tables", "/v1/health": "Whether a release is served",
     }.items():  # fmt: skip
         paths[path] = {
             "get": {
                 "summary": text,
-                "responses": {"200": {"description": text, "content": {"application/json": {}}}, **_refusals("400")},
+                "responses": {
+                    "200": {"description": text, "content": {"application/json": {}}},
+                    **_refusals("400", "421", *([] if path == "/v1/health" else ["503"])),
+                },
             }
         }
     return {
@@ -106,9 +110,9 @@ def _route(table: Table) -> dict[str, Any]:
         _query("cursor", {"type": "string"}, "`next` of the page before; bound to the query and the release"),
         _query("format", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "or by Accept"),
     ]
-    if table.moved or "known_from" in table.clocks:
+    if table.answers("known_from"):
         parameters.append(_query("as_of", {"type": "string"}, f"{_READ} Rows as the public could know them then."))
-    if table.moved or "captured_at" in table.clocks:
+    if table.answers("captured_at"):
         parameters.append(_query("recorded_as_of", {"type": "string"}, f"{_READ} Rows as the lake held them then."))
     envelope = {
         "type": "object",
@@ -128,7 +132,7 @@ def _route(table: Table) -> dict[str, Any]:
             "200": {"description": f"rows in the order of {', '.join(table.key)}", "headers": told,
                     "content": {"application/json": {"schema": envelope}, "text/csv": {"schema": {"type": "string"}}}},
             "304": {"description": "what you hold is still right"},
-            **_refusals("400", "404", "410", "503"),
+            **_refusals("400", "404", "410", "414", "421", "503"),
         },
     }  # fmt: skip
 
@@ -141,13 +145,17 @@ def _explain(table: Table) -> dict[str, Any]:
         "parameters": [*keys, column],
         "responses": {
             "200": {"description": "model, silver rows, bronze lines, requests", "content": {"application/json": {"schema": {"type": "object"}}}},
-            **_refusals("400", "404"),
+            **_refusals("400", "404", "414", "421", "503"),
         },
     }  # fmt: skip
 
 
 def _refusals(*statuses: str) -> dict[str, Any]:
-    texts = {"400": "a parameter is wrong; detail says which", "404": "there is no such thing", "410": "the cursor is of an older release: restart paging", "503": "nothing released yet, or too slow"}  # fmt: skip
+    texts = {
+        "400": "a parameter is wrong; detail says which", "404": "there is no such thing",
+        "410": "the cursor is of an older release: restart paging", "414": "the address is too long: shorten the query",
+        "421": "this server does not answer to that Host name", "503": "nothing released yet, or too slow",
+    }  # fmt: skip
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/problem"}}}
     return {one: {"description": texts[one], "content": content} for one in statuses}
 

@@ -56,7 +56,8 @@ class Table:
     """What one route serves: `relation` in the release's connection, in the order of `key`.
 
     `clocks` names the columns `known_from`, `known_to`, `captured_at`, `recorded_to` that stand for each clock;
-    `moved` gives the relation at a moment (as_of, recorded_as_of) where the table has versions.
+    `moved` gives the relation at a moment (as_of, recorded_as_of) where the table has versions; `whole` says why a
+    table of every version is not read as of one.
     """
 
     zone: str
@@ -70,6 +71,11 @@ class Table:
     title: str = ""
     description: str = ""
     rows: int = 0
+    whole: str = ""
+
+    def answers(self, clock: str) -> bool:
+        """Whether it can be read at a moment of `known_from` (as_of) or of `captured_at` (recorded_as_of)."""
+        return clock in self.clocks and not (self.whole and clock == "known_from")
 
     @property
     def full(self) -> str:
@@ -348,7 +354,9 @@ def _clock(table: Table, name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     wanted = "known_from" if name == "as_of" else "captured_at"
-    if table.moved is None and wanted not in table.clocks:
+    if name == "as_of" and table.whole:
+        raise Problem(400, table.whole)
+    if not table.answers(wanted):
         lacks = "no column that says when the lake got a row" if name == "recorded_as_of" else "no clock columns"
         raise NoClock(name, wanted, f"{table.full} has {lacks}, so it cannot be read {name.replace('_', ' ')} a moment")
     try:

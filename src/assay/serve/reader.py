@@ -1,6 +1,7 @@
 """The one maker of what anybody reads: release, clocks, limits and (one day) a policy meet here and nowhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from assay.serve.query import Table
 
 # A question that spills more than this is a mistake; the disk is needed for what is landed.
 SPILL = "10GB"
-ENDS = ("known_to", "recorded_to")
+CLOCKS, ENDS = ("known_from", "captured_at"), ("known_to", "recorded_to")
 _LOST = "LakeDamaged: "
 
 
@@ -25,10 +26,15 @@ class Reader:
 
     Silver is read from the files that the release names, gold from its serving files. `silver.<dataset>_past` is no
     table of its own here: `silver.<dataset>_versions` holds its rows and the current ones.
+
+    `policy` is the place for what a caller may see: per table its columns, the masked ones, and a condition on its
+    rows. Nobody can say such a thing yet, so it is None and everybody sees everything; when it comes, `relation` and
+    `connect` apply it, and no other door is left to guard. Raw views (lines of bronze, quarantine, explanations) are
+    verbs of their own and need their own grant.
     """
 
-    def __init__(self, files: Files, release: Release, limits: Limits) -> None:
-        self.files, self.release, self.limits = files, release, limits
+    def __init__(self, files: Files, release: Release, limits: Limits, policy: None = None) -> None:
+        self.files, self.release, self.limits, self.policy = files, release, limits, policy
         self.tables: dict[tuple[str, str], Table] = {}
         for gold in release.gold:
             self.tables["gold", gold.name] = self._gold(gold)
@@ -60,7 +66,9 @@ class Reader:
         clock = gold.clocks.get("known_from")
         if not clock or as_of is None or recorded_as_of is not None:
             having = [g.name for g in self.release.gold if g.clocks.get("known_from")]
-            raise UsageError(f"{name} has no clock for that; as_of is answered by {', '.join(having) or 'no gold table'}")
+            raise UsageError(
+                f"{name} has no clock for that; as_of is answered by {', '.join(having) or 'no gold table'}"
+            )
         return f"{select} WHERE {ident(clock)} <= {literal(as_of)}"
 
     def connect(
@@ -83,13 +91,20 @@ class Reader:
                     self._view(con, name)
             if locked:
                 # What is attached stays so, and spilling needs no leave: silver's files are all that is opened later.
-                urls = sorted({url for s in self.release.silver for rows in (s.current, s.past) for url in rows.relation(self.files).files})
+                urls = sorted(set(self._urls()))
                 con.execute(f"SET allowed_paths = [{', '.join(map(text, urls))}]")
                 con.execute("SET enable_external_access = false; SET lock_configuration = true")
         except BaseException:
             con.close()
             raise
         return con
+
+    def _urls(self) -> Iterator[str]:
+        """What silver's views open; a file that is lost is told by its view."""
+        for one in self.release.silver:
+            for file in (*one.current.files, *one.past.files):
+                with suppress(LakeDamaged):
+                    yield self.files.url(file.name)
 
     def _view(self, con: duckdb.DuckDBPyConnection, name: str) -> None:
         try:
@@ -100,7 +115,9 @@ class Reader:
                 raise
             says = f"error({text(f'{_LOST}{lost}')})"
             # In each column and as a condition: where nothing needs it, DuckDB would leave it out and give no rows.
-            columns = [f"CAST({says} AS {c.type}) AS {ident(c.name)}" for c in self.tables["silver", name].columns.values()]
+            columns = [
+                f"CAST({says} AS {c.type}) AS {ident(c.name)}" for c in self.tables["silver", name].columns.values()
+            ]
             con.execute(
                 f"CREATE OR REPLACE VIEW silver.{ident(name)} AS SELECT {', '.join(columns)} WHERE CAST({says} AS BOOLEAN)"
             )
@@ -109,7 +126,7 @@ class Reader:
         versions = name.endswith("_versions") and ("silver", name.removesuffix("_versions")) in self.tables
         one = self.release.dataset(name.removesuffix("_versions") if versions else name)
         if versions and as_of:
-            raise UsageError(f"silver.{name} holds every version; read silver.{one.dataset} with as_of")
+            raise UsageError(_every_version(one))
         columns = ", ".join(map(ident, self.tables["silver", name].columns))
         current = duck.relation(one.current.relation(self.files))
         if not versions and as_of is None and recorded_as_of is None:
@@ -134,15 +151,20 @@ class Reader:
         name = f"{one.dataset}_versions" if versions else one.dataset
         columns = {c.name: c for c in one.columns if versions or c.name not in ENDS}
         key = (*one.key, "_position", "_n", "_seq") if versions else one.key
+        clocks = (*CLOCKS, *ENDS) if versions else CLOCKS
         return Table(
             zone="silver", name=name, relation=f"silver.{ident(name)}", columns=columns, key=key, origins=one.origins,
-            moved=None if versions else lambda as_of, recorded: self._rows(name, as_of, recorded),
-            clocks={"captured_at": "captured_at"} if versions else {}, title=one.title, description=one.description,
+            moved=lambda as_of, recorded: self._rows(name, as_of, recorded), clocks={c: c for c in clocks},
+            title=one.title, description=one.description, whole=_every_version(one) if versions else "",
             rows=one.current.rows + one.past.rows if versions else one.current.rows,
         )  # fmt: skip
 
     def _served(self, gold: Gold) -> str:
         return f"{ident(f'_{gold.name}')}.main.{ident(gold.name)}"
+
+
+def _every_version(one: Silver) -> str:
+    return f"silver.{one.dataset}_versions holds every version; read silver.{one.dataset} with as_of"
 
 
 def attach(con: duckdb.DuckDBPyConnection, files: Files, name: str, sha256: str, alias: str) -> None:

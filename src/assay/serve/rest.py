@@ -170,7 +170,7 @@ def _ask(table: Table, asked: bytes, accept: str, reading: Reading) -> Ask:
     try:
         return query.parse(table, asked, accept)
     except query.NoClock as error:
-        others = [t.full for t in reading.tables.values() if t.moved or error.clock in t.clocks]
+        others = [t.full for t in reading.tables.values() if t.answers(error.clock)]
         raise Problem(
             400, f"{error.detail}; {error.parameter} is answered by {', '.join(others) or 'no table of this release'}"
         ) from None

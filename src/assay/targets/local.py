@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_bytes, token_hex
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, BinaryIO
 
 from ulid import ULID
@@ -104,7 +105,10 @@ class DiskFiles:
 
     def scratch(self) -> Path:
         where = self.root / SCRATCH
-        if not where.is_dir():
+        if where.is_dir():
+            if not os.access(where, os.W_OK):  # who may only read the lake computes elsewhere
+                where = Path(gettempdir())
+        else:
             with clear_errors(self.root):
                 where.mkdir(parents=True, exist_ok=True)
         return where / str(ULID())
@@ -189,7 +193,6 @@ class LocalSecrets:
         raise SettingsError(
             f"secret {name} is missing: set it in the environment, or put it into {path} with mode 0600"
         )
-
 
     def ensure(self, name: str) -> bytes:
         path = self._root / "secrets" / name

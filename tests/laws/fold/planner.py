@@ -131,9 +131,7 @@ class Planner:
         )
         plan.about[number(place)] = account
 
-    def _rejudge(
-        self, plan: Plan, place: Place, at: int, account: Account, before: Judged, origin: Place
-    ) -> None:
+    def _rejudge(self, plan: Plan, place: Place, at: int, account: Account, before: Judged, origin: Place) -> None:
         """A batch that is in is judged again: its rows that were bad and are good go in, the others keep their verdict."""
         for i, row in before.of(account.batch, "bad"):
             verdict = account.judged.verdicts[i]

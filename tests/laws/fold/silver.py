@@ -11,7 +11,8 @@ from typing import Any
 
 import duckdb
 
-from assay.engines.duckdb.fold import CLOCKS, ENDS, Fold, relation_sql
+from assay.engines.duckdb.fold import CLOCKS, ENDS, Fold
+from assay.lake import duck
 from assay.ports import Act, N, Relation, Scope
 from assay.windows import Duration
 from tests.laws.fold.log import Entry, Row, inside
@@ -136,16 +137,16 @@ class Silver:
         return [
             one
             for one in self.files[what]
-            if any(
-                all(box[c][0] <= one.bounds[c][1] and one.bounds[c][0] <= box[c][1] for c in box) for box in boxes
-            )
+            if any(all(box[c][0] <= one.bounds[c][1] and one.bounds[c][0] <= box[c][1] for c in box) for box in boxes)
         ]
 
     def relation(self, what: str, files: Sequence[File] | None = None) -> Relation:
-        return Relation(columns(self.shape, what), tuple(one.url for one in (self.files[what] if files is None else files)))
+        return Relation(
+            columns(self.shape, what), tuple(one.url for one in (self.files[what] if files is None else files))
+        )
 
     def rows(self, what: str) -> Counter[Any]:
-        return Counter(self.con.execute(relation_sql(self.relation(what))).fetchall())
+        return Counter(self.con.execute(duck.relation(self.relation(what))).fetchall())
 
     def _stage(self, plan: Plan) -> None:
         kinds = ", ".join(f'"{c}" {kind}' for c, kind in self.columns.items())
@@ -177,7 +178,9 @@ class Silver:
         con, (sym, day) = self.con, self.shape.key
         con.execute(f"CREATE OR REPLACE TEMP TABLE out AS {select}")
         ids = ", ".join(f'"{name}": {i}' for i, name, _ in columns(self.shape, what))
-        assert [c[0] for c in con.execute("FROM out LIMIT 0").description] == [n for _, n, _ in columns(self.shape, what)]
+        assert [c[0] for c in con.execute("FROM out LIMIT 0").description] == [
+            n for _, n, _ in columns(self.shape, what)
+        ]
         out = []
         for n, value, low, high in con.execute(
             f'SELECT count(*), "{sym}", min("{day}"), max("{day}") FROM out GROUP BY "{sym}"'
@@ -216,7 +219,7 @@ class Seen:
 
 
 class Nobody:
-    def newest(self, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+    def newest(self, _: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
         raise AssertionError("no decision is among the acts, so nothing needs to be read")
 
 

@@ -1,15 +1,15 @@
 """Types, judges and folds on DuckDB: every bronze line is read once into a table, which spills to disk where memory ends."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from isal import igzip
-from sqlglot import exp, parse_one
 
 from assay.contract.model import Contract
 from assay.contract.tree import Tree, tree
@@ -70,7 +70,7 @@ class DuckDBEngine:
         plan = tree(contract)
         names = [*(f.name for f in plan.fields), "known_at", "_hash"]
         with self._open() as con:
-            operators.define(con, plan)
+            _spell(con, plan, ((n, lines[n]) for n, _ in texts))
             con.execute("CREATE TABLE _given (_part BIGINT, _raw VARCHAR)")
             con.executemany("INSERT INTO _given VALUES (?, ?)", texts)
             found = con.execute(
@@ -116,7 +116,6 @@ class DuckDBGroup:
         self._con, self._lines, self._tree = con, list(lines), tree(contract)
         columns = {c.name: c.type for c in contract.columns}
         self._fold = Fold(con, columns, contract.key, contract.sequence, Duration.parse(contract.settle))
-        operators.define(con, self._tree)
         typed = ", ".join(f"{ident(name)} {kind}" for name, kind in columns.items())
         con.execute(f"""
             CREATE TABLE _wanted (_part BIGINT, _n BIGINT, _place BIGINT);
@@ -145,6 +144,14 @@ class DuckDBGroup:
             "INSERT INTO _wanted SELECT unnest(CAST(? AS BIGINT[])), unnest(CAST(? AS BIGINT[])), unnest(CAST(? AS BIGINT[]))",
             [parts, numbers, places],
         )
+        if operators.spelt(self._tree):
+            wanted_lines = (
+                (first + i, line)
+                for i, one in enumerate(lines)
+                for line in self._bytes(first + i).split(b"\n")
+                if one.batches
+            )
+            _spell(con, self._tree, wanted_lines)
         con.execute(f"INSERT INTO _lines BY NAME {_judged_sql(self._tree, _parts_sql(lines, first))}")
         self._read_unreadable(first, lines)
 
@@ -220,7 +227,7 @@ class DuckDBGroup:
             SELECT _place, count(*), count(*) FILTER (_op IN ('u', 'd')), count(*) FILTER (_op = 'same'),
               count(*) FILTER (_reasons <> ''), count(*) FILTER (_reasons <> '' AND _op IS NULL)
             FROM _lines GROUP BY _place""").fetchall()
-        counted = {place: terms for place, *terms in counts}
+        counted = {place: Counted(*terms) for place, *terms in counts}
         named: dict[str, dict[int, dict[str, int]]] = {"_reasons": {}, "_warnings": {}}
         for column, by_place in named.items():
             for place, name, n in con.execute(f"""
@@ -230,8 +237,8 @@ class DuckDBGroup:
                 by_place.setdefault(place, {})[name] = n
         places = sorted({place for one in self._lines for place in one.batches.values()})
         return {
-            place: Counted(
-                *counted.get(place, (0,) * 5),
+            place: replace(
+                counted.get(place, Counted()),
                 reasons=named["_reasons"].get(place, {}),
                 warnings=named["_warnings"].get(place, {}),
             )
@@ -345,6 +352,31 @@ def _parts_sql(lines: Sequence[Lines], first: int) -> str:
         compression = 'gzip'))"""
 
 
+def _spell(con: duckdb.DuckDBPyConnection, plan: Tree, lines: Iterable[tuple[int, bytes]]) -> None:
+    """Put the tokens of the JSON columns of lines, each with the number of its part, into the table `_spelt`."""
+    fields = operators.spelt(plan)
+    if not fields:
+        return
+    import pyarrow as pa
+
+    names = [f"_t_{f.name}" for f in fields]
+    con.execute(
+        f"CREATE OR REPLACE TABLE _spelt (_part BIGINT, _n BIGINT, _seq BIGINT, {', '.join(f'{ident(n)} VARCHAR' for n in names)})"
+    )
+    kinds = [pa.int64()] * 3 + [pa.string()] * len(names)
+    schema = pa.schema(list(zip(["_part", "_n", "_seq", *names], kinds, strict=True)))
+    rows = (
+        (part, int(envelope[2]), int(envelope[1]), *(operators.json_token(line, f.token.paths) for f in fields))
+        for part, line in lines
+        if (envelope := _ENVELOPE_BYTES.match(line)) and _is_text(line)
+    )
+    while some := list(islice(rows, 10_000)):
+        found = pa.table([list(column) for column in zip(*some, strict=True)], schema=schema)
+        con.register("_found", found)
+        con.execute("INSERT INTO _spelt SELECT * FROM _found")
+        con.unregister("_found")
+
+
 def _judged_sql(plan: Tree, given: str, *, placed: bool = True) -> str:
     """The one SELECT that reads lines, those of `given` (_part, _raw): tokens, values, reasons, clocks.
 
@@ -367,19 +399,21 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True) -> str:
         for name, group in (("_seq", 1), ("_n", 2))
     )
     source = "_read JOIN _wanted USING (_part, _n)" if placed else "(SELECT *, 0 AS _place FROM _read)"
+    source += " LEFT JOIN _spelt USING (_part, _n, _seq)" if operators.spelt(plan) else ""
     return f"""
 WITH _parsed AS (SELECT _part, _raw, TRY(json_transform(_raw, {text(operators.shape(plan))})) AS _v FROM {given} _g),
 _read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan)} FROM _parsed),
 _typed AS (SELECT *, {values} FROM {source} WHERE _seq IS NOT NULL),
+_told AS (SELECT *, CASE WHEN _is_delete THEN concat_ws(';', {", ".join(of_key)})
+  ELSE concat_ws(';', {", ".join([*refused, *rules])}) END AS _told FROM _typed),
 _found AS (
   SELECT *, {sql(plan.known_at) if plan.known_at else "CAST(NULL AS TIMESTAMPTZ)"} AS _known, {sql(plan.hash)} AS _hash,
     CASE WHEN NOT _is_json THEN 'line:malformed'
       WHEN {no_token} AND json_type(_raw, '/_record') IS DISTINCT FROM 'OBJECT' THEN 'record:type'
-      WHEN _is_delete THEN concat_ws(';', {", ".join(of_key)})
-      WHEN {operators.suspected(plan)} THEN concat_ws(';', {", ".join([*doubly, *rules])})
-      ELSE concat_ws(';', {", ".join([*refused, *rules])}) END AS _reasons,
+      WHEN NOT _is_delete AND ({operators.suspected(plan)}) THEN concat_ws(';', {", ".join([*doubly, *rules])})
+      ELSE _told END AS _reasons,
     {f"concat_ws(';', {', '.join(warned)})" if warned else "''"} AS _warnings
-  FROM _typed)
+  FROM _told)
 SELECT _place, _seq, {names}, _hash, _reasons, _warnings, _part, _n,
   CASE WHEN _known < {FIRST} THEN {FIRST} WHEN _known > {LAST} THEN {LAST} ELSE _known END AS known_at,
   CASE WHEN _reasons = '' THEN CASE WHEN _is_delete THEN 'd' ELSE 'u' END WHEN NOT _is_json OR {no_token} THEN NULL WHEN {keyless} THEN NULL ELSE 'q' END AS _op,

@@ -67,7 +67,7 @@ class Fold:
         self._typed_order = f"_order {order}"
         self._late = f"INTERVAL {settle.months} MONTH + INTERVAL {int(settle.exact.total_seconds())} SECOND"
         self._urls: dict[str, str] = {}
-        self._several = False
+        self._several = self._met = self._new = False
         self._span = (0, 0)
 
     def fold(self, acts: Sequence[Act], current: Relation, past: Relation, observed: Observed) -> dict[int, Folded]:
@@ -83,8 +83,11 @@ class Fold:
         self._pending: dict[int, bool] = {}
         self._held: set[int] = set()
         self._absences: list[tuple[int, Scope]] = []
-        self._scopes = self._typed(acts)
+        self._several = self._met = self._new = False
         self._begin(acts)
+        if not acts:
+            return {}
+        self._scopes = self._typed(acts)
         self._touch(current, past)
         cut = _rounds(acts, self._scopes)
         self._several = len(cut) > 1
@@ -197,8 +200,12 @@ class Fold:
         late = [act for act in acts if act.origin != act.place]
         if not late:
             return
-        con.execute(f"CREATE OR REPLACE TEMP TABLE _asked AS SELECT DISTINCT {self._keys} FROM ({self._rows}) WHERE _origin <> _place")
-        for join, values, bound in self._within([(self._scopes[a.place], ()) for a in late if a.scope is not None], "_c"):
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE _asked AS SELECT DISTINCT {self._keys} FROM ({self._rows}) WHERE _origin <> _place"
+        )
+        for join, values, bound in self._within(
+            [(self._scopes[a.place], ()) for a in late if a.scope is not None], "_c"
+        ):
             con.execute(
                 f"INSERT INTO _asked SELECT {self._k('_c')} FROM _current _c SEMI JOIN ({values}) _b ON {join} ANTI JOIN (FROM _asked) _o ON {self._on('_c', '_o')}",
                 bound,
@@ -207,12 +214,16 @@ class Fold:
         if asked and (said := observed.newest(asked)):
             columns = [[_text(key[i]) for key in said] for i in range(len(self._key))]
             typed = ", ".join(f"unnest(CAST(? AS {self._columns[k]}[]))" for k in self._key)
-            con.execute(f"INSERT INTO _observed SELECT {typed}, unnest(CAST(? AS BIGINT[]))", [*columns, list(said.values())])
+            con.execute(
+                f"INSERT INTO _observed SELECT {typed}, unnest(CAST(? AS BIGINT[]))", [*columns, list(said.values())]
+            )
         con.execute(f"""
             INSERT INTO _observed SELECT {self._k("_s")}, max(_origin) FROM staged _s JOIN (FROM _acts) _a USING (_place)
             SEMI JOIN (FROM _asked) _o ON {self._on("_s", "_o")} WHERE _place < {low} AND _op <> 'h' GROUP BY {self._k("_s")}""")
         for join, values, bound in self._within([(scope, (origin,)) for origin, scope in self._absences], "_o"):
-            con.execute(f"INSERT INTO _observed SELECT {self._k('_o')}, _b0 FROM _asked _o JOIN ({values}) _b ON {join}", bound)
+            con.execute(
+                f"INSERT INTO _observed SELECT {self._k('_o')}, _b0 FROM _asked _o JOIN ({values}) _b ON {join}", bound
+            )
 
     def _round(self, acts: Sequence[Act]) -> None:
         """Fold one round: `_versions` gets the stories of keys that meet something, `_several` says which those are."""
@@ -235,9 +246,11 @@ class Fold:
                 UNION ALL SELECT hash({keys}), 2 FROM _observed
                 UNION ALL SELECT hash({keys}), 2 FROM _gone
               ) GROUP BY _h HAVING count(*) > 1) LEFT JOIN ({equal}) USING (_h)""")
-        if told := self._any("_several WHERE NOT _same"):
+        met, told = con.execute("SELECT count(*), count(*) FILTER (WHERE NOT _same) FROM _several").fetchall()[0]
+        self._met = bool(met)
+        if told:
             self._classify()
-        self._count(told)
+        self._count(same=met > told, told=told > 0)
         if told:
             self._tell()
 
@@ -271,7 +284,9 @@ class Fold:
             else:
                 done.append((self._scopes[act.place], (act.place,)))
                 self._absences.append((act.origin, self._scopes[act.place]))
-        known = f"SELECT {keys} FROM _current UNION SELECT {keys} FROM ({self._rows}) UNION SELECT {keys} FROM _observed"
+        known = (
+            f"SELECT {keys} FROM _current UNION SELECT {keys} FROM ({self._rows}) UNION SELECT {keys} FROM _observed"
+        )
         for join, values, bound in self._within(done, "_k"):
             con.execute(
                 f"""INSERT INTO _gone SELECT {self._k("_k")}, _b0 FROM ({known}) _k JOIN ({values}) _b ON {join}
@@ -309,20 +324,23 @@ class Fold:
               WHEN _op = 'u' THEN 'accepted' WHEN _had <> '' THEN 'withdrawn' ELSE 'unchanged' END AS _did
             FROM _known""")
 
-    def _count(self, told: bool) -> None:
+    def _count(self, *, same: bool, told: bool) -> None:
         """Count each act's terms from what came of its rows."""
-        lone, keys = self._lone, self._keys
-        classified = """SELECT _place, _did, count(*) FROM _events
-            WHERE _did NOT IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn') GROUP BY ALL UNION ALL"""
-        for place, did, n in self._con.execute(f"""
-            {classified if told else ""}
-            SELECT _place, 'accepted', count(*) FROM ({self._rows}) _r {lone} WHERE _op = 'u' GROUP BY ALL
-            UNION ALL SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r
-              SEMI JOIN (FROM _several WHERE _same) _m ON hash({keys}) = _m._h GROUP BY ALL
-            UNION ALL SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r {lone} WHERE _op = 'd' GROUP BY ALL
-            """).fetchall():
-            counts = self._counts[place]
-            counts[did] = counts.get(did, 0) + n
+        self._new = False
+        parts = [
+            f"""SELECT _place, CASE _op WHEN 'u' THEN 'new' ELSE 'unchanged' END AS _did, count(*)
+            FROM ({self._rows}) _r {self._lone} WHERE _op IN ('u', 'd') GROUP BY ALL"""
+        ]
+        if same:
+            parts.append(f"""SELECT _place, 'unchanged', count(*) FROM ({self._rows}) _r
+            SEMI JOIN (FROM _several WHERE _same) _m ON hash({self._keys}) = _m._h GROUP BY ALL""")
+        if told:
+            parts.append("""SELECT _place, _did, count(*) FROM _events
+            WHERE _did NOT IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn') GROUP BY ALL""")
+        for place, did, n in self._con.execute(" UNION ALL ".join(parts)).fetchall():
+            counts, what = self._counts[place], "accepted" if did == "new" else did
+            counts[what] = counts.get(what, 0) + n
+            self._new = self._new or did == "new"
 
     def _tell(self) -> None:
         """The stories as versions: each from when, and until when."""
@@ -365,7 +383,7 @@ class Fold:
             names = ", ".join([self._names, *CLOCKS])
             out.append(f"""SELECT {names} FROM ({duck.relation(leaving)}) _f ANTI JOIN (SELECT _place, _seq FROM _moved WHERE _old) _m
                 ON {_PLACE} = _m._place AND _f._seq = _m._seq""")
-        if self._any(f"({self._rows}) _r {self._lone} WHERE _op = 'u'"):
+        if self._new:
             first = "least(coalesce(known_at, captured_at), captured_at)"
             out.append(f"SELECT {self._row(first)} FROM ({self._rows}) _r {self._lone} WHERE _op = 'u'")
         those = ["SELECT _place, _seq, known_from AS _from FROM _versions WHERE _op = 'u' AND known_to IS NULL"]
@@ -398,8 +416,8 @@ class Fold:
 
     @property
     def _lone(self) -> str:
-        """Leaves of `_r` the keys that meet nothing: a row of them is simply new."""
-        return f"ANTI JOIN (FROM _several) _m ON hash({self._keys}) = _m._h" if self._any("_several") else ""
+        """Leaves of `_r` the keys that meet nothing: a good row of them is simply new."""
+        return f"ANTI JOIN (FROM _several) _m ON hash({self._keys}) = _m._h" if self._met else ""
 
     def _on(self, a: str, b: str) -> str:
         return " AND ".join(f"{a}.{ident(k)} = {b}.{ident(k)}" for k in self._key)
@@ -416,7 +434,9 @@ class Fold:
         out: dict[int, dict[str, tuple[Any, Any]]] = {place: {} for place in scopes}
         for column in self._key:
             ends = [(place, _text(value)) for place, scope in scopes.items() for value in scope.get(column, ())]
-            values = self._con.execute(f"SELECT CAST(? AS {self._columns[column]}[])", [[v for _, v in ends]]).fetchall()[0][0]
+            values = self._con.execute(
+                f"SELECT CAST(? AS {self._columns[column]}[])", [[v for _, v in ends]]
+            ).fetchall()[0][0]
             for i in range(0, len(ends), 2):
                 out[ends[i][0]][column] = (values[i], values[i + 1])
         return dict(out)
@@ -435,12 +455,16 @@ class Fold:
         for (same, wide), rows in shapes.items():
             on = [f"{a}.{ident(c)} = _b.{ident('_is_' + c)}" for c in same]
             on += [f"{a}.{ident(c)} BETWEEN _b.{ident('_low_' + c)} AND _b.{ident('_high_' + c)}" for c in wide]
-            named = [("_is_", c, 0) for c in same] + [(e, c, i) for c in wide for i, e in enumerate(("_low_", "_high_"))]
+            named = [("_is_", c, 0) for c in same] + [
+                (e, c, i) for c in wide for i, e in enumerate(("_low_", "_high_"))
+            ]
             columns = [f"unnest(CAST(? AS {self._columns[c]}[])) AS {ident(prefix + c)}" for prefix, c, _ in named]
             bound: list[Any] = [[_text(scope[c][i]) for scope, _ in rows] for _, c, i in named]
             numbered = list(zip(*(numbers for _, numbers in rows), strict=True)) or [tuple(range(len(rows)))]
             columns += [f"unnest(CAST(? AS BIGINT[])) AS _b{i}" for i in range(len(numbered))]
-            out.append((" AND ".join(on) or "true", f"SELECT {', '.join(columns)}", bound + [list(n) for n in numbered]))
+            out.append(
+                (" AND ".join(on) or "true", f"SELECT {', '.join(columns)}", bound + [list(n) for n in numbered])
+            )
         return out
 
 

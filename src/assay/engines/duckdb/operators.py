@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import duckdb
 import msgspec
 
 from assay.contract import tree as ops
@@ -37,10 +36,9 @@ def check(tree: Tree) -> None:
         sql(one, "_")
 
 
-def define(con: duckdb.DuckDBPyConnection, tree: Tree) -> None:
-    """Give the connection the functions that this tree's operators need beyond DuckDB's own."""
-    if any(isinstance(f.value, ops.JsonOf) for f in tree.fields):
-        con.create_function("_json_token", json_token, ["VARCHAR", "VARCHAR"], "VARCHAR", null_handling="special")  # type: ignore[call-overload]
+def spelt(tree: Tree) -> list[Field]:
+    """The JSON columns: DuckDB would spell their numbers and escapes its own way, so Python cuts them out of the line."""
+    return [f for f in tree.fields if isinstance(f.value, ops.JsonOf)]
 
 
 def shape(tree: Tree) -> str:
@@ -48,12 +46,12 @@ def shape(tree: Tree) -> str:
     return json.dumps({"_seq": "BIGINT", "_n": "UINTEGER", "_op": "VARCHAR", "_record": _branches(_paths(tree.fields))})
 
 
-def json_token(line: str | None, paths: str) -> str | None:
+def json_token(line: bytes, paths: Sequence[Sequence[str]]) -> str | None:
     """The token at the first of the paths that is there, as it is spelt; '' where the line is no strict JSON."""
     try:
-        record = _records.decode(line or "")["_record"]
-        for path in json.loads(paths):
-            if (found := _walk(record, path)) is not None and found != b"null":
+        record = _records.decode(line)["_record"]
+        for path in paths:
+            if (found := _walk(record, path)) is not None and bytes(found) != b"null":
                 return _SPACE.sub(r"\1", bytes(found).decode())
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, KeyError):
         return ""
@@ -89,17 +87,16 @@ def _branches(paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
 
 
 def tokens(tree: Tree) -> str:
-    """A SELECT list: the token of each field, by name `_t_<column>`, out of `_v`, the transformed line."""
+    """A SELECT list: the token of each field but `spelt` ones, by name `_t_<column>`, out of `_v`, the transformed line."""
     shaped = _branches(_paths(tree.fields))
     out = []
     for f in tree.fields:
-        if isinstance(f.value, ops.JsonOf):
-            found = f"_json_token(_raw, {text(json.dumps(f.token.paths))})"
-        else:
-            found = ", ".join(_path(path, shaped) for path in f.token.paths)
-            found = f"coalesce({found})" if len(f.token.paths) > 1 else found
+        if f in spelt(tree):
+            continue
+        found = ", ".join(_path(path, shaped) for path in f.token.paths)
+        found = f"coalesce({found})" if len(f.token.paths) > 1 else found
         out.append(f"{found} AS {_t(f.name)}")
-    return ", ".join(out)
+    return ", ".join(out or ["NULL AS _no_token"])
 
 
 def _path(path: tuple[str, ...], shaped: Any) -> str:
@@ -124,12 +121,41 @@ def _t(column: str) -> str:
 
 
 def suspected(tree: Tree) -> str:
-    """Whether a line may hold a name twice that is read: cheap, and true too often rather than too seldom."""
+    """Whether a line may hold a name twice that is read: cheap, and true too often rather than too seldom.
+
+    `_told` are the reasons found so far. A line in which the fields that were read leave no room for one more needs no search.
+    """
     names = dict.fromkeys(name for f in tree.fields for path in f.token.paths for name in path)
     spelt = [re.escape(json.dumps(name, ensure_ascii=False)) for name in names]
     # A name that is spelt with escapes is looked at more closely in any case.
     doubts = "|".join([*(rf"{name}\s*:.*{name}\s*:" for name in spelt), r'\\.[^"\\]*"\s*:'])
-    return f"regexp_matches(_raw, {text(doubts)})"
+    searched = f"regexp_matches(_raw, {text(doubts)})"
+    room = _room(tree)
+    return f"CASE WHEN {room} THEN {searched} ELSE false END" if room else searched
+
+
+def _room(tree: Tree) -> str:
+    """Whether a line is longer than what was read of it by as much as another field would need; '' if it takes a search.
+
+    A token is never longer than it was in the line, but for a number that was spelt with an exponent.
+    """
+    paths = [f.token.paths for f in tree.fields]
+    if any(len(one) > 1 or len(one[0]) > 1 for one in paths) or len(set(paths)) < len(paths):
+        return ""
+    sizes = [len(json.dumps(one[0][0], ensure_ascii=False).encode()) + 1 for one in paths]
+    read = " - ".join(f"coalesce(strlen({_t(f.name)}) + {n + 1}, 0)" for f, n in zip(tree.fields, sizes, strict=True))
+    rest = f"strlen(_raw) - strpos(_raw, '\"_record\":') - {read} >= {min(sizes) + 2 + 11}"
+    return " OR ".join(
+        [rest, "_told <> ''", *(_grown(f) for f in tree.fields if isinstance(f.value, ops.IntegerOf | ops.NumberOf))]
+    )
+
+
+def _grown(field: Field) -> str:
+    """Whether a number may be printed longer than it was spelt: as 1000.0 for 1e3, or as 0.001 for 1e-3."""
+    v = ident(field.name)
+    if isinstance(field.value, ops.IntegerOf):
+        return f"ends_with(CAST({_t(field.name)} AS VARCHAR), '.0')"
+    return f"{v} < 0.02 OR ({v} >= 10 AND {v} % 1 = 0)"
 
 
 def twice(field: Field) -> str:
@@ -236,8 +262,9 @@ def _refused_number(c: str, scale: int, excess: str, missing: str) -> str:
     t, v, exact = _t(c), ident(c), 10 ** max(0, 15 - scale)
     of_type, of_range = _reason(c, "type"), _reason(c, "range")
     if excess == "round":
-        return f"""{missing} WHEN {v} IS NULL AND ASCII({t}) BETWEEN 45 AND 57 THEN {of_range}
-            WHEN {v} IS NULL OR NOT REGEXP_MATCHES({t}, '^"?[+-]?[0-9]') THEN {of_type}"""
+        rough = text(r'^"[+-]?[0-9]{1,38}([.][0-9]*)?([eE][+-]?[0-9]{1,3})?"\z')
+        return f"""{missing} WHEN {v} IS NULL AND ASCII({t}) BETWEEN 45 AND 57 AND {t} <> '-Infinity' THEN {of_range}
+            WHEN {v} IS NULL OR (ASCII({t}) = 34 AND NOT REGEXP_MATCHES({t}, {rough})) THEN {of_type}"""
     as_text = text(rf'^"[+-]?[0-9]{{1,38}}([.][0-9]{{0,{scale}}}0*)?"\z')
     # The first branch is what nearly every row takes; the others are then evaluated for the rest alone.
     # A JSON number is printed with as few digits as tell its double apart, so excess decimals show in its length;
@@ -277,10 +304,12 @@ def _repeats(zone: str, into: int) -> bool:
     """Whether this time of a day came twice on any day from 1900 to 2100 or so: looked for where a week's offset changes."""
     where, week = ZoneInfo(zone), timedelta(days=7)
     day = datetime(1900, 1, 1, tzinfo=UTC)
-    while day.year < 2100:  # noqa: PLR2004 - rules that are in force now go on
+    while day.year < 2100:
         if day.astimezone(where).utcoffset() != (day + week).astimezone(where).utcoffset():
             for ahead in range(-1, 9):
-                local = datetime.combine(date(day.year, day.month, day.day), datetime.min.time()) + timedelta(days=ahead, seconds=into)
+                local = datetime.combine(date(day.year, day.month, day.day), datetime.min.time()) + timedelta(
+                    days=ahead, seconds=into
+                )
                 first, last = local.replace(tzinfo=where), local.replace(tzinfo=where, fold=1)
                 if first.utcoffset() > last.utcoffset():  # type: ignore[operator]
                     return True
@@ -293,7 +322,9 @@ def _later(op: ops.Later, _: str) -> str:
 
 
 def _digest(op: ops.Digest, _: str) -> str:
-    return f"MD5(CONCAT({', CHR(31), '.join(f'COALESCE({canonical(n, v)}, CHR(30))' for n, v in op.columns)}))"
+    texts = ((n, canonical(n, v)) for n, v in op.columns)
+    parts = [spelt if n in op.required else f"COALESCE({spelt}, CHR(30))" for n, spelt in texts]
+    return f"MD5(CONCAT({', CHR(31), '.join(parts)}))"
 
 
 def canonical(column: str, value: ops.Value) -> str:

@@ -90,7 +90,7 @@ async def fetch(ask: Ask, remote: Remote) -> AsyncIterator[Page]:
     span = _checked(ask, options, found)
     digest, rows = hashlib.sha256(found.joined).hexdigest(), len(found.records)
     yield Page(
-        Request(answer.url, answer.params, answer.at, answer.status, len(answer.body), digest, rows, span),
+        Request(answer.url, answer.params, answer.at, answer.status, len(answer.body), digest, rows, span, answer.date),
         found.records,
     )
 

@@ -12,17 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from assay.lake import account
 from assay.lake.duck import ident
 from assay.serve import query
 from assay.serve.console import charts, facts
 from assay.serve.console.figures import templates
 from assay.serve.newest import Place, Reading, explain_question, opened, way_back
 from assay.serve.query import MOST, Ask, Problem, Table, token, value
+from assay.spoken import TERMS
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-ROWS, SYMBOLS, SESSIONS, BATCHES = 50, 500, 40_000, 50
+ROWS, SYMBOLS, SESSIONS, BATCHES, SHOWN = 50, 500, 40_000, 50, 20
 _HERE = Path(__file__).parent
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#1f4e79"/>'
@@ -31,7 +33,7 @@ _ICON = (
 
 
 def routes(place: Place) -> list[Route]:
-    """The pages, for the server of `assay.serve.api`."""
+    """The pages, for the server of `assay.serve.rest`."""
 
     async def overview(request: Request) -> Response:
         _only(request, ())
@@ -87,13 +89,13 @@ async def problem(place: Place, request: Request, error: Problem) -> Response:
 
 
 async def _overview(place: Place, reading: Reading | None) -> Response:
-    accounts = await place.newest.work(facts.accounts, place, reading)
+    found = await place.newest.work(facts.standings, place, reading)
+    building = await place.newest.work(account.failing, place.ledger, "")
     gold = [t for (zone, _), t in reading.tables.items() if zone == "gold"] if reading else []
-    terms = ("captured", "accepted", "duplicate", "quarantined", "held", "waiting")
     return _page(
-        "overview.html", place, reading, accounts=accounts, gold=gold, terms=terms,
-        total={term: sum(a.sum(term) for a in accounts) for term in terms},
-        superseded=sum(a.sum("superseded") for a in accounts), here=("", ""),
+        "overview.html", place, reading, standings=found, building=building, gold=gold, terms=TERMS, shown=SHOWN,
+        total={term: sum(one.account.sum(term) for one in found) for term in ("captured", *TERMS, "withdrawn", "waiting")},
+        replaced=sum(one.replaced for one in found), here=("", ""),
     )  # fmt: skip
 
 
@@ -104,10 +106,15 @@ async def _dataset(place: Place, request: Request, zone: str) -> Response:
         _only(request, ("symbol", "after"), often=("after",))
         symbol, after = request.query_params.get("symbol"), request.query_params.getlist("after")
         shown = await place.newest.ask(reading, _rows, table, symbol, after)
-        context: dict[str, Any] = {"table": table, "zone": zone, "here": (zone, table.name), **shown}
-        if zone == "silver":
+        context: dict[str, Any] = {
+            "table": table,
+            "zone": zone,
+            "here": (zone, table.name.removesuffix("_versions") if table.whole else table.name),
+        }
+        context |= shown
+        if zone == "silver" and not table.whole:
             context |= await place.newest.work(_silver, place, reading, table)
-        else:
+        elif zone == "gold":
             context["gold"] = reading.release.table(table.name)
         return _page("table.html", place, reading, **context)
 
@@ -199,17 +206,16 @@ def _series(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None) ->
 
 
 def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
-    dataset = table.name
-    contract = reading.contracts[dataset]
-    account = facts.account(place.ledger, contract)
-    account.newest_day = facts.newest_day(place, reading, dataset)
-    snapshot = next(s.snapshot for s in reading.release.silver if s.dataset == dataset)
-    return {"contract": contract, "account": account, "snapshot": snapshot, "batches": account.batches[:BATCHES]}
+    one = reading.release.dataset(table.name)
+    return {
+        "contract": facts.promise(place, reading, one), "standing": facts.standing(place, reading, table.name),
+        "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN,
+    }  # fmt: skip
 
 
 def _explained(table: Table, found: Mapping[str, Any], column: str | None) -> dict[str, Any]:
     links = {name: _explain_link(table, found["key"], name) for name in table.columns}
-    groups = charts.groups_of(found["observations"])
+    groups = charts.groups_of(found["records"])
     return {
         "table": table, "found": found, "column": column, "flow": charts.flow(found, groups, column), "groups": groups,
         "links": links,
@@ -231,7 +237,7 @@ def _page(
     template: str, place: Place, reading: Reading | None, *, here: tuple[str, str] = ("-", ""), **context: Any
 ) -> Response:
     found = reading.release if reading else None
-    tables = list(reading.tables.values()) if reading else []
+    tables = [one for one in reading.tables.values() if not one.whole] if reading else []
     body = templates.get_template(template).render(
         title=place.title, release=found, tables=tables, here=here, **context
     )

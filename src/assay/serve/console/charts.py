@@ -157,24 +157,13 @@ def flow(found: Mapping[str, Any], groups: Sequence["Group"], column: str | None
             )
             for i in inputs
         ],
-        [
-            ("bronze", g.dataset, (_cut(_tail(g.file).partition("-")[2], 24), _lines(g)), f"#b{n}")
-            for n, g in enumerate(groups, 1)
-        ],
-        [
-            (
-                "request",
-                _tail(g.request["url"]),
-                tuple(_cut(seen(f"{k}={v}"), 24) for k, v in list(g.request["params"].items())[:2]),
-                f"#b{n}",
-            )
-            for n, g in enumerate(groups, 1)
-        ],
+        [("bronze", g.dataset, (f"batch {g.rows[0]['batch']}", _lines(g)), f"#b{n}") for n, g in enumerate(groups, 1)],
+        [(*_asked(g), f"#b{n}") for n, g in enumerate(groups, 1)],
     ]
     left_out = max(0, len(groups) - MOST)
     for rank in ranks[3:]:
         if left_out:
-            rank[MOST - 1 :] = [(rank[0][0], f"{left_out + 1} more", ("listed below",), "#observations")]
+            rank[MOST - 1 :] = [(rank[0][0], f"{left_out + 1} more", ("listed below",), "#records")]
     height = max(len(rank) for rank in ranks) * ROW + 8
     made = [_column(x, rank, height) for x, rank in enumerate(ranks)]
     arrows = [(made[0][0], made[1][0]), *((made[1][0], box) for box in made[2])]
@@ -186,7 +175,7 @@ def flow(found: Mapping[str, Any], groups: Sequence["Group"], column: str | None
         arrows.append((box, made[4][n]))
     said = (
         f"{column or 'row'} of {found['table']} from {_many(len(inputs), 'silver input')}, "
-        f"{_many(len({g.file for g in groups}), 'bronze file')} and {_many(len({str(g.request) for g in groups}), 'request')}"
+        f"{_many(len({g.file for g in groups}), 'bronze file')} and {_many(len({str(g.request) for g in groups if g.request}), 'request')}"
     )
     return Flow(
         [box for boxes in made for box in boxes],
@@ -198,27 +187,31 @@ def flow(found: Mapping[str, Any], groups: Sequence["Group"], column: str | None
 
 
 SHARED = (
-    "dataset", "file", "request", "batch", "manifest", "origin", "captured_at", "evidence", "contract_sha256", "rules",
+    "dataset", "file", "request", "decision", "batch", "entry", "origin", "captured_at", "evidence", "contract_sha256", "rules",
     "record_refines_to_row",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Group:
-    """Observations that came in one bronze file from one request and were judged alike: all that is SHARED is said once."""
+    """Records that came in one bronze file from one request and were judged alike: all that is SHARED is said once.
+
+    `request` is none where a person wrote the record: `decision` says who and why, also where one only let it in.
+    """
 
     dataset: str
     file: str
-    request: Mapping[str, Any]
+    request: Mapping[str, Any] | None
+    decision: Mapping[str, Any] | None
     rows: list[Mapping[str, Any]]
 
 
-def groups_of(observations: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Observations by everything in SHARED, in the order they are listed."""
+def groups_of(records: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Records by everything in SHARED, in the order they are listed."""
     out: dict[bytes, Group] = {}
-    for one in observations:
+    for one in records:
         name = msgspec.json.encode([one[what] for what in SHARED])
-        out.setdefault(name, Group(one["dataset"], one["file"], one["request"], [])).rows.append(one)
+        out.setdefault(name, Group(one["dataset"], one["file"], one["request"], one["decision"], [])).rows.append(one)
     return list(out.values())
 
 
@@ -234,6 +227,15 @@ def _column(rank: int, boxes: Sequence[tuple[str, str, tuple[str, ...], str]], h
         Box(x, top + n * ROW, kind, _cut(head, 23), tuple(one for one in lines if one), href)
         for n, (kind, head, lines, href) in enumerate(boxes)
     ]
+
+
+def _asked(group: Group) -> tuple[str, str, tuple[str, ...]]:
+    """The last box of the way back: what was asked of the source, or what a person decided."""
+    if group.request is not None:
+        params = list(group.request["params"].items())[:2]
+        return "request", _tail(group.request["url"]), tuple(_cut(seen(f"{k}={v}"), 24) for k, v in params)
+    decision = group.decision or {"kind": "decided", "who": ""}
+    return "decision", decision["kind"], (_cut(seen(decision["who"]), 24),) if decision["who"] else ()
 
 
 def _lines(group: Group) -> str:

@@ -9,7 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from assay import clock
-from assay.serve.query import Column
+from assay.lake.release import Column
+from assay.ports import CONFLICT
+from assay.spoken import TERMS
 from assay.sqltypes import SqlType
 
 # characters that are not seen, or turn around those beside them: what is read would not be what is stored
@@ -124,8 +126,21 @@ templates.filters.update(
     seen=seen, shown=shown, key=_key, word=shlex.quote,
 )  # fmt: skip
 templates.tests["numeric"] = _numeric
+templates.globals.update(standing=None, CONFLICT=CONFLICT, TERMS=TERMS)
 templates.globals["ORIGINS"] = {
     "vendor": "as the vendor sent it",
     "sandbox": "from the sandbox, a stand-in for the vendor: real old records, not today's market",
     "synthetic": "made up by a program",
+    "decided": "written by a person",
+}
+templates.globals["MEANS"] = {
+    "accepted": "they became a version in silver, new or changed",
+    "unchanged": "they say what their key's current row says",
+    "superseded": "their key was seen since, or their sequence is not newer",
+    "duplicate": "a second row of the batch that says the same of its key",
+    "quarantined": "rejected, with the reason",
+    "held": "their batch's gate is closed: nothing of it is readable",
+    "replaced": "held, and landed again since: that passed",
+    "withdrawn": "keys that a complete answer lacks",
+    "waiting": "landed and not judged yet",
 }

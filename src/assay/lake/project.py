@@ -1,0 +1,21 @@
+"""A lake's dbt project: its files, and the hash by which a release names it. It imports nothing of dbt or DuckDB."""
+
+import hashlib
+from pathlib import Path
+
+_LEFTOVERS = {"target", "logs", "dbt_packages", "__pycache__", ".user.yml"}
+
+
+def files_of(project: Path) -> list[Path]:
+    """The project's own files, in order, without what dbt and Python leave behind."""
+    found = (path for path in project.rglob("*") if path.is_file())
+    return sorted(path for path in found if not _LEFTOVERS & set(path.relative_to(project).parts))
+
+
+def project_hash(project: Path) -> str:
+    """sha256 over the names and bytes of the project's files."""
+    out = hashlib.sha256()
+    for path in files_of(project):
+        body = path.read_bytes()
+        out.update(f"{path.relative_to(project).as_posix()}\0{len(body)}\0".encode() + body)
+    return out.hexdigest()

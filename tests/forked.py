@@ -1,0 +1,99 @@
+"""Runs a function in a process of its own that has everything imported already: a fork of the test's."""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+
+@dataclass
+class Said:
+    """What a process gave back."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Forked:
+    """A process that runs; `said` waits for its end. As a block, it is ended with the block."""
+
+    def __init__(self, act: Callable[[], object], user: int | None = None, **environment: str) -> None:
+        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]
+        self._code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child(act, user, environment, [f.fileno() for f in self._files])
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def said(self, timeout: float = 300) -> Said:
+        """Wait for its end; what it said, and its exit code."""
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                self.kill()
+                break
+            time.sleep(0.005)
+        texts = []
+        for file in self._files:
+            file.seek(0)
+            texts.append(file.read().decode())
+        return Said(self._code if self._code is not None else -1, *texts)
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            _, status = os.waitpid(self.pid, 0)
+            self._code = os.waitstatus_to_exitcode(status)
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        for file in self._files:
+            file.close()
+
+
+def _child(act: Callable[[], object], user: int | None, environment: dict[str, str], files: list[int]) -> None:
+    code = 1
+    try:
+        for number, file in enumerate(files, 1):
+            os.dup2(file, number)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+        os.environ.update(environment)
+        if user is not None:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+        act()
+        code = 0
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:  # noqa: BLE001 - it is told, and the test sees the code
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def assay(root: Path, *args: str, user: int | None = None, **environment: str) -> Forked:
+    """A command of the command line, running."""
+    from assay import cli
+
+    return Forked(lambda: cli.main(["--lake", str(root), *args]), user, **environment)
