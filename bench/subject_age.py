@@ -151,7 +151,7 @@ def make(root: Path, symbols: int, days: int, group: int) -> None:
     records = sys.modules[next(m for m in sys.modules if m.endswith(".sources.made"))].records
     with lakes.open(root) as lake:
         t = lake.target
-        for dataset, contract in lake.contracts.items():
+        for contract in lake.contracts.values():
             bronze.put_contract(t.files, t.ledger, contract)
         for number in range(days):
             today = first + timedelta(days=number)
