@@ -1,12 +1,6 @@
 """Every named effect is stopped before and after; what follows finds a lake that is whole, and finishes the work."""
 
-import os
-import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +12,7 @@ import assay.engines.duckdb
 import assay.land
 import assay.run
 from assay import crash
-from assay.lake import bronze, landing, silver
+from assay.lake import silver
 from assay.run import Lake, prove
 from assay.run import lake as lakes
 from tests.conftest import ROOT
@@ -29,7 +23,10 @@ from tests.kept import Kept
 HEAD = "trade_id,date,symbol,quantity,price\n"
 FIRST = "".join(f"T-{n},2024-01-0{n},IBM,10,{n}\n" for n in range(1, 10))
 # A row that changed, one that is new, one that cannot be read; all others are as they were.
-SECOND = FIRST.replace("T-3,2024-01-03,IBM,10,3", "T-3,2024-01-03,IBM,10,30") + "T-A,2024-01-09,IBM,5,1\nT-B,2024-01-09,IBM,x,1\n"
+SECOND = (
+    FIRST.replace("T-3,2024-01-03,IBM,10,3", "T-3,2024-01-03,IBM,10,30")
+    + "T-A,2024-01-09,IBM,5,1\nT-B,2024-01-09,IBM,x,1\n"
+)
 
 
 class Trades(Kept):
@@ -69,7 +66,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Trades:
     one.trades(SECOND)
     one.run("land", "trades", "--again")
     wider = one.contract.read_text().replace(
-        "      - name: price\n", "      - {name: note, logicalType: string, classification: internal}\n      - name: price\n"
+        "      - name: price\n",
+        "      - {name: note, logicalType: string, classification: internal}\n      - name: price\n",
     )
     one.contract.write_text(wider)
     one.keep("landed")
@@ -104,13 +102,17 @@ def versions(lake: Lake) -> Counter[tuple[Any, ...]]:
     out: Counter[tuple[Any, ...]] = Counter()
     for is_current, relation in zip((True, False), prove._relations(lake, pair), strict=True):
         with prove._opened(lake) as con:
-            rows = con.execute(f"SELECT trade_id, price::INTEGER FROM ({assay.lake.duck.relation(relation)})").fetchall()
+            rows = con.execute(
+                f"SELECT trade_id, price::INTEGER FROM ({assay.lake.duck.relation(relation)})"
+            ).fetchall()
         out.update((is_current, *row) for row in rows)
     return out
 
 
 ONCE = Counter({(True, f"T-{n}", n): 1 for n in range(1, 10)})
-TWICE = Counter({**ONCE, (True, "T-3", 30): 1, (False, "T-3", 3): 1, (True, "T-A", 1): 1}) - Counter({(True, "T-3", 3): 1})
+TWICE = Counter({**ONCE, (True, "T-3", 30): 1, (False, "T-3", 3): 1, (True, "T-A", 1): 1}) - Counter(
+    {(True, "T-3", 3): 1}
+)
 CASES = [
     ("nothing", "apply", ONCE, ["land.contract", "land.entry", "land.ledger"]),
     ("promised", "apply", ONCE, ["land.part", "land.entry", "land.ledger", "tables.data", "refine.evidence", "tables.metadata", "refine.current", "refine.ledger"]),
