@@ -15,20 +15,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import rounds
 
 ASSAY = f'{sys.executable} -c "from assay.cli import main; main()"'
+ACTS = ("open", "plan", "land", "status", "sql", "console")
 WHOLE = ("plan", "land prices", "refine prices", "status", "sql")
 EVENING = 20 * 3600
 
 
 def command(assay: list[str], lake: Path, number: int, act: str) -> float:
     """CPU seconds of a whole command on the evening of a day so many days on."""
-    day = date.today() + timedelta(days=number)
+    day = datetime.now(UTC).date() + timedelta(days=number)
     then = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=EVENING + 60)
     offset = str((then - datetime.now(UTC)).total_seconds())
     said = act.split()
@@ -37,7 +38,11 @@ def command(assay: list[str], lake: Path, number: int, act: str) -> float:
             "sql", f"select close from silver.prices where symbol = 'S0007' and date = DATE '{day - timedelta(days=20)}'"
         ]  # fmt: skip
     with subprocess.Popen(
-        [*assay, *said], cwd=lake, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "ASSAY_CLOCK_OFFSET": offset}
+        [*assay, *said],
+        cwd=lake,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "ASSAY_CLOCK_OFFSET": offset},
     ) as process:
         assert process.stdout
         told = process.stdout.read().decode()
@@ -64,7 +69,11 @@ def size(lake: Path) -> str:
 
 def show(lakes: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
     """A table of medians; they as act to lake to milliseconds."""
-    names = [name for name in next(iter(lakes.values()))[0] if all(name in run for runs in lakes.values() for run in runs)]
+    names = [
+        name for name in next(iter(lakes.values()))[0] if all(name in run for runs in lakes.values() for run in runs)
+    ]
+    if lacking := {act for runs in lakes.values() for run in runs for act in (*run, *ACTS)} - set(names):
+        print(f"  NOT MEASURED, since it failed: {', '.join(sorted(lacking))}")
     out = {act: {lake: statistics.median(run[act] for run in runs) for lake, runs in lakes.items()} for act in names}
     print(f"  {'CPU, ms':<28}" + "".join(f"{lake:>14}" for lake in lakes))
     for act, by in out.items():
@@ -89,7 +98,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--group", type=int, default=0)
     parser.add_argument("--firm", default="", help="SYMBOLSxDAYS measured once besides, such as 500x1260")
-    parser.add_argument("--kept", type=Path, help="where the lakes are kept and taken from; they age by two days a round")
+    parser.add_argument(
+        "--kept", type=Path, help="where the lakes are kept and taken from; they age by two days a round"
+    )
     parser.add_argument("--assay", default=ASSAY, help="how the command is called")
     parser.add_argument("--limit", type=float, help="exit 1 where the ratio is above")
     asked = parser.parse_args()
@@ -113,7 +124,9 @@ def main() -> None:
             },
             asked.rounds,
         )
-        print(f"{asked.symbols} symbols, one more day; `assay …` are whole processes, the others are without start and imports")
+        print(
+            f"{asked.symbols} symbols, one more day; `assay …` are whole processes, the others are without start and imports"
+        )
         table = show(found)
         for name, lake in lakes.items():
             print(f"  {name}: {size(lake)}")
@@ -123,7 +136,7 @@ def main() -> None:
             measured(lake, 0, assay, whole=True)
             show({f"{symbols} x {days}": [measured(lake, number + 1, assay, whole=True) for number in range(3)]})
             print(f"  {symbols} symbols, {days} days: {size(lake)}")
-    fewest, most = list(lakes)[0], list(lakes)[-1]
+    fewest, most = next(iter(lakes)), list(lakes)[-1]
     worst = max(table, key=lambda act: table[act][most] / table[act][fewest])
     print(f"  the worst: {worst}")
     rounds.close("age", [table[worst][most] / table[worst][fewest]], asked.limit)

@@ -43,7 +43,9 @@ def main() -> None:
         for one, other in zip(found[ours], found[yard], strict=True):
             if one["found"] != other["found"]:
                 raise SystemExit(f"{ours} gives {one['found']}, the yardstick {other['found']}")
-    print(f"count and two sums over {made['current']:,} current and {made['past']:,} past rows, {made['files']} files; equal")
+    print(
+        f"count and two sums over {made['current']:,} current and {made['past']:,} past rows, {made['files']} files; equal"
+    )
     for name, runs in found.items():
         print(rounds.line(f"  {name}, CPU", [run["cpu"] for run in runs], "s"))
     moved = rounds.ratios(found["silver as of"], found["plain as of"])

@@ -1,13 +1,13 @@
 """Our side of the age bench: a lake with a history of so many days, and what one more day costs it.
 
-    subject_age.py make LAKE --symbols 100 --days 400    bulk-made by the product's own functions, an entry a day
-    subject_age.py once LAKE --round R                   one more day, in this process: CPU of each act
+subject_age.py make LAKE --symbols 100 --days 400    bulk-made by the product's own functions, an entry a day
+subject_age.py once LAKE --round R                   one more day, in this process: CPU of each act
 """
 
 import argparse
 import asyncio
-import contextlib
-import io
+import cProfile
+import importlib
 import json
 import logging
 import os
@@ -26,6 +26,7 @@ from assay.lake import bronze, release
 from assay.lake.bronze import Asked
 from assay.lake.landing import Landing
 from assay.lake.release import Release
+from assay.land import scope_of
 from assay.land.source import load
 from assay.ports import Fact
 from assay.run import lake as lakes
@@ -72,7 +73,7 @@ def write(root: Path, symbols: int, days: int) -> None:
     (root / "contracts").mkdir(parents=True)
     (root / "sources").mkdir()
     shutil.copy(SOURCE, root / "sources/made.py")
-    start = date.today() - timedelta(days=days + 1)
+    start = real_day() - timedelta(days=days + 1)
     (root / "assay.toml").write_text(
         '[lake]\nname = "age"\n[source."sources.made"]\nbase_url = "http://127.0.0.1/"\norigin = "synthetic"\n'
         f'allow_private = true\nrequests = 1000000\nper = 1.0\n[source."sources.made".options]\nsymbols = {symbols}\nbad = {start.toordinal() + 5}\n'
@@ -85,6 +86,11 @@ def write(root: Path, symbols: int, days: int) -> None:
             key, _, value = one.replace("{start}", str(start)).replace("{{", "{").replace("}}", "}").partition(": ")
             text += f"  - {{property: {key}, value: {value}}}\n"
         (root / f"contracts/{name}.yaml").write_text(text)
+
+
+def real_day() -> date:
+    """The day of this machine's own clock, whatever the lake's says."""
+    return datetime.now(UTC).date()
 
 
 def at(day: date) -> None:
@@ -104,7 +110,9 @@ def asks(lake: Lake, dataset: str, today: date, first: date) -> list[tuple[str, 
     return [("all", Window(d, d + timedelta(days=1))) for d in (today - timedelta(days=n) for n in range(back, 0, -1))]
 
 
-def land(lake: Lake, dataset: str, today: date, first: date, records: Callable[..., list[bytes]], symbols: int, bad: int) -> None:
+def land(
+    lake: Lake, dataset: str, today: date, first: date, records: Callable[..., list[bytes]], symbols: int, bad: int
+) -> None:
     """One entry: all that a day asks for."""
     t, contract = lake.target, lake.contract(dataset)
     seen = bronze.adopt(t.files, t.ledger, dataset)
@@ -112,8 +120,6 @@ def land(lake: Lake, dataset: str, today: date, first: date, records: Callable[.
         t.files, t.ledger, dataset, seen, run="bulk", source=contract.source, code="0" * 64, origin="synthetic",
         capture=contract.capture_fingerprint, contract=contract.sha256,
     ) as landing:  # fmt: skip
-        from assay.land import scope_of
-
         for shard, window in asks(lake, dataset, today, first):
             days = None if contract.every else window
             with landing.ask(shard, window, scope=scope_of(contract, shard, days)) as ask:
@@ -128,7 +134,9 @@ def released(lake: Lake) -> None:
     number = release.newest(t.files)
     parent, sha256 = release.stored(t.files, number) if number else (None, None)
     _, read = _silver(lake.contracts, t.catalog, t.files, t.ledger, parent)
-    made = Release(number + 1, "bench", number or None, clock.now(), "bench", "", (), read, (), "", parent_sha256=sha256)
+    made = Release(
+        number + 1, "bench", number or None, clock.now(), "bench", "", (), read, (), "", parent_sha256=sha256
+    )
     release.publish(t.files, made)
     t.ledger.record([Fact("release", "", f"{made.number:08}", made.at, {"id": made.id, "run": "bench"})])
 
@@ -137,13 +145,13 @@ def make(root: Path, symbols: int, days: int, group: int) -> None:
     """Every day an entry; refined in groups, the last days one by one."""
     group = group or days // 5
     write(root, symbols, days)
-    first = date.today() - timedelta(days=days)
+    first = real_day() - timedelta(days=days)
     at(first)
     load("sources.made", root)
     records = sys.modules[next(m for m in sys.modules if m.endswith(".sources.made"))].records
     with lakes.open(root) as lake:
         t = lake.target
-        for dataset, contract in lake.contracts.items():
+        for contract in lake.contracts.values():
             bronze.put_contract(t.files, t.ledger, contract)
         for number in range(days):
             today = first + timedelta(days=number)
@@ -151,9 +159,9 @@ def make(root: Path, symbols: int, days: int, group: int) -> None:
             for dataset in lake.contracts:
                 land(lake, dataset, today, first - timedelta(days=1), records, symbols, first.toordinal() + 4)
             if (number + 1) % group == 0 or number >= days - SINGLY:
-                for dataset in lake.contracts:
-                    lake.refine(dataset)
-        at(date.today() - timedelta(days=1))
+                for name in lake.contracts:
+                    lake.refine(name)
+        at(real_day() - timedelta(days=1))
         released(lake)
         print(json.dumps({name: a["captured"] for name, a in lake.status()["datasets"].items()}))
 
@@ -182,7 +190,7 @@ def page(lake: Lake) -> None:
 POINT = "select close from silver.prices where symbol = 'S0007' and date = DATE '{day}'"
 
 
-def acts(root: Path, today: date) -> Iterator[tuple[str, Callable[[Lake], Any]]]:
+def acts(today: date) -> Iterator[tuple[str, Callable[[Lake], Any]]]:
     """One more day, act by act; each on a lake just opened."""
     yield "plan", lambda lake: lake.plan()
     yield "land", lambda lake: [_landed(lake, dataset) for dataset in lake.contracts]
@@ -201,20 +209,18 @@ def _landed(lake: Lake, dataset: str) -> None:
 
 def once(root: Path, number: int, profile: str = "") -> None:
     """CPU of each act of one more day, in milliseconds, in this process; the release is made between, unmeasured."""
-    today = date.today() + timedelta(days=number)
+    today = real_day() + timedelta(days=number)
     at(today)
     warm()
     logging.disable(logging.CRITICAL)
     found: dict[str, float] = {}
 
     def measured(name: str, act: Callable[[], Any]) -> None:
-        import cProfile
-
         begun = time.process_time()
         if profile and profile in (name, "all"):
             with cProfile.Profile() as kept:
                 act()
-            kept.dump_stats(f"/tmp/age-{root.name}-{name.replace(' ', '-')}.prof")
+            kept.dump_stats(f"{root.name}-{name.replace(' ', '-')}.prof")
         else:
             act()
         found[name] = (time.process_time() - begun) * 1000
@@ -224,7 +230,7 @@ def once(root: Path, number: int, profile: str = "") -> None:
             assert lake.target.ledger
 
     measured("open", opened)
-    for name, act in acts(root, today):
+    for name, act in acts(today):
         if name == "status":
             with lakes.open(root) as lake:
                 released(lake)
@@ -232,7 +238,7 @@ def once(root: Path, number: int, profile: str = "") -> None:
             assert lake.target.ledger
             try:
                 measured(name, lambda act=act, lake=lake: act(lake))
-            except Exception as error:  # noqa: BLE001 - one act that cannot be measured does not hide the others
+            except Exception as error:  # one act that cannot be measured does not hide the others
                 if os.environ.get("AGE_STRICT"):
                     raise
                 print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -241,18 +247,8 @@ def once(root: Path, number: int, profile: str = "") -> None:
 
 def warm() -> None:
     """Import what the acts import."""
-    import assay.build
-    import assay.engines.duckdb
-    import assay.land
-    import assay.refine
-    import assay.run.explain
-    import assay.serve.sql
-    import assay.targets.catalog
-
-    with contextlib.suppress(Exception):
-        import assay.serve.rest
-    io.StringIO()
-    assert assay.build
+    for name in ("engines.duckdb", "refine", "run.explain", "serve.rest", "serve.sql", "targets.catalog"):
+        importlib.import_module(f"assay.{name}")
 
 
 def main() -> None:

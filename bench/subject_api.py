@@ -10,13 +10,15 @@ from pathlib import Path
 
 import duckdb
 import uvicorn
-from assay.serve.api import app
 
 from assay import clock
-from assay.lake import release, tables
-from assay.lake.files import Files
+from assay.lake import release
+from assay.lake.duck import text
 from assay.lake.release import Column, Gold, Release
-from assay.targets.local import SqliteLedger
+from assay.ports import Files, Limits
+from assay.serve.rest import app
+from assay.targets.local import DiskFiles
+from assay.targets.sqlite import SqliteLedger
 
 NAME, KEY = "prices", ("security_id", "date")
 
@@ -26,15 +28,17 @@ def released(files: Files, prices: Path) -> None:
     serving = f"serving/{NAME}-1.duckdb"
     scratch = files.scratch()
     con = duckdb.connect()
-    con.execute(f"ATTACH {tables.text(str(scratch))} AS serving (STORAGE_VERSION 'v1.0.0')")
+    con.execute(f"ATTACH {text(str(scratch))} AS serving (STORAGE_VERSION 'v1.0.0')")
     con.execute(
-        f"CREATE TABLE serving.{NAME} AS SELECT * FROM read_parquet({tables.text(str(prices))}) ORDER BY {', '.join(KEY)}"
+        f"CREATE TABLE serving.{NAME} AS SELECT * FROM read_parquet({text(str(prices))}) ORDER BY {', '.join(KEY)}"
     )
     kinds = con.execute(f"DESCRIBE serving.{NAME}").fetchall()
     rows = con.execute(f"SELECT count(*) FROM serving.{NAME}").fetchall()[0][0]
     con.close()
-    files.adopt(scratch, serving, "release.serving")
-    gold = Gold(NAME, 1, rows, serving, tuple(Column(n, k) for n, k, *_ in kinds), KEY, {}, ())
+    sha256 = release.file_sha256(scratch)
+    assert files.put_new(serving, scratch, "release.serving")
+    columns = tuple(Column(n, k) for n, k, *_ in kinds)
+    gold = Gold(NAME, 1, rows, serving, columns, KEY, {}, (), serving_sha256=sha256)
     release.publish(files, Release(1, "bench", None, clock.now(), "bench", "", (gold,), (), (), ""))
 
 
@@ -45,9 +49,19 @@ def main() -> None:
     asked = parser.parse_args()
     root = asked.work / "lake"
     shutil.rmtree(root, ignore_errors=True)
-    files, catalog = Files(root), tables.open_catalog(root)
+    root.mkdir(parents=True)
+    files = DiskFiles(root)
     released(files, asked.data / "prices.parquet")
-    served = app(files, catalog, SqliteLedger(root / "ledger.db"), {}, explain=None, title="bench", cache=0)
+    served = app(
+        files,
+        SqliteLedger(root / "ledger.db"),
+        {},
+        explain=None,
+        title="bench",
+        limits=Limits("1GB", 2),
+        key=b"bench",
+        cache=0,
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(served, log_level="warning", access_log=False))

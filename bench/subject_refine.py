@@ -65,9 +65,7 @@ def run(lake: Path, memory: str) -> None:
         CONTRACT.dataset, files=files, catalog=open_catalog(lake, files), ledger=ledger, engine=DuckDBEngine(limits),
         run="bench",
     )  # fmt: skip
-    counts = {
-        w: sum(getattr(v, w) for v in done.verdicts) for w in ("accepted", "duplicate", "quarantined", "held")
-    }
+    counts = {w: sum(getattr(v, w) for v in done.verdicts) for w in ("accepted", "duplicate", "quarantined", "held")}
     added = [str(lake / one.name) for e in done.evidence for one in e.current.add]
     rounds.report(begun, **counts, files=added, columns=COLUMNS)
 

@@ -1,7 +1,7 @@
 """Our side of the scan bench: silver of many rows through the relation that `assay sql` reads.
 
-    subject_scan.py prepare LAKE --rows 5000000 --past 500000    current and past, as a refine commits them
-    subject_scan.py run LAKE [--as-of MOMENT]                    one count and sum
+subject_scan.py prepare LAKE --rows 5000000 --past 500000    current and past, as a refine commits them
+subject_scan.py run LAKE [--as-of MOMENT]                    one count and sum
 """
 
 import argparse
@@ -50,7 +50,9 @@ def prepare(lake: Path, rows: int, past: int) -> None:
     con = duckdb.connect(config={"threads": 2})
     con.execute("SET timezone = 'UTC'")
     con.execute("CREATE TABLE c AS " + ROWS.format(rows=rows, step=1, changed="0", seen=SEEN, ends=""))
-    con.execute(f"UPDATE c SET close = close + 1, known_from = '{CHANGED}', captured_at = '{CHANGED}' WHERE _seq % {step} = 0")
+    con.execute(
+        f"UPDATE c SET close = close + 1, known_from = '{CHANGED}', captured_at = '{CHANGED}' WHERE _seq % {step} = 0"
+    )
     con.execute("CREATE TABLE p AS " + ROWS.format(rows=rows, step=step, changed="0", seen=SEEN, ends=ends))
     said = []
     for table, name in ((pair.current, "c"), (pair.past, "p")):
@@ -67,9 +69,13 @@ def prepare(lake: Path, rows: int, past: int) -> None:
         adopted: list[DataFile] = tables.adopt(files, table, made, "bench")
         said.append(Rows(1, layout.columns, tuple(adopted)))
         if name == "c":
-            con.execute(f"COPY (SELECT {chosen} FROM c ORDER BY year(date), symbol, date) TO '{lake}/plain.parquet' (FORMAT parquet, COMPRESSION zstd)")
+            con.execute(
+                f"COPY (SELECT {chosen} FROM c ORDER BY year(date), symbol, date) TO '{lake}/plain.parquet' (FORMAT parquet, COMPRESSION zstd)"
+            )
         else:
-            con.execute(f"COPY (SELECT {chosen} FROM p ORDER BY year(date), symbol, date) TO '{lake}/plain_past.parquet' (FORMAT parquet, COMPRESSION zstd)")
+            con.execute(
+                f"COPY (SELECT {chosen} FROM p ORDER BY year(date), symbol, date) TO '{lake}/plain_past.parquet' (FORMAT parquet, COMPRESSION zstd)"
+            )
     columns = tuple(Column(n, kind, doc) for n, (kind, doc) in silver.columns(CONTRACT, versions=True).items())
     one = Silver(CONTRACT.dataset, bronze.pin(files, CONTRACT), 1, None, 1, said[0], said[1], columns, CONTRACT.key)
     release.publish(files, Release(1, "bench", None, clock.now(), "bench", "", (), (one,), (), ""))

@@ -84,7 +84,9 @@ def main() -> None:
     asked = parser.parse_args()
     begun = rounds.begin()
     with tempfile.TemporaryDirectory() as spill, duckdb.connect() as con:
-        con.execute(f"set memory_limit = '{asked.memory}'; set threads = {asked.threads}; set temp_directory = '{spill}'")
+        con.execute(
+            f"set memory_limit = '{asked.memory}'; set threads = {asked.threads}; set temp_directory = '{spill}'"
+        )
         con.execute("set enable_progress_bar = false; set preserve_insertion_order = false")
         files = sorted(map(str, asked.parts.glob("*.ndjson.gz")))
         con.execute(READ, {"files": files})

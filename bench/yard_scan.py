@@ -1,6 +1,6 @@
 """Yardstick of scan: DuckDB over plain parquet of the same rows; as of a moment, by hand over both files.
 
-    python bench/yard_scan.py DIRECTORY [--as-of MOMENT]
+python bench/yard_scan.py DIRECTORY [--as-of MOMENT]
 """
 
 import argparse

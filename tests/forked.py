@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from assay import clock
 
@@ -28,7 +28,7 @@ class Forked:
     """A process that runs; `said` waits for its end. As a block, it is ended with the block."""
 
     def __init__(self, act: Callable[[], object], user: int | None = None, **environment: str) -> None:
-        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]
+        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         self._code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
@@ -63,7 +63,7 @@ class Forked:
             _, status = os.waitpid(self.pid, 0)
             self._code = os.waitstatus_to_exitcode(status)
 
-    def __enter__(self) -> "Forked":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

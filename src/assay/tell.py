@@ -112,7 +112,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
         f"  recomputed from its input rows alone: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})",
         *(f"  from {i['table']}: {i['rows']} rows where {i['where']}" for i in found["inputs"]),
     ]
-    for one in found["observations"]:
+    for one in found["records"]:
         asked, decided = one["request"], one["decision"]
         lines += [
             f"  {one['dataset']} {', '.join(f'{k}={v}' for k, v in one['key'].items())}  known {one['known_from']} ({one['known_basis']}"
@@ -132,7 +132,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
 
 
 def _rules(one: Mapping[str, Any]) -> str:
-    """Which rules held for an observation, and whether its line still refines to the row."""
+    """Which rules held for a record, and whether its line still refines to the row."""
     words = {True: "holds", False: "BROKEN", None: "not decided"}
     rules = [
         f"{r['name']} {words[r['passed']]}" + (" (warning)" if r["severity"] == "warning" else "") for r in one["rules"]

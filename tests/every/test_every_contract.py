@@ -6,11 +6,10 @@ import pytest
 import yaml
 from open_data_contract_standard.model import OpenDataContractStandard
 
-from assay import refine as refining
 from assay import settings
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.lake import silver
+from assay.lake import evidence, silver
 from assay.land.source import SourceSettings
 from tests.conftest import ROOT
 from tests.making import Made
@@ -68,12 +67,11 @@ def test_its_lake_reaches_its_source_and_universe(path: Path) -> None:
 
 def test_its_sql_runs(path: Path, made: Made) -> None:
     contract = odcs.read(path)
-    manifest = made.land(contract, [b"{}"])
-    done = made.refine(contract, [manifest])
-    assert done.evidence
-    [(_, reasons, _)] = refining.quarantined(made.files, done.evidence.verdicts[0])
-    assert set(reasons) == {f"{c.name}:required" for c in contract.columns if c.required}
+    made.land(contract, [b"{}"])
+    [found] = made.refine(contract).evidence
+    [row] = evidence.rejected(made.files, found.quarantine)
+    assert set(row.reasons) == {f"{c.name}:required" for c in contract.columns if c.required}
     assert made.versions(contract) == []
-    table = silver.load(made.catalog, contract.dataset)
-    assert table
-    assert [field.name for field in table.schema().fields] == list(silver.columns(contract))
+    pair = silver.load(made.catalog, contract.dataset)
+    assert pair
+    assert [field.name for field in pair.current.schema().fields] == list(silver.columns(contract))

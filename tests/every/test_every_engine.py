@@ -15,7 +15,7 @@ from isal import igzip
 
 from assay.contract.model import Column, Contract, Gate, KnownAt
 from assay.engines.duckdb import DuckDBEngine
-from assay.ports import CONFLICT, Engine, Lines, N, Rejected
+from assay.ports import CONFLICT, Engine, Limits, Lines, N, Rejected
 from tests.laws import oracle
 from tests.laws.slow_engine import SlowEngine
 
@@ -56,7 +56,7 @@ def contract(*more: Column, **changes) -> Contract:
 
 @pytest.fixture(params=["duckdb", "slow"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    return DuckDBEngine(tmp_path / "scratch", "500MB", 2) if request.param == "duckdb" else SlowEngine()
+    return DuckDBEngine(Limits("500MB", 2, tmp_path / "scratch")) if request.param == "duckdb" else SlowEngine()
 
 
 def local(*parts: int) -> datetime:
@@ -214,7 +214,7 @@ def test_known_at_is_the_zones_own_time(tmp_path: Path, zone: str, time: str) ->
     ]
     promised = contract(known_at=KnownAt("day", time, zone, "PT0S"))
     lines = [line(i, 0, good(day=f'"{day}"')) for i, day in enumerate(days)]
-    found = DuckDBEngine(tmp_path).rows(promised, lines)
+    found = DuckDBEngine(Limits(scratch=tmp_path)).rows(promised, lines)
     assert [one["known_at"] for one in found] == [oracle.known_at(promised, {"day": day}) for day in days]
 
 
@@ -235,7 +235,7 @@ def test_local_times_around_every_change_of_clocks(tmp_path: Path, zone: str) ->
     promised = contract(column("moment", "timestamp", zone=zone))
     lines = [line(i, 0, good(moment=text)) for i, text in enumerate(texts)]
     expected = SlowEngine().rows(promised, lines)
-    assert DuckDBEngine(tmp_path).rows(promised, lines) == expected
+    assert DuckDBEngine(Limits(scratch=tmp_path)).rows(promised, lines) == expected
     assert (None in expected) == (zone != "America/Sao_Paulo")
 
 
@@ -314,14 +314,14 @@ def test_any_lines_are_judged_alike(tmp_path: Path, records, sequence, limited, 
     only = {7 * N: [s for s in range(10) if draw.random() < 0.5]} if limited else None
     with (
         SlowEngine().group(promised, lines, only) as slow,
-        DuckDBEngine(tmp_path / "s").group(promised, lines, only) as fast,
+        DuckDBEngine(Limits(scratch=tmp_path / "s")).group(promised, lines, only) as fast,
     ):
         expected = slow.judged()
         assert fast.judged() == expected
         got = [replace(one, reasons=tuple(sorted(one.reasons))) for one in fast.rejected(list(expected))]
         assert got == list(slow.rejected(list(expected)))
     alone = [one for some in parts for one in some]
-    assert DuckDBEngine(tmp_path / "s").rows(promised, alone) == SlowEngine().rows(promised, alone)
+    assert DuckDBEngine(Limits(scratch=tmp_path / "s")).rows(promised, alone) == SlowEngine().rows(promised, alone)
 
 
 def test_canonical_texts_are_as_written_down() -> None:

@@ -15,13 +15,14 @@ import pytest
 from aiohttp import web
 
 import assay_sandbox
-from assay import land, run
+from assay import land
 from assay.contract import odcs
 from assay.errors import AssayError, ContractError, SettingsError, SourceSuspect
 from assay.lake import bronze
 from assay.land import source as sources
 from assay.land.source import Ask, Page, SourceSettings
 from assay.ports import Secrets
+from assay.run import lake as lakes
 from assay.targets.local import LocalSecrets
 from assay.windows import Window
 from tests.conftest import ROOT
@@ -268,11 +269,12 @@ def test_it_lands_as_one_batch_that_names_source_origin_and_requests(case: Case,
         root=ROOT / "lakes/http",
     )
     assert done.error is None
-    [manifest] = bronze.manifests(made.files, contract.dataset)
-    assert (manifest.rows, manifest.source, manifest.origin) == (case.rows, case.name, case.settings.origin)
-    assert manifest.connector == sources.load(case.name, ROOT / "lakes/http").version
-    assert sum(asked.rows for asked in manifest.requests) == case.rows
-    bronze.check(made.files, manifest, whole=True)
+    [entry] = [one for one, _ in bronze.since(made.files, contract.dataset, 0) if one.kind == "landed"]
+    [batch] = entry.batches
+    assert (batch.rows, entry.source, entry.origin) == (case.rows, case.name, case.settings.origin)
+    assert entry.code == sources.load(case.name, ROOT / "lakes/http").code
+    assert sum(asked.rows for asked in batch.requests) == case.rows
+    bronze.check(made.files, entry, whole=True)
     for path in made.root.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
@@ -285,7 +287,7 @@ def test_the_http_example_knows_an_api_that_ignores_pages(tmp_path: Path) -> Non
 
 
 def test_the_http_example_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = run.init(tmp_path / "lake", ROOT / "lakes/http")
+    root = lakes.init(tmp_path / "lake", ROOT / "lakes/http")
     monkeypatch.setenv("MY_API_KEY", SECRET)
     with served(Api()) as api:
         path = root / "assay.toml"
@@ -294,21 +296,18 @@ def test_the_http_example_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.M
             .replace("https://api.example.com/v1", api.url)
             .replace('"vendor"', '"synthetic"\nallow_private = true')
         )
-        lake = run.open(root)
-        try:
-            done = run.apply(lake, run.plan(lake))
+        with lakes.open(root) as lake:
+            done = lake.apply(lake.plan())
             assert not done.errors
             assert [one["page"] for one in api.seen] == ["1", "2", "3"]
             assert {one["base"] for one in api.seen} == {"USD"}
-            told = run.sql(lake, "select currency, date, usd, previous_usd from gold.mart_rate order by 1, 2")
+            told = lake.sql("select currency, date, usd, previous_usd from gold.mart_rate order by 1, 2")
             assert [[str(cell) for cell in row] for row in told.rows] == [
                 ["CHF", "2024-01-03", "1.17680000", "None"],
                 ["EUR", "2024-01-03", "1.09190000", "None"],
                 ["EUR", "2024-01-04", "1.09530000", "1.09190000"],
             ]
             assert list(told.columns) == ["currency", "date", "usd", "previous_usd"]
-            found = run.explain(lake, "mart_rate", {"currency": "EUR", "date": "2024-01-04"}, "previous_usd")
+            found = lake.explain("mart_rate", {"currency": "EUR", "date": "2024-01-04"}, "previous_usd")
             assert found["recomputed"] == {"value": "1.09190000", "equal": True}
-            assert run.plan(lake) == []
-        finally:
-            lake.close()
+            assert lake.plan() == []

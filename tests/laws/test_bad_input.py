@@ -9,7 +9,7 @@ from isal import igzip
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.engines.duckdb import DuckDBEngine
-from assay.ports import Lines
+from assay.ports import Limits, Lines
 from tests.laws import oracle
 
 CONTRACT = """apiVersion: v3.1.0
@@ -33,7 +33,6 @@ customProperties:
   - {property: source, value: fmp}
   - {property: options, value: {path: things}}
   - {property: every, value: P1D}
-  - {property: mutability, value: calendar}
   - {property: knownAt, value: {column: at}}
 """
 GOOD = {
@@ -162,7 +161,7 @@ def _same_as_the_oracle(root: Path, contract: Contract, cases: dict[str, bytes])
     lines = [b'{"_seq":%d,"_n":3,"_record":%s}' % (seq, one) for seq, one in enumerate(cases.values())]
     data = b"".join(line + b"\n" for line in lines)
     (root / "part.ndjson.gz").write_bytes(igzip.compress(data, 1))
-    engine = DuckDBEngine(root / "scratch")
+    engine = DuckDBEngine(Limits(scratch=root / "scratch"))
     with engine.group(contract, [Lines(str(root / "part.ndjson.gz"), len(lines), len(data), {3: 1_000_003})]) as group:
         counted = group.judged()[1_000_003]
         bad = {names[one.seq]: (set(one.reasons), one.line) for one in group.rejected([1_000_003])}
@@ -182,7 +181,7 @@ def test_a_line_over_the_readers_limit_is_quarantined_whole(tmp_path: Path) -> N
     ]
     (tmp_path / "part").write_bytes(igzip.compress(b"\n".join([*lines, b""]), 1))
     part = Lines(str(tmp_path / "part"), 2, sum(map(len, lines)) + 2, {0: 1_000_000})
-    with DuckDBEngine(tmp_path).group(odcs.parse(CONTRACT), [part]) as group:
+    with DuckDBEngine(Limits(scratch=tmp_path)).group(odcs.parse(CONTRACT), [part]) as group:
         assert group.judged()[1_000_000].good == 1
         assert [(one.seq, one.reasons, one.line) for one in group.rejected([1_000_000])] == [
             (1, ("line:too_long",), lines[1])
@@ -193,7 +192,7 @@ def test_no_column_name_meets_one_of_ours(tmp_path: Path) -> None:
     renamed = CONTRACT.replace("name: note,", "name: filename,").replace(
         'name: maybe, logicalType: number, physicalType: "decimal(38,10)"', "name: t_id, logicalType: string"
     )
-    found = DuckDBEngine(tmp_path).rows(
+    found = DuckDBEngine(Limits(scratch=tmp_path)).rows(
         odcs.parse(renamed), [b'{"_seq":0,"_n":0,"_record":%s}' % record(filename='"mine"', t_id='"its"')]
     )
     assert [(one["id"], one["filename"], one["t_id"]) for one in found if one] == [("a", "mine", "its")]

@@ -114,7 +114,7 @@ def test_the_last_entry_is_held_against_what_was_made_of_it(tmp_path: Path) -> N
     _lose_batch(lake, landed[2])
     with pytest.raises(LakeDamaged, match=r"batch 4\.0 evidence: 6 captured, its entry says None"):
         prove.counts(lake)
-    with pytest.raises(LakeDamaged, match="000000004.json.gz has sha256"):
+    with pytest.raises(LakeDamaged, match=r"000000004\.json\.gz has sha256"):
         prove.bronze_objects(lake)
     lake.close()
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ulid import ULID
 
-from assay import clock
-from assay.lake import duck, release
+from assay import clock, run
+from assay.lake import duck, release, tables
 from assay.run.lake import Lake
 from tests.making import Made, make, make_on_store, record
 from tests.rooms.test_upkeep import CONTRACT, TIGHT, daily, kept_up, lake_of, proved, released
@@ -182,3 +182,32 @@ def test_upkeep_survives(worn: tuple[Path, Path], effect: str, when: str) -> Non
         proved(lake)
     finally:
         made.close()
+
+
+@pytest.mark.slow
+def test_gold_stays_whole_and_unchanged_tables_stay_as_they_are(markets: Path) -> None:
+    """Real builds: old releases go with their files, and a head that upkeep moved is no reason to write gold again."""
+    (markets / "universe_us.csv").write_text("symbol,valid_from,valid_to\nFB,2012-05-18,2013-03-02\n")
+    with (markets / "assay.toml").open("a") as file:
+        file.write("\n[upkeep]\nkeep_releases = 1\nkeep_days = 0\n")
+    with run.open(markets) as lake:
+        assert not lake.apply(lake.plan()).errors
+        first = lake.released()
+        rows = lake.read("gold.fct_daily_price")
+        files = lake.target.files
+        table = tables.load(lake.target.catalog, "gold.fct_daily_price")
+        left = f"{tables.home(table)}data/{ULID()}-fct_daily_price-0.parquet"
+        files.put_new(left, b"x", "tables.data")
+        second = lake.build()
+        assert kept_up(lake)["releases"] == 1
+        assert not files.exists(left)
+        assert release.numbers(files) == [second.number]
+        moved = tables.load(lake.target.catalog, "gold.fct_daily_price")
+        assert moved.current_snapshot().snapshot_id not in {g.snapshot for g in first.gold}
+        third = lake.build()
+        assert [(g.snapshot, g.serving, g.files) for g in third.gold] == [
+            (g.snapshot, g.serving, g.files) for g in first.gold
+        ]
+        assert lake.read("gold.fct_daily_price").equals(rows)
+        assert lake.plan() == []
+        proved(lake)

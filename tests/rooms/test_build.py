@@ -204,8 +204,8 @@ def test_checking_a_lake_makes_no_environment(tmp_path: Path) -> None:
 
 def test_two_builds_at_once_end_as_one_release_and_one_that_is_told(lake: Lake) -> None:
     """The other one builds and releases while the first has computed and not yet published."""
-    select = "select symbol, max(price) as highest from {{ source('silver', 'trades') }} group by symbol"
-    mart(lake, "mart_last", select, {"symbol": "varchar", "highest": "decimal(18,6)"})
+    select = "select symbol, count(*) as trades from {{ source('silver', 'trades') }} group by symbol"
+    mart(lake, "mart_last", select, {"symbol": "varchar", "trades": "bigint"})
     warns = "{{ config(severity='warn') }} select symbol from {{ ref('mart_last') }}\n"
     (lake.project / "tests/warns.sql").write_text(warns)
     made: list[Release] = []

@@ -304,7 +304,7 @@ def test_results_are_data_on_standard_output_and_progress_is_not(lake: Path, ass
     }
     assert json.loads(assay("--lake", lake, "--json", "verify", "rebuild").out) == {"trades": 10}
     why = json.loads(assay("--lake", lake, "--json", "explain", "mart_position", "symbol=AAPL", "--column", "cost").out)
-    assert (why["value"], why["recomputed"]["equal"], len(why["observations"])) == ("16490.100000", True, 3)
+    assert (why["value"], why["recomputed"]["equal"], len(why["records"])) == ("16490.100000", True, 3)
     query = "select symbol, cost from gold.mart_position order by 1 limit 2"
     assert (
         assay("--lake", lake, "sql", query, "--format", "csv").out

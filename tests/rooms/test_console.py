@@ -37,7 +37,7 @@ PAGES = (
     "/silver/price_eod?x=1",
 )
 EXPLAIN = "/explain/fct_price?symbol=AAA&date=2024-01-02&column=close"
-OBSERVATION = {
+RECORD = {
     "dataset": "price_eod", "key": {"symbol": "AAA", "date": "2024-01-02"}, "values": {"close": "99"}, "known_from": "2024-01-02T21:00:00Z",
     "known_basis": "vendor", "captured_at": "2024-05-01T10:00:00Z", "backfilled": True, "batch": "12.3", "seq": 0,
     "file": "bronze/price_eod/dt=2024-05-01/01L-0-0123456789abcdef.ndjson.gz", "line": 1,
@@ -52,7 +52,7 @@ EXPLAINED = {
     "row": {"symbol": "AAA", "date": "2024-01-02", "close": "99", "note": None}, "recomputed": {"value": "99", "equal": True},
     "model": {"relation": "gold.fct_price", "sql": "select '<i>'", "steps": ["stg.price", "gold.fct_price"]},
     "inputs": [{"table": "silver.price_eod", "where": "symbol = row.symbol and date < row.date", "rows": 1, "listed": 1}, {"table": "silver.splits", "where": "false", "rows": 0, "listed": 0}],
-    "observations": [OBSERVATION], "not_listed": 0,
+    "records": [RECORD], "not_listed": 0,
 }  # fmt: skip
 
 
@@ -540,9 +540,9 @@ def test_explain_shows_the_whole_way(http):
         "status 200, 1,234 bytes, 120 rows",
         "price_positive",
         "backfilled",
-        OBSERVATION["file"],
-        OBSERVATION["entry"],
-        OBSERVATION["evidence"],
+        RECORD["file"],
+        RECORD["entry"],
+        RECORD["evidence"],
         "Batch12.3",
         "aaaa",
     ):
@@ -563,13 +563,13 @@ def test_explain_shows_the_whole_way(http):
 
 def test_what_a_person_wrote_or_let_in_says_who_and_why(lake):
     wrote = {
-        **OBSERVATION,
+        **RECORD,
         "request": None,
         "origin": "decided",
         "decision": {"kind": "upsert", "who": "Ada <b>", "why": "a typo"},
     }
-    let_in = {**OBSERVATION, "decision": {"kind": "release", "who": "Bob", "why": "looked at it"}}
-    told = {**EXPLAINED, "observations": [wrote, let_in, OBSERVATION]}
+    let_in = {**RECORD, "decision": {"kind": "release", "who": "Bob", "why": "looked at it"}}
+    told = {**EXPLAINED, "records": [wrote, let_in, RECORD]}
     with serving_lake.serving(lake, lambda *_: told) as url, serving_lake.client(url) as http:
         text = http.get(EXPLAIN).text
     assert Page(text).faults == []

@@ -12,7 +12,7 @@ from assay.contract import odcs
 from assay.engines.duckdb import GROUP_BYTES, DuckDBEngine, bind
 from assay.engines.duckdb.fold import CLOCKS, ENDS
 from assay.errors import ContractError, LakeDamaged, SettingsError
-from assay.ports import Act, Layout, Lines, N, Relation
+from assay.ports import Act, Layout, Limits, Lines, N, Relation
 from tests.laws.test_bad_input import CONTRACT, record
 
 DOCS = Path(__file__).parents[2] / "docs/formats.md"
@@ -46,7 +46,7 @@ def test_the_hash_of_the_documented_row() -> None:
     made = contract(*((f"name: {name},", f"name: {name}, required: false,") for name in ("maybe",)))
     made = odcs.parse("".join(line for line in made.text.splitlines(keepends=True) if "name: maybe" not in line))
     line = b'{"_seq":0,"_n":0,"_record":%s}' % record(whole="-7", amount="1.5")
-    [row] = DuckDBEngine(Path()).rows(made, [line])
+    [row] = DuckDBEngine(Limits()).rows(made, [line])
     assert row
     assert f"`{row['_hash']}`" in DOCS.read_text()
 
@@ -56,7 +56,7 @@ def test_parts_beyond_one_run_are_one_group(tmp_path: Path) -> None:
         part(tmp_path / str(i), [record(id=f'"{j}"', whole=str(j % 2 * i)) for j in range(4)] + [b'"\xff"'], first=5 * i, size=GROUP_BYTES)
         for i in range(3)
     ]  # fmt: skip
-    with DuckDBEngine(tmp_path / "s").group(contract(), parts) as group:
+    with DuckDBEngine(Limits(scratch=tmp_path / "s")).group(contract(), parts) as group:
         found = group.judged()[N]
         assert (found.rows, found.good, found.duplicate, found.quarantined) == (15, 2, 4, 9)
         assert found.reasons == {"key:conflict": 6, "line:encoding": 3}
@@ -67,10 +67,10 @@ def test_parts_beyond_one_run_are_one_group(tmp_path: Path) -> None:
 
 def test_rules_reject_and_warnings_count(tmp_path: Path) -> None:
     lines = [part(tmp_path / "p", [record(whole="1"), record(id='"b"', whole="9")])]
-    with DuckDBEngine(tmp_path / "s").group(ruled("whole < 5"), lines) as group:
+    with DuckDBEngine(Limits(scratch=tmp_path / "s")).group(ruled("whole < 5"), lines) as group:
         found = group.judged()[N]
         assert (found.good, found.quarantined, found.keyless, found.reasons) == (1, 1, 0, {"small": 1})
-    with DuckDBEngine(tmp_path / "s").group(ruled("whole < 5", "warning"), lines) as group:
+    with DuckDBEngine(Limits(scratch=tmp_path / "s")).group(ruled("whole < 5", "warning"), lines) as group:
         found = group.judged()[N]
         assert (found.good, found.reasons, found.warnings) == (2, {}, {"small": 1})
 
@@ -83,7 +83,7 @@ def test_what_passes_is_written_with_field_ids(tmp_path: Path, partition) -> Non
     lines.append(part(tmp_path / "held", [record(id='"held"')], n=1))
     names = {c.name: c.type for c in made.columns} | CLOCKS
     layout = Layout(tuple((50 - i, name, kind) for i, (name, kind) in enumerate(names.items())), partition)
-    with DuckDBEngine(tmp_path / "s").group(made, lines) as group:
+    with DuckDBEngine(Limits(scratch=tmp_path / "s")).group(made, lines) as group:
         assert group.boxes([N], None) == [{"id": ("NULL", "c")}]
         none = Relation(layout.columns)
         act = Act(N, datetime(2024, 3, 1, tzinfo=UTC), N)
@@ -120,7 +120,7 @@ def test_a_rule_that_cannot_be_computed_is_named() -> None:
 
 
 def test_errors_say_who_must_act(tmp_path: Path) -> None:
-    engine = DuckDBEngine(tmp_path / "s")
+    engine = DuckDBEngine(Limits(scratch=tmp_path / "s"))
     lost = Lines(str(tmp_path / "lost"), 1, 1, {0: N})
     with pytest.raises(LakeDamaged, match="verify bronze"), engine.group(contract(), [lost]):
         pass
@@ -128,14 +128,14 @@ def test_errors_say_who_must_act(tmp_path: Path) -> None:
     with pytest.raises(LakeDamaged), engine.group(contract(), [Lines(str(tmp_path / "cut"), 1, 1, {0: N})]):
         pass
     many = part(tmp_path / "p", [record(id=f'"{i}"', note='"' + "x" * 1000 + '"') for i in range(20_000)])
-    small = DuckDBEngine(tmp_path / "s", "10MB", 1)
+    small = DuckDBEngine(Limits("10MB", 1, tmp_path / "s"))
     with pytest.raises(SettingsError, match="memory"), small.group(contract(), [many]):
         pass
 
 
 def test_more_lines_than_memory_spill(tmp_path: Path) -> None:
     many = part(tmp_path / "p", [record(id=f'"{i}"', note='"' + f"{i:01000}" + '"') for i in range(250_000)])
-    with DuckDBEngine(tmp_path / "s", "200MB", 2).group(contract(), [many]) as group:
+    with DuckDBEngine(Limits("200MB", 2, tmp_path / "s")).group(contract(), [many]) as group:
         assert group.judged()[N].good == 250_000
 
 
@@ -143,7 +143,7 @@ def test_more_batches_than_two_bytes_count(tmp_path: Path) -> None:
     data = b"".join(b'{"_seq":0,"_n":%d,"_record":%s}\n' % (n, record(whole=str(n))) for n in range(70_000))
     (tmp_path / "p").write_bytes(igzip.compress(data, 1))
     lines = Lines(str(tmp_path / "p"), 70_000, len(data), {n: 5 * N + n for n in range(70_000)})
-    with DuckDBEngine(tmp_path / "s").group(contract(), [lines]) as group:
+    with DuckDBEngine(Limits(scratch=tmp_path / "s")).group(contract(), [lines]) as group:
         found = group.judged()
         assert len(found) == 70_000
         assert {one.good for one in found.values()} == {1}
@@ -158,7 +158,7 @@ TWICE = {
 @pytest.mark.parametrize("column", TWICE)
 def test_a_name_said_twice_is_found_where_a_line_has_hardly_room_for_it(tmp_path: Path, column: str) -> None:
     """The second is as short as can be, and other numbers are printed longer than they were spelt."""
-    made, engine = contract(), DuckDBEngine(tmp_path / "s")
+    made, engine = contract(), DuckDBEngine(Limits(scratch=tmp_path / "s"))
     for number, first in enumerate(TWICE[column]):
         for others in ({}, {"whole": "1e5", "amount": "1e9", "maybe": "1e20"}, {"amount": "1e-6", "note": '"x"'}):
             once = record(**{**others, column: first})

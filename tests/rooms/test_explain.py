@@ -100,7 +100,7 @@ def test_a_record_altered_in_bronze_is_not_shown_as_received(lake: Lake) -> None
     batch = landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5))
     refined(lake)
     found = lake.release(1)
-    assert '"adjClose":100.2500' in why(lake, found)["observations"][1]["record"]
+    assert '"adjClose":100.2500' in why(lake, found)["records"][1]["record"]
     name = batch.entry.parts[0].name
     part = lake.local.root / name
     altered = gzip.decompress(part.read_bytes()).replace(b'"adjClose":100.2500', b'"adjClose":999.9900')
@@ -118,7 +118,7 @@ def test_a_record_refined_again_gives_its_silver_row_or_the_page_says_so(lake: L
     found = lake.release(1)
 
     def told() -> dict[str, bool]:
-        return {one["key"]["date"]: one["record_refines_to_row"] for one in why(lake, found)["observations"]}
+        return {one["key"]["date"]: one["record_refines_to_row"] for one in why(lake, found)["records"]}
 
     assert told() == {str(DAYS[0]): True, str(DAYS[1]): True}
     assert [one.count("equal Each record gives its silver row") for one in articles(page(lake))] == [1]
@@ -141,7 +141,7 @@ def test_a_rule_is_passed_broken_or_not_decided(lake: Lake) -> None:
     found = lake.release(1)
     told = {
         one["key"]["date"]: {r["name"]: (r["severity"], r["passed"]) for r in one["rules"]}
-        for one in why(lake, found)["observations"]
+        for one in why(lake, found)["records"]
     }
     some = ("price_usual", "vwap_bounded", "volume_traded", "high_bounded")
     assert {day: [rules[name] for name in some] for day, rules in told.items()} == {
@@ -173,7 +173,7 @@ def test_each_record_is_shown_with_the_evidence_and_contract_that_let_it_in(lake
         "2024-01-04": (third, mildest.sha256),
     }
     assert {
-        one["key"]["date"]: (one["evidence"], one["contract_sha256"]) for one in why(lake, found)["observations"]
+        one["key"]["date"]: (one["evidence"], one["contract_sha256"]) for one in why(lake, found)["records"]
     } == wanted
     shown = articles(page(lake))
     assert len(shown) == 3

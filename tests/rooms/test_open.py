@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from assay import run
 from assay.errors import ContractError, SettingsError
+from assay.run import lake as lakes
 from tests.making import EVERY_TYPE
 
 
@@ -16,7 +16,7 @@ def test_a_rule_that_cannot_be_computed_is_found_by_check(tmp_path: Path) -> Non
     )
     (tmp_path / "contracts/things.yaml").write_text(EVERY_TYPE.replace("whole < 1000000", "day > whole"))
     with pytest.raises(ContractError, match="rule whole_is_small cannot be computed"):
-        run.check(tmp_path)
+        lakes.check(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["l#1", "l%20x", "l?x"])
@@ -25,20 +25,19 @@ def test_a_path_that_urls_cannot_name_is_refused(tmp_path: Path, name: str) -> N
     root.mkdir()
     (root / "assay.toml").write_text('[lake]\nname = "x"\n')
     with pytest.raises(SettingsError, match="may not hold"):
-        run.open(root)
+        lakes.open(root)
 
 
 def test_a_lake_without_contracts_is_none(tmp_path: Path) -> None:
     (tmp_path / "assay.toml").write_text('[lake]\nname = "x"\n')
     with pytest.raises(SettingsError, match="holds no contract"):
-        run.open(tmp_path)
+        lakes.open(tmp_path)
 
 
 def test_options_that_make_no_sense_are_the_owners(markets: Path) -> None:
     path = markets / "assay.toml"
     path.write_text(path.read_text() + '\n[source.fmp.options]\ntimeout = "abc"\n')
-    lake = run.open(markets)
-    done = run.apply(lake, run.plan(lake, ["splits"]))
+    with lakes.open(markets) as lake:
+        done = lake.apply(lake.plan(["splits"]))
     assert [type(e) for e in done.errors] == [SettingsError]
     assert "[source.fmp]" in str(done.errors[0])
-    lake.close()

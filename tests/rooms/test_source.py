@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from isal import igzip
 
-from assay import run
 from assay.errors import ContractError, SourceBusy
 from assay.land import source as sources
 from assay.land.source import Original, sha256_of
+from assay.plan import Land
+from assay.run import lake as lakes
 from tests.conftest import ROOT
 
 SOURCE = """
 from contextlib import asynccontextmanager
 from assay.land.source import Page, Request, Source, sha256_of
-from assay.windows import now
+from assay.clock import now
 
 @asynccontextmanager
 async def connect(secrets, settings):
@@ -46,7 +47,7 @@ def sha256(data: bytes) -> str:
 
 def test_two_lakes_in_one_process_land_each_their_own_records(tmp_path: Path) -> None:
     for name in ("ONE", "TWO"):
-        root = run.init(tmp_path / name, ROOT / "lakes/csv")
+        root = lakes.init(tmp_path / name, ROOT / "lakes/csv")
         own(root, name)
         for path, old, new in (
             (root / "contracts/trades.yaml", "value: files", "value: sources.my"),
@@ -54,16 +55,13 @@ def test_two_lakes_in_one_process_land_each_their_own_records(tmp_path: Path) ->
         ):
             path.write_text(path.read_text().replace(old, new).replace("{path: trades.csv}", "{}"))
         before = list(sys.path)
-        lake = run.open(root)
-        try:
-            done = run.apply(lake, [step for step in run.plan(lake) if step.kind == "land"])
+        with lakes.open(root) as lake:
+            done = lake.apply([step for step in lake.plan() if isinstance(step, Land)])
             assert not done.errors
             [part] = root.glob("data/dev/bronze/trades/**/*.ndjson.gz")
             line = json.loads(igzip.decompress(part.read_bytes()))
             assert line["_record"]["trade_id"] == name
             assert sys.path == before
-        finally:
-            lake.close()
     first, second = (sources.load("sources.my", tmp_path / name) for name in ("ONE", "TWO"))
     assert (first.version, second.version) == ("ONE", "TWO")
     assert "sources" not in sys.modules

@@ -18,7 +18,6 @@ from assay import settings as lake_settings
 from assay.contract.model import Contract
 from assay.errors import LakeBusy, LakeDamaged, SettingsError, UsageError
 from assay.lake import bronze, compaction, evidence, release, retention, silver, tables, upkeep
-from assay.lake.bronze import Decision
 from assay.lake.release import Release
 from assay.lake.upkeep import sweep
 from assay.run import prove
@@ -316,6 +315,7 @@ def test_metadata_that_nothing_names_goes(made: Made) -> None:
     assert len(left - tables.named(pair.current)) <= 1  # the move let the oldest of the metadata's log go
     assert len(left) < before - 20
     proved(lake)
+    assert kept_up(lake)["deleted"] == 0  # what the move left is too little to move it again
     assert not any(kept_up(lake).values())
 
 
@@ -370,7 +370,7 @@ def test_a_part_that_is_lost_for_good_is_declared_lost(made: Made) -> None:
             prove.bronze_objects(lake)
         with pytest.raises(LakeDamaged, match=path.name):
             made.refine(CONTRACT, everything=True)
-        made.decide(CONTRACT, Decision("lost", batch=(2, 0)))
+        lake.decide("things", "lost", ["2.0"], who="a test", why="no copy has it")
         found = made.account(CONTRACT)
         assert (found.lost, found.sums["accepted"], found.sums["void"]) == (1, 3, 1)
         assert len(made.current(CONTRACT)) == 3

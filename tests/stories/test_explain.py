@@ -26,7 +26,7 @@ def test_every_column_of_seeded_rows_is_recomputed_to_the_same_value(built: tupl
         for column in gold.columns:
             assert whole["row"][column.name] == render(row[column.name])
             seen.add(column.name)
-        assert sum(i["rows"] for i in whole["inputs"]) == len(whole["observations"]) + whole["not_listed"]
+        assert sum(i["rows"] for i in whole["inputs"]) == len(whole["records"]) + whole["not_listed"]
     assert seen == {c.name for c in gold.columns}
 
 
@@ -37,7 +37,7 @@ def test_records_are_those_that_went_over_the_wire(built: tuple[Lake, Proxy]) ->
     rows = lake.read("gold.fct_daily_price").to_pylist()
     for row in random.Random(3).sample(rows, 8):
         key = {"security_id": row["security_id"], "date": str(row["date"])}
-        for one in lake.explain("fct_daily_price", key, "close")["observations"]:
+        for one in lake.explain("fct_daily_price", key, "close")["records"]:
             record = tokens(one["record"].encode())
             assert any(record in body for body in wire)
             found += 1
@@ -49,15 +49,15 @@ def test_an_explanation_leads_to_the_request_and_the_rules(built: tuple[Lake, Pr
     security = next(r["security_id"] for r in lake.read("gold.fct_daily_price").to_pylist() if r["symbol"] == "AAPL")
     found = lake.explain("gold.fct_daily_price", {"security_id": security, "date": "2005-02-28"}, "return_1d")
     assert Decimal(found["value"]) == Decimal("0.008203168895")
-    price = next(o for o in found["observations"] if o["dataset"] == "price_eod")
+    price = next(o for o in found["records"] if o["dataset"] == "price_eod")
     assert price["request"]["params"] == {"symbol": "AAPL", "from": "2000-03-01", "to": "2009-12-31"}
     assert price["request"]["status"] == 200
     assert "apikey" not in str(found)
     assert {r["name"] for r in price["rules"]} >= {"price_positive", "high_is_highest"}
     assert price["backfilled"] is True
-    assert {one["record_refines_to_row"] for one in found["observations"]} == {True}
+    assert {one["record_refines_to_row"] for one in found["records"]} == {True}
     assert price["origin"] == "sandbox"
-    split = next(o for o in found["observations"] if o["dataset"] == "splits")
+    split = next(o for o in found["records"] if o["dataset"] == "splits")
     assert split["values"]["numerator"] == "2.000000"
 
 

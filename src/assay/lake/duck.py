@@ -82,7 +82,7 @@ def meaning(error: duckdb.Error, limits: Limits | None = None, what: str = "this
     if _DAMAGED.match(first):
         return LakeDamaged(
             f"{path or 'a file that serves gold'} is lost or damaged; `assay build` makes gold's files anew, "
-            f"`assay refine DATASET --rebuild` silver's"
+            f"`assay refine DATASET --rebuild` silver's; `assay verify bronze` names bronze's, which come from a copy"
         )
     return None
 

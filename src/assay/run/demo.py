@@ -66,7 +66,7 @@ def why(lake: Lake, shown: dict[str, Any]) -> str:
     again = found["recomputed"]
     rows = ", ".join(f"{i['rows']} rows of {i['table']}" for i in found["inputs"])
     lines = [f"  recomputed from {rows}: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})"]
-    for one in found["observations"][:3]:
+    for one in found["records"][:3]:
         lines.append(f"  {one['record']}")
         lines.append(f"    from {one['file']}:{one['line']}, asked of {one['request']['url']} (origin {one['origin']})")
     return "\n".join(lines)

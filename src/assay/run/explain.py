@@ -49,7 +49,7 @@ def explain(
         seeds = t.files.local(found.seeds, found.seeds_sha256)
         again = recompute.recompute(seeds, found.models, gold, row, given, t.limits)
         shown = column or next((c.name for c in gold.columns if c.name not in gold.key), gold.key[0])
-        observations, counts = _observations(lake, con, found, gold, inputs, listed)
+        records, counts = _records(lake, con, found, gold, inputs, listed)
     finally:
         con.close()
     compared = [column] if column else [c.name for c in gold.columns]
@@ -64,7 +64,7 @@ def explain(
         },
         "recomputed": {"value": render(again[shown]) if again else None, "equal": again is not None and all(same(again[c], row[c]) for c in compared)},
         "inputs": [{"table": i.table, "where": i.where, "rows": n, "listed": k} for i, (n, k) in zip(gold.inputs, counts, strict=True)],
-        "observations": observations, "not_listed": sum(n - k for n, k in counts),
+        "records": records, "not_listed": sum(n - k for n, k in counts),
     }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> 
     return dict(zip(names, rows[0], strict=True))
 
 
-def _observations(
+def _records(
     lake: "Lake", con: duckdb.DuckDBPyConnection, found: Release, gold: Gold, inputs: Sequence[str], listed: int
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """The newest input rows followed to bronze, a fair share of each input; and per input how many there are and are listed."""
@@ -151,7 +151,7 @@ def _followed(
     out = []
     for row, (entry, n, seq) in zip(rows, places, strict=True):
         contract = timeline.contract(row["_position"])[1]
-        out.append(_observation(lake, con, dataset, contract, entry, n, row, lines[entry.position, n, seq]))
+        out.append(_followed_one(lake, con, dataset, contract, entry, n, row, lines[entry.position, n, seq]))
     _compare(lake, timeline, rows, [lines[e.position, n, s][2] for e, n, s in places], out)
     return out
 
@@ -163,7 +163,7 @@ def _compare(
     lines: Sequence[bytes],
     out: Sequence[dict[str, Any]],
 ) -> None:
-    """Say of each observation whether its line, refined again by the contract that judged it, gives its row."""
+    """Say of each record whether its line, refined again by the contract that judged it, gives its row."""
     for at in {timeline.contract(row["_position"])[0] for row in rows}:
         mine = [n for n, row in enumerate(rows) if timeline.contract(row["_position"])[0] == at]
         contract = timeline.by_position(at)[1]
@@ -174,7 +174,7 @@ def _compare(
             )
 
 
-def _observation(
+def _followed_one(
     lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, contract: Contract, entry: Entry, n: int,
     row: Mapping[str, Any], found_at: tuple[Part | None, int, bytes],
 ) -> dict[str, Any]:  # fmt: skip

@@ -215,7 +215,7 @@ def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
 
 def _explained(table: Table, found: Mapping[str, Any], column: str | None) -> dict[str, Any]:
     links = {name: _explain_link(table, found["key"], name) for name in table.columns}
-    groups = charts.groups_of(found["observations"])
+    groups = charts.groups_of(found["records"])
     return {
         "table": table, "found": found, "column": column, "flow": charts.flow(found, groups, column), "groups": groups,
         "links": links,

@@ -163,7 +163,7 @@ def flow(found: Mapping[str, Any], groups: Sequence["Group"], column: str | None
     left_out = max(0, len(groups) - MOST)
     for rank in ranks[3:]:
         if left_out:
-            rank[MOST - 1 :] = [(rank[0][0], f"{left_out + 1} more", ("listed below",), "#observations")]
+            rank[MOST - 1 :] = [(rank[0][0], f"{left_out + 1} more", ("listed below",), "#records")]
     height = max(len(rank) for rank in ranks) * ROW + 8
     made = [_column(x, rank, height) for x, rank in enumerate(ranks)]
     arrows = [(made[0][0], made[1][0]), *((made[1][0], box) for box in made[2])]
@@ -194,7 +194,7 @@ SHARED = (
 
 @dataclass(frozen=True)
 class Group:
-    """Observations that came in one bronze file from one request and were judged alike: all that is SHARED is said once.
+    """Records that came in one bronze file from one request and were judged alike: all that is SHARED is said once.
 
     `request` is none where a person wrote the record: `decision` says who and why, also where one only let it in.
     """
@@ -206,10 +206,10 @@ class Group:
     rows: list[Mapping[str, Any]]
 
 
-def groups_of(observations: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Observations by everything in SHARED, in the order they are listed."""
+def groups_of(records: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Records by everything in SHARED, in the order they are listed."""
     out: dict[bytes, Group] = {}
-    for one in observations:
+    for one in records:
         name = msgspec.json.encode([one[what] for what in SHARED])
         out.setdefault(name, Group(one["dataset"], one["file"], one["request"], one["decision"], [])).rows.append(one)
     return list(out.values())
