@@ -28,7 +28,7 @@ class Forked:
     """A process that runs; `said` waits for its end. As a block, it is ended with the block."""
 
     def __init__(self, act: Callable[[], object], user: int | None = None, **environment: str) -> None:
-        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
+        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed with the block  # noqa: SIM115
         self._code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:

@@ -63,6 +63,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Trades:
     one.run("refine", "trades")
     one.keep("promised")
     one.run("apply", "trades")
+    one.keep("refined")
     one.trades(SECOND)
     one.run("land", "trades", "--again")
     wider = one.contract.read_text().replace(
@@ -142,3 +143,23 @@ def test_a_new_table_survives(kept: Trades) -> None:
 def test_every_effect_but_the_releases_and_upkeeps_is_stopped() -> None:
     tried = {effect for _, _, _, effects in CASES for effect in effects}
     assert tried == {e for e in crash.EFFECTS if not e.startswith(("release.", "upkeep."))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("effect", [e for e in crash.EFFECTS if e.startswith("release.")])
+def test_releasing_survives(kept: Trades, effect: str, when: str) -> None:
+    kept.begin("refined")
+    kept.stopped("build", at=f"{effect}:{when}")
+    there = f"{effect}:{when}" in ("release.object:after", "release.ledger:before", "release.ledger:after")
+    with lakes.open(kept.root) as lake:
+        newest = lake.status()["release"]
+        assert (newest is not None) == there
+        if there:
+            assert lake.read("gold.mart_position").num_rows == 1
+    kept.run("apply")
+    with lakes.open(kept.root) as lake:
+        assert lake.plan() == []
+        assert lake.released().number == 1
+        assert lake.read("gold.mart_position").to_pylist()[0]["symbol"] == "IBM"
+        assert prove.serving(lake)["release"] == 1

@@ -221,6 +221,13 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Copies:
     return Copies(tmp_path_factory.mktemp("copies"))
 
 
+def proofs(lake: Lake) -> None:
+    """All that look for what was lost."""
+    prove.bronze_objects(lake)
+    prove.silver_objects(lake)
+    prove.counts(lake)
+
+
 def silent(lake: Lake, copies: Copies) -> list[str]:
     """What answered, although something is wrong, with other rows or sums than are right."""
     out = []
