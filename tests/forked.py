@@ -8,8 +8,11 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Self
+
+from assay import clock
 
 
 @dataclass
@@ -76,6 +79,7 @@ def _child(act: Callable[[], object], user: int | None, environment: dict[str, s
             os.dup2(file, number)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
         os.environ.update(environment)
+        clock._last = datetime.min.replace(tzinfo=UTC)  # a process that is new, perhaps on a machine that is behind
         if user is not None:
             os.setgroups([])
             os.setgid(user)

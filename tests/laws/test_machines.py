@@ -10,9 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-import assay.engines.duckdb
-import assay.land.sources.files
-import assay.run.loop
 from assay.lake import bronze
 from assay.ports import Files
 from assay.run import Lake, prove
@@ -55,14 +52,20 @@ class Machine:
         self.process = forked.assay(lake, "--quiet", *args, ASSAY_PAUSE=f"{at}:{self.go}", ASSAY_CLOCK_OFFSET=offset)
         while not list(lake.parent.glob(f"{self.go.name}.*.waiting")):
             if self.process.poll() is not None:
-                raise AssertionError(self.wakes())
+                with self.process:
+                    raise AssertionError(self.process.said())
             time.sleep(0.01)
 
     def wakes(self) -> forked.Said:
         """Let it go; what it says in the end."""
         self.go.touch()
-        with self.process:
-            return self.process.said()
+        return self.process.said()
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.__exit__()
 
 
 def does(lake: Path, *args: str, offset: str = "0") -> forked.Said:
@@ -122,11 +125,11 @@ def proved(root: Path) -> Lake:
 @pytest.mark.parametrize(("slow", "fast"), [("0", AHEAD), ("-3600", "0")])
 def test_who_slept_while_it_landed_finds_its_windows_taken(lake: Path, at: str, slow: str, fast: str) -> None:
     assert does(lake, "refine", "rows", offset=slow).code == 0  # the contract is in the log
-    sleeping = Machine(lake, "land", "rows", at=at, offset=slow)
-    rows(lake, ("A", 0, 2), ("A", 1, 1))
-    awake = does(lake, "apply", "rows", offset=fast)
-    assert awake.code == 0, awake
-    said = sleeping.wakes()
+    with Machine(lake, "land", "rows", at=at, offset=slow) as sleeping:
+        rows(lake, ("A", 0, 2), ("A", 1, 1))
+        awake = does(lake, "apply", "rows", offset=fast)
+        assert awake.code == 0, awake
+        said = sleeping.wakes()
     assert (said.code, "LakeBusy" in said.err) == (75, True), said
     assert does(lake, "apply", "rows", offset=slow).code == 0
     with proved(lake) as opened:
@@ -136,15 +139,15 @@ def test_who_slept_while_it_landed_finds_its_windows_taken(lake: Path, at: str, 
 
 def test_who_slept_while_it_refined_rolls_forward_and_goes_on(lake: Path) -> None:
     assert does(lake, "land", "rows", offset=AHEAD).code == 0
-    sleeping = Machine(lake, "refine", "rows", at="refine.evidence")
-    rows(lake, ("A", 0, 2), ("A", 1, 1), ("B", 0, 1), ("C", 0, 1))
-    for args in (["land", "rows", "--again"], ["refine", "rows"]):
-        said = does(lake, *args, offset=AHEAD)
-        assert said.code == 0, said
-    rows(lake, ("A", 0, 3), ("A", 1, 1))
-    again = does(lake, "land", "rows", "--again", offset=AHEAD)
-    assert again.code == 0, again
-    said = sleeping.wakes()
+    with Machine(lake, "refine", "rows", at="refine.evidence") as sleeping:
+        rows(lake, ("A", 0, 2), ("A", 1, 1), ("B", 0, 1), ("C", 0, 1))
+        for args in (["land", "rows", "--again"], ["refine", "rows"]):
+            said = does(lake, *args, offset=AHEAD)
+            assert said.code == 0, said
+        rows(lake, ("A", 0, 3), ("A", 1, 1))
+        again = does(lake, "land", "rows", "--again", offset=AHEAD)
+        assert again.code == 0, again
+        said = sleeping.wakes()
     assert said.code == 0, said
     with proved(lake) as opened:
         found = opened.status()["datasets"]["rows"]
@@ -168,10 +171,10 @@ def test_two_refines_at_the_same_effect_fold_each_entry_once(lake: Path, at: str
     assert does(lake, "apply", "rows").code == 0
     rows(lake, ("A", 0, 2), ("C", 1, 1))
     assert does(lake, "land", "rows", "--again").code == 0
-    sleeping = Machine(lake, "refine", "rows", at=at)
-    awake = does(lake, "refine", "rows", offset=AHEAD)
-    assert awake.code == 0, awake
-    said = sleeping.wakes()
+    with Machine(lake, "refine", "rows", at=at) as sleeping:
+        awake = does(lake, "refine", "rows", offset=AHEAD)
+        assert awake.code == 0, awake
+        said = sleeping.wakes()
     assert said.code == 0, said
     with proved(lake) as opened:
         assert opened.status()["datasets"]["rows"]["accepted"] == 5

@@ -216,15 +216,15 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
                 f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
             )
         )
-    if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, now()):
-        try:
+    try:
+        if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, now()):
             found = upkeep.run(t, lake.contracts, dry=False, say=say)
             if any(found.values()):
                 say("upkeep: " + ", ".join(f"{n} {what}" for what, n in found.items() if n))
-        except LakeBusy as error:
-            say(f"upkeep is left for the next time: {error}")
-        except AssayError as error:
-            errors.append(error)
+    except LakeBusy as error:
+        say(f"upkeep is left for the next time: {error}")
+    except AssayError as error:
+        errors.append(error)
     return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
 
 
