@@ -341,6 +341,7 @@ def quarantine_replay(ctx: click.Context, lake: "Lake", dataset: str) -> None:
     """
     done = lake.replay(dataset)
     _out(ctx, {"evidence": [e.number for e in done.evidence]}, [tell.refined(done)])
+    _raise(tell.held(done))
 
 
 @cli.command()
@@ -491,7 +492,7 @@ def explain(
     if not found["recomputed"]["equal"]:
         raise LakeDamaged(
             f"{found['table']} is not what its input rows give: either meta.assay.inputs of its model does not name all of them "
-            "(mend it in the model's yml), or what is served was altered (`assay verify` finds out)"
+            "(mend it in the model's yml), or what is served was altered (`assay verify serving` finds out)"
         )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 from urllib.parse import quote
@@ -67,13 +67,11 @@ class Gold:
         dbt: the dbt project's hash now.
         released_dbt: as it was then.
         released: dataset to the position of the log it read and the sha256 of its contract; None without a release.
-        astray: gold tables whose newest snapshot no release names.
     """
 
     dbt: str = ""
     released_dbt: str = ""
     released: Mapping[str, tuple[int, str]] | None = None
-    astray: Sequence[str] = field(default=())
 
 
 class Land(msgspec.Struct, frozen=True, tag="land", tag_field="step", omit_defaults=True):
@@ -263,6 +261,8 @@ def _asks(
     """What a shard's batches will claim, and the days each asks for."""
     step = contract.step
     if not contract.window:
+        if contract.start and not wanted:
+            return []
         cell = cell_of(date.fromordinal(ageing.today), step)
         if not without((_ordinals(cell),), joined((*settled, *((a, b) for a, b, _ in young)))):
             return []
@@ -326,8 +326,6 @@ def _build(
         return f"silver changes: {', '.join(changed)}"
     if gold.dbt != gold.released_dbt:
         return "the dbt project changed"
-    if gold.astray:
-        return f"a build was stopped: {', '.join(gold.astray)} is ahead of the release"
     for dataset, contract in contracts.items():
         now = (standing.get(dataset, Standing()).silver, contract.sha256)
         if gold.released.get(dataset) != now:

@@ -26,34 +26,36 @@ from assay.ports import Limits
 from assay.run import Lake, prove
 from assay.serve.reader import Reader, damaged
 from tests.conftest import ROOT
+from tests.kept import Kept
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What was kept of checks and builds before: the tests' lakes are alike, and dbt reads their project once."""
-    return tmp_path_factory.mktemp("kept")
-
-
-def first(root: Path, kept: Path) -> Lake:
+def first(root: Path) -> Lake:
     """The lake of CSV files with its first release."""
     shutil.copytree(ROOT / "lakes/csv", root)
-    shutil.copytree(kept, root / "data/.kept")
     found = run.open(root)
     assert not found.apply(found.plan()).errors
-    shutil.copytree(root / "data/.kept", kept, dirs_exist_ok=True)
     return found
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """That lake, as it was after its first release."""
+    one = Kept(tmp_path_factory.mktemp("kept") / "mine")
+    first(one.root).close()
+    one.keep("released")
+    return one
+
+
 @pytest.fixture
-def lake(tmp_path: Path, kept: Path) -> Iterator[Lake]:
-    with first(tmp_path / "mine", kept) as found:
+def lake(kept: Kept) -> Iterator[Lake]:
+    with run.open(kept.begin("released")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Iterator[Lake]:
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     """A lake that no test builds again."""
-    with first(tmp_path_factory.mktemp("still") / "mine", kept) as found:
+    with first(tmp_path_factory.mktemp("still") / "mine") as found:
         yield found
 
 

@@ -213,7 +213,6 @@ def test_gold_is_built_for_a_reason() -> None:
     reasons = {
         "nothing is released yet": dataclasses.replace(whole, released=None),
         "the dbt project changed": dataclasses.replace(whole, dbt="q"),
-        "a build was stopped: fct is ahead of the release": dataclasses.replace(whole, astray=("fct",)),
         "price_eod changed since the last release": dataclasses.replace(
             whole, released={"price_eod": (6, PRICES.sha256)}
         ),

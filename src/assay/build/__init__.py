@@ -101,7 +101,7 @@ def silver_as_read(contract: Contract, catalog: Catalog, files: Files, ledger: L
     """
     dataset = contract.dataset
     # So that a column added since the last refine is there, as null, and what a crash left undone is done.
-    pair = silver.forward(files, catalog, dataset, silver.ensure(catalog, contract))
+    pair = silver.forward(files, catalog, dataset, silver.ensure(files, catalog, ledger, contract))
     head = silver.head(pair.current)
     account.adopt(files, ledger, dataset, head)
     known = {f.name: f for f in (*before.current.files, *before.past.files)} if before else {}

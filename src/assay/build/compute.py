@@ -90,6 +90,7 @@ def compute(
     taken from `kept` and put there for the next build.
     """
     with clear_errors(work.parent):
+        dbt_hash = project_hash(project)  # before it is copied: an edit from here on is built once more
         _prepare(project, work, views, limits)
         mark = _mark(project, views, limits)
         parsed = work / "target" / "partial_parse.msgpack"
@@ -118,7 +119,7 @@ def compute(
         database,
         models,
         gold,
-        project_hash(project),
+        dbt_hash,
         sum(one["unique_id"].startswith(("test.", "unit_test.")) for one in results),
         tuple(f"{_named(one, manifest)}: {one['message']}" for one in results if one["status"] == "warn"),
     )

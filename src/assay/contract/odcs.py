@@ -38,9 +38,13 @@ def read_all(directory: Path, kept: Path | None = None) -> dict[str, Contract]:
     found: dict[str, Contract] = {}
     for path in sorted(directory.glob("*.yaml")):
         contract = read(path, kept)
-        base = contract.dataset.removesuffix("_versions")
-        if (base != contract.dataset and base in found) or f"{contract.dataset}_versions" in found:
-            raise ContractError(f"{path.name}:1: {contract.dataset} is taken by the versions view of another dataset")
+        for ending in ("_versions", "_past"):
+            base = contract.dataset.removesuffix(ending)
+            if (base != contract.dataset and base in found) or f"{contract.dataset}{ending}" in found:
+                raise ContractError(
+                    f"{path.name}:1: {contract.dataset}: of a dataset x, x_versions and x_past are the lake's own; "
+                    "give one of the two another id"
+                )
         if contract.dataset in found:
             raise ContractError(f"{path.name}:1: {contract.dataset} is also promised by {found[contract.dataset].path}")
         found[contract.dataset] = contract

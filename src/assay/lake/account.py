@@ -52,7 +52,8 @@ class Account:
     Attributes:
         landed: batches, rows, bytes and calls of the whole log, its `position`, `captured_at` and `origins`; how many
             batches were declared `lost`.
-        sums: the terms above over what is judged, with `rows`, `batches`, `void`, `withdrawn` and `pending` beside them.
+        sums: the terms above over what is judged, with `rows`, `batches`, `void` and `withdrawn` beside them, and `pending`: how
+            often withdrawals were held, decided ones too.
         reasons, warnings: rows in quarantine by reason, and rows warned of by rule.
         held: the batches whose gate is closed, also where something newer stands in for them.
         pending: the batches whose rows are in and whose withdrawals are held.
@@ -243,11 +244,15 @@ def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Ev
         place = v.position * N + v.n
         about = v.of[0] * N + v.of[1] if v.of else place
         if v.state == "held" or v.pending:
-            opened[about] = changed[about] = {
-                "state": "pending" if v.pending else "held", "shard": v.shard, "start": v.start, "end": v.end,
-                "why": list(v.why), "reasons": v.reasons, "began": body["began"],
-                "rows": 0 if v.pending else opened.get(about, {}).get("rows", v.held),
+            known = changed.get(about) or (states[about].body if about in states else {})
+            replaced = known.get("state") == "superseded"
+            changed[about] = {
+                "state": "pending" if v.pending else "superseded" if replaced else "held", "shard": v.shard, "start": v.start,
+                "end": v.end, "why": list(v.why), "reasons": v.reasons, "began": body["began"],
+                "rows": 0 if v.pending else known.get("rows", v.held),
             }  # fmt: skip
+            if v.pending or not replaced:
+                opened[about] = changed[about]
         elif v.of and (v.was == "held" or opened.get(about, {}).get("state") == "pending"):
             becomes(about, "released")
         if v.state == "passed" and v.of is None:

@@ -183,7 +183,7 @@ def _decoded(name: str, dataset: str, data: bytes) -> Evidence:
         text = igzip.decompress(data)
         refuse_newer(name, text, FORMAT)
         return msgspec.json.decode(text, type=Evidence)
-    except (msgspec.DecodeError, isal_zlib.error, EOFError) as error:  # type: ignore[misc]  # its stub says instance
+    except (msgspec.DecodeError, isal_zlib.error, EOFError, OSError) as error:  # type: ignore[misc]  # its stub says instance
         raise LakeDamaged(f"{name} is not evidence any more; {_REMEDY.format(dataset)}") from error
 
 

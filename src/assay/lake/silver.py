@@ -1,7 +1,7 @@
 """Silver: per dataset a table of current rows and one of former versions, given what the evidence says and nothing else."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
@@ -11,9 +11,9 @@ from pyiceberg.table.snapshots import Snapshot
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged
-from assay.lake import evidence, tables
+from assay.lake import bronze, evidence, tables
 from assay.lake.evidence import Change, DataFile, Evidence, Head
-from assay.ports import Files
+from assay.ports import Files, Ledger
 
 ATTEMPTS = 5
 CLOCKS = {
@@ -86,7 +86,7 @@ def compatible(table: Table, contract: Contract, *, past: bool = False) -> list[
     return [column for column in wanted if column not in found]
 
 
-def ensure(catalog: Catalog, contract: Contract) -> Pair:
+def ensure(files: Files, catalog: Catalog, ledger: Ledger, contract: Contract) -> Pair:
     """Both tables with the contract's columns, created or widened by new ones.
 
     ContractError where a column changed its type or went away: that is another promise, for a dataset beside it.
@@ -94,15 +94,30 @@ def ensure(catalog: Catalog, contract: Contract) -> Pair:
     out = []
     for past in (True, False):
         label, wanted = name(contract.dataset, past=past), columns(contract, versions=past)
-        with effect("refine.schema"):
-            table = tables.ensure(catalog, label, wanted, contract.partition)
+        table = tables.load(catalog, label)
+        if table is None:
+            ordered = {n: wanted[n] for n in sorted(wanted, key=_promised(files, ledger, contract))}
+            with effect("refine.schema"):
+                table = tables.ensure(catalog, label, ordered, contract.partition)
         if added := compatible(table, contract, past=past):
             with effect("refine.schema"), tables.changing(table), table.update_schema() as change:
-                for column in added:
+                for column in sorted(added, key=_promised(files, ledger, contract)):
                     change.add_column(column, tables.iceberg_type(wanted[column][0]))
             table = catalog.load_table(label)
         out.append(table)
     return Pair(out[1], out[0])
+
+
+def _promised(files: Files, ledger: Ledger, contract: Contract) -> Callable[[str], int]:
+    """A column's place among all that the log's contracts promised, in the order of the log; the clocks follow the first's.
+
+    A table that is made anew numbers its fields as the lost one did, so that the files it gets back are read by the
+    ids they were written with.
+    """
+    ids = [fact.body["sha256"] for fact in ledger.since("contract", contract.dataset)]
+    first, *more = [bronze.pinned(files, sha256) for sha256 in ids] or [contract]
+    names = dict.fromkeys([*columns(first, versions=True), *(c.name for one in (*more, contract) for c in one.columns)])
+    return list(names).index
 
 
 def head(table: Table) -> Head:

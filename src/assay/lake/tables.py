@@ -462,7 +462,12 @@ def _data_file(table: Table, files: Files, one: evidence.DataFile) -> DataFile:
     with _readable(one.name):
         path = files.local(one.name, one.sha256)
         footer, size = pq.read_metadata(path), path.stat().st_size
-        stats = _statistics(table, footer)
+        stats, ids = _statistics(table, footer), _field_ids(footer)
+    if wrong := [name for i, name, _ in _columns(table) if ids.get(name, i) != i]:
+        raise LakeDamaged(
+            f"{one.name} holds {wrong[0]} as field {ids[wrong[0]]}, which is another one in {_title(table)}: the table was "
+            "made anew in another order; take the catalog and silver away, keep bronze, and `assay refine` makes them"
+        )
     if (footer.num_rows, size) != (one.rows, one.bytes):
         raise LakeDamaged(
             f"{one.name} has {footer.num_rows} rows in {size} bytes, and {one.rows} in {one.bytes} were written; "

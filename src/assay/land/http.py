@@ -6,7 +6,7 @@ import random
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -215,8 +215,13 @@ class Remote:
 
 
 @asynccontextmanager
-async def client(settings: SourceSettings, headers: Mapping[str, str], pace: Pace) -> AsyncIterator[Remote]:
+async def client(
+    settings: SourceSettings, headers: Mapping[str, str], pace: Pace, *, secrets: Collection[str] = ()
+) -> AsyncIterator[Remote]:
     """A remote for `settings.base_url`; the values of `headers` are secrets and go to that origin alone.
+
+    `secrets` are others, sent as parameters: no text and no record of what was asked holds a secret, nor a word of
+    one that is longer than seven characters (the key of `Bearer KEY`).
 
     `settings.options` may say `attempts` (5), `backoff` (1 s before the second attempt, doubling), `timeout`
     (60 s an attempt), `connect_timeout` (5 s) and `max_bytes` (64 MiB an answer, inflated).
@@ -232,7 +237,10 @@ async def client(settings: SourceSettings, headers: Mapping[str, str], pace: Pac
         auto_decompress=False,
         timeout=timeout,
     ) as session:
-        yield Remote(session, _base(settings), pace, tuple(v for v in headers.values() if v), options)
+        values = [v for v in (*headers.values(), *secrets) if v]
+        words = {w for v in values for w in v.split() if len(w) > 7}
+        hidden = tuple(sorted({*values, *words}, key=len, reverse=True))
+        yield Remote(session, _base(settings), pace, hidden, options)
 
 
 def _base(settings: SourceSettings) -> URL:

@@ -74,13 +74,10 @@ def refine(dataset: str, *, files: Files, catalog: Catalog, ledger: Ledger, engi
     lost = 0
     while lost < ATTEMPTS:
         try:
-            found = one.step()
+            if not one.step(done.append):
+                return Refined(tuple(done))
         except LakeBusy:
             lost += 1
-            continue
-        if found is None:
-            return Refined(tuple(done))
-        done.append(found)
     raise LakeBusy(f"{dataset}: {ATTEMPTS} times another process was faster; run it again")
 
 
@@ -124,20 +121,20 @@ class _Refiner:
     engine: Engine
     run: str
 
-    def step(self) -> Evidence | None:
-        """One evidence more, put and committed; None if silver holds the whole log."""
+    def step(self, decided: Callable[[Evidence], object]) -> bool:
+        """One evidence more, put and committed, if silver does not hold the whole log; `decided` hears of it once it is put."""
         files, dataset = self.files, self.dataset
         tail = bronze.adopt(files, self.ledger, dataset)
         timeline = Timeline.read(files, self.ledger, dataset)
         if not timeline.contracts:
-            return None
-        pair = silver.ensure(self.catalog, timeline.contract(tail.position)[1])
+            return False
+        pair = silver.ensure(files, self.catalog, self.ledger, timeline.contract(tail.position)[1])
         pair = silver.forward(files, self.catalog, dataset, pair)
         head = silver.head(pair.current)
         account.adopt(files, self.ledger, dataset, head)
         if head.position >= tail.position:
             _same(files, dataset, head)
-            return None
+            return False
         restart = timeline.restart(head.position)
         with scratch_directory(files) as scratch, _awake(files, dataset, head):
             layouts = (tables.layout(pair.current), tables.layout(pair.past))
@@ -149,7 +146,13 @@ class _Refiner:
                 after, sha256, upto, room = head.position, head.position_sha256, tail.position, UNIT
             history = History(files, self.ledger, dataset, bool(restart), timeline)
             made, at = self.fold(draft, history, timeline, (after, sha256, upto, room))
-            return self._commit(draft, made, head, at, anew=bool(restart), after=after)
+            found = self._put(draft, made, head, at, anew=bool(restart), after=after)
+        decided(found)
+        pair = silver.forward(files, self.catalog, dataset, pair)
+        account.adopt(files, self.ledger, dataset, silver.head(pair.current))
+        if found.number % RHYTHM == 0:
+            retention.in_rhythm(files, self.catalog, dataset)
+        return True
 
     def fold(
         self, draft: Draft, history: History, timeline: Timeline, span: tuple[int, str | None, int, int | None]
@@ -338,7 +341,7 @@ class _Refiner:
         made.rejected.append(spool)
         history.add(told, contract[0], made.absences[before:], spool)
 
-    def _commit(
+    def _put(
         self, draft: Draft, made: _Made, head: evidence.Head, at: tuple[int, str | None], *, anew: bool, after: int
     ) -> Evidence:
         files, number = self.files, head.number + 1
@@ -362,10 +365,6 @@ class _Refiner:
         )  # fmt: skip
         if not files.put_new(evidence.name_of(self.dataset, number), evidence.encode(found), "refine.evidence"):
             raise LakeBusy(f"{self.dataset}: evidence {number} was put by another process first")
-        pair = silver.forward(files, self.catalog, self.dataset, pair)
-        account.adopt(files, self.ledger, self.dataset, silver.head(pair.current))
-        if number % RHYTHM == 0:
-            retention.in_rhythm(files, self.catalog, self.dataset)
         return found
 
 
@@ -384,6 +383,8 @@ def _names(files: Files, table: Table, urls: Sequence[str]) -> tuple[str, ...]:
     if not urls:
         return ()
     named = {files.url(name): name for name in (tables.name_of(table, one) for one in tables.data_files(table))}
+    if not named.keys() >= set(urls):
+        raise LakeBusy(f"{'.'.join(table.name())}: another process replaced files that were read here; run it again")
     return tuple(named[url] for url in urls)
 
 

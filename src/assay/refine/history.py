@@ -171,7 +171,7 @@ class Seen:
         names: tuple[str, ...] = ()
         kinds: dict[str, str] = {}
         with scratch_directory(h.files) as scratch:
-            for chapter in h.chapters(0):
+            for chapter in h.chapters(self._after // N):
                 for v in chapter.verdicts:
                     origin = v.origin or v.position * N + v.n
                     if v.state != "passed" or origin <= self._after or v.bounds is None:

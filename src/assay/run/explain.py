@@ -9,14 +9,14 @@ import duckdb
 
 from assay import guard
 from assay.contract.model import Contract
-from assay.errors import LakeDamaged, UsageError
+from assay.errors import UsageError
 from assay.lake import account, bronze, evidence, recompute
 from assay.lake.bronze import Entry, Part
 from assay.lake.duck import ident
 from assay.lake.recompute import same
-from assay.lake.release import Gold, Release
+from assay.lake.release import Gold, Release, Silver
 from assay.ports import N
-from assay.refine.history import Timeline
+from assay.refine.history import History, Timeline
 from assay.serve.reader import Reader
 
 if TYPE_CHECKING:
@@ -111,16 +111,17 @@ def _records(
         names = [d[0] for d in cursor.description or ()]
         rows = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
         counts.append((number, len(rows)))
-        out += _followed(lake, con, dataset, rows)
+        out += _followed(lake, con, found.dataset(dataset), rows)
     return out, counts
 
 
 def _followed(
-    lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, rows: Sequence[Mapping[str, Any]]
+    lake: "Lake", con: duckdb.DuckDBPyConnection, read: Silver, rows: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Rows of one dataset with the lines they came from; each entry and each part is read once."""
-    t = lake.target
-    timeline = Timeline.read(t.files, t.ledger, dataset)
+    """Rows of one dataset, as a release read it, with the lines they came from; each entry and each part is read once."""
+    t, dataset = lake.target, read.dataset
+    # What came after the release, a fold by another contract say, is not what its rows were made by.
+    timeline = Timeline.read(t.files, t.ledger, dataset, read.position)
     entries: dict[int, Entry] = {}
 
     def entry_of(position: int) -> Entry:
@@ -128,13 +129,18 @@ def _followed(
             entries[position] = bronze.read(t.files, dataset, position)
         return entries[position]
 
+    history = History(t.files, t.ledger, dataset, False, timeline)
     places: list[tuple[Entry, int, int]] = []  # the entry, batch and line that the row was first said in
+    judges: list[int] = []  # the position of the contract that judged it
     for row in rows:
         entry, n = entry_of(row["_position"]), row["_n"]
-        if entry.kind == "decided" and entry.decisions[n].batch:
-            position, n = entry.decisions[n].batch or (0, 0)
-            entry = entry_of(position)
+        judges.append(timeline.contract(row["_position"])[0])
+        if entry.kind == "decided" and (batch := entry.decisions[n].batch):
+            held = history.about(batch[0] * N + batch[1]) if entry.decisions[n].kind == "release" else None
+            judges[-1] = held.judged_by if held else judges[-1]
+            entry, n = entry_of(batch[0]), batch[1]
         places.append((entry, n, row["_seq"]))
+    took = _took(lake, read)
     lines: dict[tuple[int, int, int], tuple[Part | None, int, bytes]] = {}
     for entry in {id(e): e for e, _, _ in places}.values():
         wanted = {(n, seq) for e, n, seq in places if e is entry}
@@ -149,23 +155,24 @@ def _followed(
             for (n, seq), at in bronze.lines_of(t.files, entry, wanted).items():
                 lines[entry.position, n, seq] = at
     out = []
-    for row, (entry, n, seq) in zip(rows, places, strict=True):
-        contract = timeline.contract(row["_position"])[1]
-        out.append(_followed_one(lake, con, dataset, contract, entry, n, row, lines[entry.position, n, seq]))
-    _compare(lake, timeline, rows, [lines[e.position, n, s][2] for e, n, s in places], out)
+    for row, judge, (entry, n, seq) in zip(rows, judges, places, strict=True):
+        contract = timeline.by_position(judge)[1]
+        out.append(_followed_one(lake, con, dataset, contract, entry, n, row, lines[entry.position, n, seq], took))
+    _compare(lake, timeline, judges, rows, [lines[e.position, n, s][2] for e, n, s in places], out)
     return out
 
 
 def _compare(
     lake: "Lake",
     timeline: Timeline,
+    judges: Sequence[int],
     rows: Sequence[Mapping[str, Any]],
     lines: Sequence[bytes],
     out: Sequence[dict[str, Any]],
 ) -> None:
     """Say of each record whether its line, refined again by the contract that judged it, gives its row."""
-    for at in {timeline.contract(row["_position"])[0] for row in rows}:
-        mine = [n for n, row in enumerate(rows) if timeline.contract(row["_position"])[0] == at]
+    for at in set(judges):
+        mine = [n for n, judge in enumerate(judges) if judge == at]
         contract = timeline.by_position(at)[1]
         for n, again in zip(mine, lake.target.engine.rows(contract, [lines[n] for n in mine]), strict=True):
             row = rows[n]
@@ -176,7 +183,7 @@ def _compare(
 
 def _followed_one(
     lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, contract: Contract, entry: Entry, n: int,
-    row: Mapping[str, Any], found_at: tuple[Part | None, int, bytes],
+    row: Mapping[str, Any], found_at: tuple[Part | None, int, bytes], took: Sequence[tuple[int, str]],
 ) -> dict[str, Any]:  # fmt: skip
     part, number, line = found_at
     seq = row["_seq"]
@@ -188,7 +195,7 @@ def _followed_one(
         "file": part.name if part else bronze.name_of(dataset, entry.position), "line": number,
         "record": _record(line), "record_refines_to_row": None, "origin": entry.origin or "decided",
         "entry": bronze.name_of(dataset, entry.position), "request": None, "decision": None,
-        "contract_sha256": contract.sha256, "evidence": _evidence(lake, dataset, row["_position"]),
+        "contract_sha256": contract.sha256, "evidence": next((name for position, name in took if position >= row["_position"]), ""),
         "rules": _rules(con, contract, row),
     }  # fmt: skip
     if entry.position != row["_position"] or entry.kind == "decided":
@@ -206,13 +213,19 @@ def _followed_one(
     return told
 
 
-def _evidence(lake: "Lake", dataset: str, position: int) -> str:
-    """The name of the evidence object that took an entry in."""
-    ledger = lake.target.ledger
-    for fact in ledger.since("evidence", dataset, f"{account.began(ledger, dataset) - 1:09}"):
-        if fact.body["position"] >= position:
-            return evidence.name_of(dataset, int(fact.id))
-    raise LakeDamaged(f"no evidence speaks of entry {position} of {dataset}; see `assay verify counts`")
+def _took(lake: "Lake", read: Silver) -> list[tuple[int, str]]:
+    """Up to which position each evidence that a release's silver rests on took the log in, and its name, in order."""
+    t = lake.target
+    if not read.evidence:
+        return []
+    began = evidence.read(t.files, read.dataset, read.evidence, read.evidence_sha256)[0].began
+    out = []
+    for fact in t.ledger.since("evidence", read.dataset, f"{began - 1:09}"):
+        if int(fact.id) > read.evidence:
+            break
+        if fact.body["kind"] == "refined":
+            out.append((fact.body["position"], evidence.name_of(read.dataset, int(fact.id))))
+    return out
 
 
 def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str, Any]) -> list[dict[str, Any]]:

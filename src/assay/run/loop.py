@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ulid import ULID
 
@@ -97,11 +98,13 @@ def _covered(lake: "Lake", contract: Contract) -> Mapping[str, coverage.Cover]:
 
 
 def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step]) -> None:
-    """Mark what a killed process began and got done: nothing of it is missing."""
-    left = {("land" if isinstance(s, Land) else "refine", s.dataset) for s in steps if not isinstance(s, Build)}
-    for dataset in datasets:
+    """Mark what did not end, or failed, and is done all the same, by whomever: nothing of it is missing."""
+    left = {
+        ("build", "") if isinstance(s, Build) else ("land" if isinstance(s, Land) else "refine", s.dataset) for s in steps
+    }  # fmt: skip
+    for dataset in ("", *datasets):
         for fact in ledger.since("step", dataset):
-            if fact.body["state"] == "started" and (fact.id, dataset) not in left:
+            if fact.body["state"] != "done" and (fact.id, dataset) not in left:
                 with suppress(SettingsError):  # who may only read plans all the same
                     mark(ledger, dataset, fact.id, "done", fact.body["run"])
 
@@ -259,8 +262,6 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
         for dataset in dict.fromkeys(s.dataset for s in mine):
             mark(t.ledger, dataset, "land", "started", run)
         try:
-            for dataset in dict.fromkeys(s.dataset for s in mine):
-                bronze.put_contract(t.files, t.ledger, lake.contract(dataset), run=run)
             wanted = [landing.Wanted(lake.contract(s.dataset), s.shard, s.window, s.days) for s in mine if s.window]
             found = landing.land(
                 wanted, settings=landing.settings_of(source, t.settings.sources), files=t.files, ledger=t.ledger,
@@ -280,8 +281,8 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
         for dataset in dict.fromkeys(s.dataset for s in mine):
             mark(t.ledger, dataset, "land", "done", run)
         out += came
-        if unasked := sum(not one.asked for one in found):
-            say(f"{unasked} more of {source} were not asked: the key was refused")
+        if unasked := [one.error for one in found if not one.asked]:
+            say(f"{len(unasked)} more of {source} were {unasked[0]}")
     return out
 
 
@@ -324,19 +325,27 @@ def mark(ledger: Ledger, dataset: str, kind: str, state: str, run: str, error: s
 
 
 def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
-    """Keep each landing that failed, with its attempts; one that is done by now is marked so."""
+    """Keep each shard whose landing failed, with its attempts; one that is done by now is marked so."""
     facts = []
+    errors: dict[tuple[str, str], AssayError | None] = {}
     for one in outcomes:
-        if isinstance(one.step, Build):
-            continue
-        before = ledger.newest("failed", one.step.dataset, one.step.id)
-        if one.error is None and (before is None or before.body["state"] == "done"):
+        if isinstance(one.step, Land):
+            at = one.step.dataset, one.step.shard
+            errors[at] = errors.get(at) or one.error
+    for (dataset, shard), error in errors.items():
+        before = ledger.newest("failed", dataset, f"land {dataset} {quote(shard)}")
+        failed = before is not None and before.body["state"] != "done"
+        if error is None and not failed:
             continue
         body = {
-            "state": "failed" if one.error else "done", "attempt": (before.body["attempt"] if before else 0) + 1, "run": run,
-            "error": f"{type(one.error).__name__}: {one.error}" if one.error else "",
+            "state": "failed" if error else "done", "attempt": (before.body["attempt"] if before and failed else 0) + 1,
+            "run": run, "error": f"{type(error).__name__}: {error}" if error else "",
         }  # fmt: skip
-        facts.append(Fact("failed", one.step.dataset, one.step.id, now(), body, (before.version if before else 0) + 1))
+        facts.append(
+            Fact(
+                "failed", dataset, f"land {dataset} {quote(shard)}", now(), body, (before.version if before else 0) + 1
+            )
+        )
     for start in range(0, len(facts), account.HUNDRED):
         ledger.record(facts[start : start + account.HUNDRED])
 

@@ -63,13 +63,18 @@ class Reader:
         select = f"SELECT * FROM gold.{ident(name)}"
         if as_of is None and recorded_as_of is None:
             return select
-        clock = gold.clocks.get("known_from")
-        if not clock or as_of is None or recorded_as_of is not None:
-            having = [g.name for g in self.release.gold if g.clocks.get("known_from")]
-            raise UsageError(
-                f"{name} has no clock for that; as_of is answered by {', '.join(having) or 'no gold table'}"
-            )
-        return f"{select} WHERE {ident(clock)} <= {literal(as_of)}"
+        asked = {"known_from": ("as_of", as_of), "captured_at": ("recorded_as_of", recorded_as_of)}
+        conditions = []
+        for clock, (what, at) in asked.items():
+            if at is None:
+                continue
+            if clock not in gold.clocks:
+                having = [g.name for g in self.release.gold if clock in g.clocks]
+                raise UsageError(
+                    f"{name} has no clock for that; {what} is answered by {', '.join(having) or 'no gold table'}"
+                )
+            conditions.append(f"{ident(gold.clocks[clock])} <= {literal(at)}")
+        return f"{select} WHERE {' AND '.join(conditions)}"
 
     def connect(
         self, *, silver: bool = True, locked: bool = False, limits: Limits | None = None
