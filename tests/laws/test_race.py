@@ -1,6 +1,8 @@
 """Law 4: of two that refine at once one decides, and each batch is in once."""
 
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 
 from assay import crash
+from assay.errors import LakeBusy
+from assay.ports import Engine, Fact, Group, Ledger
 from assay.refine import Refined
 from tests.making import Made, every_type, make, record
 
@@ -46,6 +50,64 @@ def test_of_two_refines_at_once_one_decides_and_each_batch_is_in_once(tmp_path: 
     assert first.account(contract).sum("accepted") == 8
     first.close()
     second.close()
+
+
+class Overtaken:
+    """An engine; when its first group is done, somebody else refines."""
+
+    def __init__(self, engine: Engine, other: Callable[[], object]) -> None:
+        self.engine, self.others = engine, [other]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    @contextmanager
+    def group(self, *given: Any) -> Iterator[Group]:
+        with self.engine.group(*given) as group:
+            yield group
+        if self.others:
+            self.others.pop()()
+
+
+def test_who_read_files_that_another_refine_replaced_begins_again(tmp_path: Path) -> None:
+    contract = every_type()
+    first, second = make(tmp_path / "lake"), make(tmp_path / "lake")
+    first.land(contract, [record(id=f'"{n}"') for n in range(5)])
+    first.refine(contract)
+    first.land(contract, [record(id=f'"{n}"', whole="8") for n in range(3)], day=2)
+    late = replace(first, engine=Overtaken(first.engine, lambda: second.refine(contract)))
+    assert late.refine(contract).evidence == ()
+    assert len(first.versions(contract)) == 8
+    first.close()
+    second.close()
+
+
+class Busy:
+    """A ledger that is busy once, when it is told of an account."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.busy = ledger, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ledger, name)
+
+    def record(self, facts: Iterable[Fact]) -> None:
+        facts = list(facts)
+        if not self.busy and any(one.kind == "account" for one in facts):
+            self.busy = True
+            raise LakeBusy("another program holds the ledger")
+        self.ledger.record(facts)
+
+
+def test_what_was_decided_is_told_though_the_ledger_was_busy_then(tmp_path: Path) -> None:
+    contract = every_type()
+    made = make(tmp_path / "lake")
+    made.land(contract, [record(whole='"x"')] * 30)
+    done = replace(made, ledger=Busy(made.ledger)).refine(contract)
+    assert [one.number for one in done.evidence] == [1]
+    assert len(done.held) == 1
+    assert made.account(contract).sum("held") == 30
+    made.close()
 
 
 def test_an_effect_without_a_name_is_refused() -> None:

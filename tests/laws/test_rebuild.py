@@ -14,7 +14,7 @@ from assay.lake.bronze import Decision
 from assay.run import Lake, prove
 from assay.run import lake as lakes
 from tests.laws.lakes import STORES, Where, alter, parquet, reopened, rewrite, small_lake
-from tests.making import Made, record
+from tests.making import Made, every_type, make, record
 
 
 @pytest.mark.parametrize("where", STORES)
@@ -114,6 +114,28 @@ def test_a_lost_catalog_is_rolled_forward_by_the_evidence(tmp_path: Path, where:
     assert prove.counts(lake) == {"batches": 3, "captured": 13, "unjudged": 0}
     assert prove.rebuild(lake, ["things"]) == {"things": 4}
     lake.close()
+
+
+@pytest.mark.parametrize("refined", [(0, 1, 2), (1, 2), (2,)])
+def test_a_table_that_is_made_anew_numbers_its_fields_as_the_lost_one(tmp_path: Path, refined: tuple[int, ...]) -> None:
+    """Whatever the order of columns in the contracts, and whichever of them a refine saw."""
+    line = "      - {name: note, logicalType: string, classification: public}\n"
+    more = [line.replace("note", name) for name in ("b", "a")]
+    contracts = [every_type(), every_type((line, more[0] + line)), every_type((line, more[1] + line + more[0]))]
+    made = make(tmp_path / "lake")
+    for number, contract in enumerate(contracts):
+        fields = {name: f'"{name}{number}"' for name in ("note", "b", "a")}
+        made.land(contract, [record(id=f'"{number}{n}"', **fields) for n in range(2)], day=number + 1)
+        if number in refined:
+            made.refine(contract)
+    before = made.versions(contracts[-1])
+    made.close()
+    (tmp_path / "lake/catalog.db").unlink()
+    again = make(tmp_path / "lake")
+    again.refine(contracts[-1])
+    assert again.versions(contracts[-1]) == before
+    assert ("a2", "b2", "note2") in again.current(contracts[-1], "a, b, note")
+    again.close()
 
 
 def test_entries_that_come_while_everything_is_folded_anew_are_folded_next(

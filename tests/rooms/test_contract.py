@@ -192,6 +192,18 @@ def test_two_files_cannot_promise_one_dataset(tmp_path: Path) -> None:
         odcs.read_all(tmp_path)
 
 
+@pytest.mark.parametrize("ids", [("things", "things_past"), ("things_versions", "things")])
+def test_the_lakes_own_names_are_no_datasets_beside_theirs(tmp_path: Path, ids: tuple[str, str]) -> None:
+    for name, dataset in zip("ab", ids, strict=True):
+        (tmp_path / f"{name}.yaml").write_text(
+            EVERY_TYPE.replace("id: things", f"id: {dataset}").replace("- name: things", f"- name: {dataset}")
+        )
+    with pytest.raises(
+        ContractError, match=r"^\w+\.yaml:1: \w+: of a dataset x, x_versions and x_past are the lake's own"
+    ):
+        odcs.read_all(tmp_path)
+
+
 def test_a_good_contract_is_what_it_says() -> None:
     text = EVERY_TYPE.replace(EVERY, "{property: window, value: P1Y}\n  - {property: start, value: 2020-01-01}")
     text = text.replace(*_more("{property: partitioning, value: {column: id, by: value}}"))

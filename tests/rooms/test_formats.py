@@ -110,3 +110,10 @@ def test_what_a_newer_assay_wrote_is_named_whatever_it_looks_like(files: DiskFil
         put(files, name, igzip.compress(text))
         with pytest.raises(LakeDamaged, match="is not evidence any more"):
             evidence.read(files, "x", 2)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage", bytes(200)])
+def test_evidence_that_is_none_any_more_is_damage(files: DiskFiles, garbage: bytes) -> None:
+    assert files.put_new(evidence.name_of("price_eod", 41), garbage, "refine.evidence")
+    with pytest.raises(LakeDamaged, match=r"is not evidence any more; restore it from a copy"):
+        evidence.read(files, "price_eod", 41)
