@@ -545,6 +545,30 @@ def test_an_echoed_secret_is_found_nowhere(status, caplog):
             assert asked[0][1]["apikey"] == CANARY
 
 
+def test_a_word_of_a_header_and_a_key_among_the_parameters_are_secrets_too(caplog):
+    def said(handler):
+        return json.dumps([handler.headers["Authorization"].split()[1], CANARY]).encode()
+
+    async def work(url, judge):
+        settings = SourceSettings(url, "sandbox", allow_private=True, options={"backoff": 0, "attempts": 1})
+        headers = {"Authorization": "Bearer other-7f3a9c"}
+        async with http.client(settings, headers, Turnstile(), secrets=[CANARY]) as remote:
+            return await remote.get("splits", {"apikey": CANARY, "symbol": "AAPL"}, judge)
+
+    def judge(answer):
+        raise SourceSuspect(f"{answer.url} {answer.excerpt} {answer.params}")
+
+    caplog.set_level(logging.DEBUG)
+    with answering((200, {}, said)) as (url, asked):
+        answer, _ = asyncio.run(work(url, http.plain))
+        assert answer.params == {"symbol": "AAPL"}
+        with pytest.raises(SourceSuspect) as caught:
+            asyncio.run(work(url, judge))
+    assert len(asked) == 2
+    for secret in (CANARY, "other-7f3a9c"):
+        assert secret not in everywhere(caught.value, caplog)
+
+
 @pytest.mark.parametrize("kind", ["reset", "cut", "latency", "html", "limit", "bomb", "garbage"])
 def test_a_fault_reveals_no_secret(sandbox, served, kind, caplog):
     def judge(answer):
