@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,13 +45,14 @@ def lake(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    """That lake with its first release."""
-    one = Kept(tmp_path_factory.mktemp("kept") / "lake")
-    lakes.init(one.root, ROOT / "lakes/csv")
-    _ready(one.root, "apply")
-    one.keep("released")
-    return one
+def kept() -> Iterator[Kept]:
+    """That lake with its first release; not below pytest's directory, whose modes another session's start sets back."""
+    with tempfile.TemporaryDirectory() as directory:
+        one = Kept(Path(directory) / "lake")
+        lakes.init(one.root, ROOT / "lakes/csv")
+        _ready(one.root, "apply")
+        one.keep("released")
+        yield one
 
 
 @pytest.fixture
@@ -549,22 +551,14 @@ ASKS = {
 
 
 @pytest.fixture(scope="module")
-def readable(kept: Kept) -> Iterator[Path]:
+def readable(kept: Kept) -> Path:
     """The released lake where anybody may read it, and nobody but its owner write."""
     if os.getuid() != 0:
         pytest.skip("only root can become somebody else for a while")
     kept.begin("released")
-    parents = [one for one in kept.root.parents if one.stat().st_uid == 0 and not one.stat().st_mode & 0o005]
-    modes = {one: one.stat().st_mode for one in parents}
-    try:
-        for one in parents:
-            one.chmod(0o755)
-        for one in [kept.root, *kept.root.rglob("*")]:
-            one.chmod(0o755 if one.is_dir() else 0o644)
-        yield kept.root
-    finally:
-        for one, mode in modes.items():
-            one.chmod(mode)
+    for one in [kept.root.parent, kept.root, *kept.root.rglob("*")]:
+        one.chmod(0o755 if one.is_dir() else 0o644)
+    return kept.root
 
 
 @pytest.mark.parametrize("what", ASKS)
