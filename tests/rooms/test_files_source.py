@@ -19,12 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from isal import igzip
 
-from assay import run
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
 from assay.lake import bronze
 from assay.land import source as sources
 from assay.land.source import Ask, Original, Page, SourceSettings
 from assay.land.sources import files, fmp
+from assay.plan import Land
+from assay.run import Lake
+from assay.run import lake as lakes
+from assay.run.loop import Applied
 from assay.windows import Window
 from tests.conftest import ROOT
 
@@ -188,19 +191,16 @@ def test_all_that_a_header_lacks_is_told_at_once() -> None:
 
 
 def test_a_glob_may_hold_older_files_without_a_column_if_the_contract_says_so(tmp_path: Path) -> None:
-    root = run.init(tmp_path / "lake", ROOT / "lakes/csv")
+    root = lakes.init(tmp_path / "lake", ROOT / "lakes/csv")
     contract = root / "contracts/trades.yaml"
     text = contract.read_text().replace("trades.csv", '"*.csv"')
     fee = "      - {name: fee, logicalType: number, physicalType: 'decimal(18,6)', classification: internal, customProperties: [{property: from, value: Fee}]}\n"
     contract.write_text(text.replace("    quality:\n", f"{fee}    quality:\n", 1))
     (root / "files/u.csv").write_text("trade_id,date,symbol,quantity,price,Fee\nU,2024-05-01,IBM,1,2,3\n")
 
-    def applied() -> run.Applied:
-        lake = run.open(root)
-        try:
-            return run.apply(lake, run.plan(lake, ["trades"]))
-        finally:
-            lake.close()
+    def applied() -> Applied:
+        with lakes.open(root) as lake:
+            return lake.apply(lake.plan(["trades"]))
 
     [error] = applied().errors
     assert isinstance(error, SourceSuspect)
@@ -208,11 +208,8 @@ def test_a_glob_may_hold_older_files_without_a_column_if_the_contract_says_so(tm
     contract.write_text(contract.read_text().replace('{path: "*.csv"}', '{path: "*.csv", may_lack: [Fee]}'))
     done = applied()
     assert not done.errors
-    lake = run.open(root)
-    try:
-        assert run.status(lake)["datasets"]["trades"]["accepted"] == 11
-    finally:
-        lake.close()
+    with lakes.open(root) as lake:
+        assert lake.status()["datasets"]["trades"]["accepted"] == 11
 
 
 def test_half_a_character_is_suspect() -> None:
@@ -353,22 +350,27 @@ def test_a_large_file_comes_in_pages_and_the_last_brings_the_file(tmp_path: Path
     assert (other.request.url, other.records, other.request.bytes) == ("b.csv", [], 3)
 
 
+def landed(lake: Lake) -> list[bronze.Batch]:
+    """The batches of the trades."""
+    return [batch for entry, _ in bronze.since(lake.target.files, "trades", 0) for batch in entry.batches]
+
+
+def raws(batch: bronze.Batch) -> list[bronze.Raw]:
+    """The files that a batch kept as they came."""
+    return [asked.raw for asked in batch.requests if asked.raw]
+
+
 @pytest.mark.usefixtures("small")
 def test_a_large_file_lands_whole_or_not_at_all(tmp_path: Path) -> None:
-    root = run.init(tmp_path / "lake", ROOT / "lakes/csv")
+    root = lakes.init(tmp_path / "lake", ROOT / "lakes/csv")
     path = root / "files/trades.csv"
     good = path.read_bytes()
     for body, count in ((good + b'T-0011,2024-03-01,IBM,"1', 0), (good, 10)):
         path.write_bytes(body)
-        lake = run.open(root)
-        try:
-            run.apply(lake, [s for s in run.plan(lake) if s.kind == "land"])
-            found = [
-                (one.rows, len(one.requests), len(one.raw)) for one in bronze.manifests(lake.target.files, "trades")
-            ]
+        with lakes.open(root) as lake:
+            lake.apply([s for s in lake.plan() if isinstance(s, Land)])
+            found = [(one.rows, len(one.requests), len(raws(one))) for one in landed(lake)]
             assert found == ([(10, 10, 1)] if count else [])
-        finally:
-            lake.close()
 
 
 texts = st.text(st.sampled_from('aé😀,;"\r\n\ufeff\u2028 '), max_size=30)
@@ -444,21 +446,19 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 
 def test_the_landed_file_is_kept_as_it_came_and_a_broken_one_leaves_nothing(tmp_path: Path) -> None:
-    root = run.init(tmp_path / "lake", ROOT / "lakes/csv")
+    root = lakes.init(tmp_path / "lake", ROOT / "lakes/csv")
     path = root / "files/trades.csv"
     good = path.read_bytes()
-    lake = run.open(root)
-    try:
+    with lakes.open(root) as lake:
         path.write_bytes(good + b'T-0011,2024-03-01,IBM,"1')
-        done = run.apply(lake, [s for s in run.plan(lake) if s.kind == "land"])
+        done = lake.apply([s for s in lake.plan() if isinstance(s, Land)])
         assert "trades.csv:12: a quote is opened" in str(done.errors[0])
-        assert not list(bronze.manifests(lake.target.files, "trades"))
+        assert landed(lake) == []
         path.write_bytes(good)
-        done = run.apply(lake, [s for s in run.plan(lake) if s.kind == "land"])
+        done = lake.apply([s for s in lake.plan() if isinstance(s, Land)])
         assert not done.errors
-        [manifest] = bronze.manifests(lake.target.files, "trades")
-        [raw] = manifest.raw
-        assert igzip.decompress(lake.target.files.read(raw.path)) == good
-        assert (manifest.rows, raw.sha256) == (10, hashlib.sha256(good).hexdigest())
-    finally:
-        lake.close()
+        [batch] = landed(lake)
+        [raw] = raws(batch)
+        stored = lake.target.files.read(raw.name)
+        assert igzip.decompress(stored) == good
+        assert (batch.rows, raw.bytes, raw.sha256) == (10, len(good), hashlib.sha256(stored).hexdigest())
