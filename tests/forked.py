@@ -24,11 +24,19 @@ class Said:
     err: str
 
 
+def hindered(*args: str) -> list[str]:
+    """A program of Python's that modes hinder also as root, whose leave to pass over them is taken away (capabilities(7))."""
+    drop = "import ctypes, os, sys; drop = getattr(ctypes.CDLL(None), 'prctl', None)\n"
+    drop += "if os.getuid() == 0: assert [drop(24, one, 0, 0, 0) for one in (1, 2)] == [0, 0]\n"
+    drop += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    return [sys.executable, "-c", drop, *args]
+
+
 class Forked:
     """A process that runs; `said` waits for its end. As a block, it is ended with the block."""
 
     def __init__(self, act: Callable[[], object], user: int | None = None, **environment: str) -> None:
-        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed with the block  # noqa: SIM115
+        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed with the block
         self._code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:

@@ -11,44 +11,11 @@ from assay.contract.model import Contract
 from assay.engines.duckdb import DuckDBEngine
 from assay.ports import Limits, Lines
 from tests.laws import oracle
+from tests.making import EVERY_TYPE, record
 
-CONTRACT = """apiVersion: v3.1.0
-kind: DataContract
-id: things
-name: Things
-version: 1.0.0
-status: active
-schema:
-  - name: things
-    properties:
-      - {name: id, logicalType: string, required: true, primaryKey: true, primaryKeyPosition: 1, classification: public}
-      - {name: whole, logicalType: integer, required: true, classification: public}
-      - {name: amount, logicalType: number, physicalType: "decimal(18,6)", required: true, classification: public}
-      - {name: flag, logicalType: boolean, required: true, classification: public}
-      - {name: day, logicalType: date, required: true, classification: public}
-      - {name: at, logicalType: timestamp, required: true, classification: public}
-      - {name: note, logicalType: string, classification: public}
-      - {name: maybe, logicalType: number, physicalType: "decimal(38,10)", classification: public}
-customProperties:
-  - {property: source, value: fmp}
-  - {property: options, value: {path: things}}
-  - {property: every, value: P1D}
-  - {property: knownAt, value: {column: at}}
-"""
-GOOD = {
-    "id": '"a"',
-    "whole": "7",
-    "amount": "1.25",
-    "flag": "true",
-    "day": '"2024-02-29"',
-    "at": '"2024-02-29T10:00:00Z"',
-}
-
-
-def record(**fields: str | None) -> bytes:
-    """A record's tokens: GOOD with some fields replaced by other tokens, or left out by None."""
-    tokens = {k: v for k, v in (GOOD | fields).items() if v is not None}
-    return ("{" + ",".join(f'"{k}":{v}' for k, v in tokens.items()) + "}").encode()
+_UPTO, _, _AFTER = EVERY_TYPE.partition("    quality:\n")
+CONTRACT = _UPTO + "customProperties:" + _AFTER.partition("customProperties:")[2]
+"""Every type, and no rule."""
 
 
 TOKENS = {

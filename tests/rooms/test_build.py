@@ -26,6 +26,7 @@ from assay.ports import Limits
 from assay.run import Lake, prove
 from assay.serve.reader import Reader, damaged
 from tests.conftest import ROOT
+from tests.forked import hindered
 from tests.kept import Kept
 
 
@@ -387,11 +388,7 @@ def test_a_build_that_may_not_write_tells_the_lakes_owner(lake: Lake) -> None:
     [sql] = lake.project.rglob("mart_position.sql")
     sql.write_text(f"with was as (\n{sql.read_text()}\n)\nselect * from was where symbol <> 'NVDA'\n")
     gold = "data/dev/warehouse/gold/mart_position"
-    program = [sys.executable, "-c", BUILDS, str(lake.root), f"{gold}/data", f"{gold}/metadata", "data/dev/serving"]
-    if os.getuid() == 0:  # whom no mode hinders
-        if not shutil.which("setpriv"):
-            pytest.skip("root may write everywhere, and there is no setpriv to take that away")
-        program = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *program]
+    program = hindered("-c", BUILDS, str(lake.root), f"{gold}/data", f"{gold}/metadata", "data/dev/serving")
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     *said, number = done.stdout.splitlines() or [""]
     assert number == "2", done.stderr

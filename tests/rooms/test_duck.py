@@ -1,9 +1,7 @@
 """DuckDB is opened in one place, keeps the lake's limits, and what it says is told by who must act."""
 
 import ast
-import os
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
 from assay.lake import duck
 from assay.lake.duck import Limits
 from tests.conftest import ROOT
+from tests.forked import hindered
 
 SORTS = "SELECT i, md5(CAST(i AS VARCHAR)) AS m FROM range(1000000) AS t (i) ORDER BY m"
 
@@ -191,12 +190,7 @@ for act in (
 def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     where = tmp_path / "closed"
     where.mkdir(mode=0o555)
-    program = [sys.executable, "-c", WRITES, str(where)]
-    if os.getuid() == 0:  # whom no mode hinders
-        if not shutil.which("setpriv"):
-            pytest.skip("root may write everywhere, and there is no setpriv to take that away")
-        program = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *program]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    done = subprocess.run(hindered("-c", WRITES, str(where)), capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr
     for line in lines:
