@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     for name in [n for n in os.environ if n.startswith(("AWS_", "FMP_", "ASSAY_")) or n.lower().endswith("_proxy")]:
         del os.environ[name]
     os.environ.pop("COLUMNS", None)  # --help is wrapped by it

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +26,71 @@ MUTANTS = [
 
 def copy(to: Path) -> Path:
     """The house without its history."""
-    skip = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    skip = shutil.ignore_patterns(".hypothesis")  # what is compiled comes along: Python knows which file changed
     for part in ("src", "tests", "lakes"):
         shutil.copytree(ROOT / part, to / part, ignore=skip)
     shutil.copy(ROOT / "pyproject.toml", to)
     return to
 
 
-def run(where: Path, options: list[str], *tests: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *options, *tests],
-        cwd=where,
-        env={**os.environ, "PYTHONPATH": f"{where / 'src'}:{where}", "QUICK": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+# Imports what the house imports, and nothing of the house: each run is a fork of it, in a copy of its own.
+WARM = """
+import os, sys
+import duckdb, hypothesis, msgspec, pyarrow.parquet, pyiceberg.catalog.sql, pytest, sqlalchemy, sqlglot, yaml
+for line in sys.stdin.buffer:
+    where, *args = line.decode().rstrip("\\n").split("\\0")
+    if pid := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(f"\\n\\0{code}", flush=True)
+        continue
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(where)
+    os.environ["PYTHONPATH"] = f"{where}/src:{where}"
+    sys.path[:0] = [f"{where}/src", where]
+    sys.exit(pytest.main(args))
+"""
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", WARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "QUICK": "1"}, text=True,
+    ) as process:  # fmt: skip
+        yield process
+        process.communicate()
+
+
+def run(warm: subprocess.Popen[str], where: Path, options: list[str], *tests: str) -> tuple[int, str]:
+    """The exit code and the words of pytest on these tests there."""
+    assert warm.stdin
+    assert warm.stdout
+    warm.stdin.write("\0".join([str(where), "-x", "-W", "ignore:Module already imported", *options, *tests]) + "\n")
+    warm.stdin.flush()
+    said = []
+    for line in warm.stdout:
+        if line.startswith("\0"):
+            return int(line[1:]), "".join(said)
+        said.append(line)
+    raise AssertionError("".join(said))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("room", ROOMS.values(), ids=ROOMS)
-def test_unbroken_code_is_green(tmp_path: Path, room: dict[str, Any]) -> None:
-    done = run(copy(tmp_path), room.get("options", []), *sorted({one["test"] for one in room["mutant"]}))
-    assert done.returncode == 0, done.stdout
+def test_unbroken_code_is_green(warm: subprocess.Popen[str], tmp_path: Path, room: dict[str, Any]) -> None:
+    code, said = run(warm, copy(tmp_path), room.get("options", []), *sorted({one["test"] for one in room["mutant"]}))
+    assert code == 0, said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mutant", "options"), MUTANTS)
-def test_a_mutant_turns_its_test_red(tmp_path: Path, mutant: dict[str, str], options: list[str]) -> None:
+def test_a_mutant_turns_its_test_red(
+    warm: subprocess.Popen[str], tmp_path: Path, mutant: dict[str, str], options: list[str]
+) -> None:
     path = copy(tmp_path) / mutant["file"]
     text = path.read_text()
     assert text.count(mutant["old"]) == 1, "the mutant is not of this code any more"
     path.write_text(text.replace(mutant["old"], mutant["new"]))
-    done = run(tmp_path, options, mutant["test"])
-    assert done.returncode == 1, done.stdout
-    assert "1 failed" in done.stdout or "FAILED" in done.stdout
+    code, said = run(warm, tmp_path, options, mutant["test"])
+    assert code == 1, said
+    assert "1 failed" in said or "FAILED" in said

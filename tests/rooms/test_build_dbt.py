@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import duckdb
 import pytest
 
 from assay.build import compute as computing
+from assay.build import dbt
 from assay.build.compute import Built, SilverView, compute, describe
 from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
@@ -279,6 +281,29 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         started.wait()
 
 
+def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
+    """Neither those that follow on each other in one process, nor those at once, nor one whose process was killed."""
+    says = {
+        name: project(tmp_path / name, **{"models/said.sql": f"{{{{ config(schema='stg') }}}} select {name} as said"})
+        for name in ("1", "2", "missing")
+    }
+
+    def said(name: str, work: str) -> object:
+        built = compute(says[name], tmp_path / work, VIEWS, LIMITS, kept=tmp_path / "kept")
+        with duck.open(LIMITS, built.database, read_only=True) as con:
+            return con.execute("SELECT said FROM stg.said").fetchall()[0][0]
+
+    assert (said("1", "a"), said("2", "b")) == (1, 2)
+    with pytest.raises(BuildFailed, match='column "missing" was not found'):
+        said("missing", "a")
+    [waiting] = dbt._waiting.values()
+    waiting.process.kill()
+    waiting.process.wait()
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(said, ("1", "2"), ("a", "b"))) == [1, 2]
+    assert len(dbt._waiting) == 1
+
+
 # --------------------------------------------------------------------------------------------- memory, room, and time
 
 
@@ -300,12 +325,21 @@ def test_a_build_spills_where_memory_ends(tmp_path: Path) -> None:
 
 @pytest.fixture
 def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many processes were started by this Python's own path, which stands for a script that counts them."""
+    """How many processes were started by this Python's own path, which stands for a script that counts them.
+
+    One that waits for its next run is ended before, so each run starts one.
+    """
+    dbt.end()
     counted, script = tmp_path / "started", tmp_path / "python"
     script.write_text(f"#!/bin/sh\necho 1 >> '{counted}'\nexec '{sys.executable}' \"$@\"\n")
     script.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(script))
-    return lambda: len(counted.read_text().splitlines()) if counted.exists() else 0
+
+    def count() -> int:
+        dbt.end()
+        return len(counted.read_text().splitlines()) if counted.exists() else 0
+
+    return count
 
 
 def test_a_project_that_did_not_change_is_described_without_dbt(tmp_path: Path, starts: Callable[[], int]) -> None:
@@ -353,8 +387,10 @@ def test_a_full_disk_inside_dbt_is_told_to_the_lakes_owner(tmp_path: Path) -> No
     here = project(tmp_path, **{"models/large.sql": large})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, hard))
+    dbt.end()  # the next has the limit
     try:
         with pytest.raises(SettingsError, match=f"no room left below {tmp_path}: free some and build again; the last"):
             compute(here, tmp_path / "work", VIEWS, LIMITS, served=3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        dbt.end()

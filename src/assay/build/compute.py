@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import sqlglot
 import yaml
 from sqlglot import exp
 
+from assay.build import dbt
 from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
 from assay.lake.duck import ident
@@ -34,16 +34,6 @@ _COLUMN_META = {"unit", "classification"}
 _CLOCKS = {"known_from", "captured_at"}
 _KEPT = 16  # files: eight projects, each with what it declares and how dbt read it
 _PASSED = {"success", "pass", "warn", "no-op"}
-# Its standard input is a pipe that this process holds and never writes to: it ends when this process does, however that
-# died, and dbt ends with it. dbt itself reads an empty one.
-_PROGRAM = """
-import os, threading
-held = os.dup(0)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-threading.Thread(target=lambda: os.read(held, 1) or os._exit(1), daemon=True).start()
-from dbt.cli.main import cli
-cli()
-"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ def compute(
             db.execute("CREATE SCHEMA silver")
             for view in views:
                 db.execute(f"CREATE VIEW silver.{ident(view.name)} AS {view.sql}")
-        failed = _dbt(work, "build", "--threads", str(limits.threads))
+        failed = dbt.run(work, "build", "--threads", str(limits.threads))
     results = _json(work / "target" / "run_results.json").get("results", [])
     manifest = _json(work / "target" / "manifest.json")
     if failed is not None or not manifest or any(one["status"] not in _PASSED for one in results):
@@ -141,7 +131,7 @@ def describe(
         work = Path(scratch) / "project"
         with clear_errors(work.parent):
             _prepare(project, work, views, limits)
-            failed = _dbt(work, "parse")
+            failed = dbt.run(work, "parse")
         if failed is not None:
             if duck.full(failed):
                 raise SettingsError(f"no room left below {work.parent}: free some and check again")
@@ -250,41 +240,6 @@ def _profile(project: Path) -> str:
 def _write(path: Path, body: object) -> None:
     # JSON is YAML, and cannot be misread as anything else.
     path.write_text(json.dumps(body, indent=1), encoding="utf-8")
-
-
-def _dbt(work: Path, command: str, *options: str) -> str | None:
-    """Run dbt in a process of its own; None if it went well, else what it printed."""
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "HOME": str(work),
-        "TMPDIR": str(work),
-        "TZ": "UTC",
-        "LANG": "C.UTF-8",
-        "DO_NOT_TRACK": "1",
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-    }
-    # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
-    program = [sys.executable, "-P", "-c", _PROGRAM]
-    flags = ["--quiet", "--no-use-colors", "--no-version-check"]
-    places = ["--profiles-dir", ".", "--project-dir", "."]
-    child, held = os.pipe()
-    try:
-        done = subprocess.run(
-            [*program, *flags, command, *places, *options],
-            cwd=work,
-            env=environment,
-            stdin=child,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    except OSError as error:
-        raise SettingsError(f"{sys.executable} cannot be started for dbt: {error.strerror}") from error
-    finally:
-        os.close(child)
-        os.close(held)
-    return done.stdout.strip() if done.returncode else None
 
 
 def _json(path: Path) -> dict[str, Any]:

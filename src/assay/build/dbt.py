@@ -1,0 +1,107 @@
+"""Runs dbt in processes of its own: one imports it, which takes longer than most builds, and each run is a fork of that."""
+
+import atexit
+import json
+import os
+import secrets
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TextIO, cast
+
+from assay.errors import SettingsError
+
+# Its standard input is a pipe that this process holds: it ends when this process does, however that died, and a run
+# that is on its way ends with it. dbt itself reads an empty one. A run is a fork, so that none knows of another.
+_PROGRAM = """
+import json, os, signal, sys, threading
+from dbt.cli.main import cli
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+for line in sys.stdin.buffer:
+    token, work, args = json.loads(line)
+    if pid := os.fork():
+        print(f"\\n{token} {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}", flush=True)
+        continue
+    held = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    threading.Thread(target=lambda: os.read(held, 1) or os._exit(1), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(HOME=work, TMPDIR=work)
+    os.chdir(work)
+    sys.exit(cli(args))
+"""
+_FLAGS = ("--quiet", "--no-use-colors", "--no-version-check")
+_PLACES = ("--profiles-dir", ".", "--project-dir", ".")
+
+
+class _Dbt(NamedTuple):
+    process: subprocess.Popen[str]
+    asked: TextIO
+    said: TextIO
+
+    def end(self) -> None:
+        """Let go of it: what runs in it has ended when this returns."""
+        with suppress(BrokenPipeError):
+            self.asked.close()
+        self.said.close()
+        self.process.wait()
+
+
+_waiting: dict[int, _Dbt] = {}  # by the process that started it: a fork has none of its parent's
+
+
+def run(work: Path, command: str, *options: str) -> str | None:
+    """Run a dbt command on the project in `work`; None if it went well, else what it printed.
+
+    Runs at once are apart from each other. SettingsError if no process can be started.
+    """
+    token, mine = secrets.token_hex(8), os.getpid()
+    dbt = _waiting.pop(mine, None) or _start()
+    if dbt.process.poll() is not None:  # somebody ended it while it waited
+        dbt.end()
+        dbt = _start()
+    said: list[str] = []
+    try:
+        with suppress(BrokenPipeError):  # its end is told below
+            dbt.asked.write(json.dumps([token, str(work), [*_FLAGS, command, *_PLACES, *options]]) + "\n")
+            dbt.asked.flush()
+        for line in dbt.said:
+            if line.startswith(token):
+                if _waiting.setdefault(mine, dbt) is not dbt:
+                    dbt.end()
+                return "".join(said).strip() if line.split()[1] != "0" else None
+            said.append(line)
+    except BaseException:
+        dbt.end()
+        raise
+    dbt.end()
+    return "".join(said).strip() or f"the process that runs dbt ended with {dbt.process.returncode}"
+
+
+def _start() -> _Dbt:
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": "/",
+        "TZ": "UTC",
+        "LANG": "C.UTF-8",
+        "DO_NOT_TRACK": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+    pipe = subprocess.PIPE
+    try:
+        # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _PROGRAM], env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT,
+            text=True, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+    except OSError as error:
+        raise SettingsError(f"{sys.executable} cannot be started for dbt: {error.strerror}") from error
+    return _Dbt(process, cast("TextIO", process.stdin), cast("TextIO", process.stdout))
+
+
+@atexit.register
+def end() -> None:
+    """End the process that waits for this one's next run, if one does."""
+    if dbt := _waiting.pop(os.getpid(), None):
+        dbt.end()
