@@ -67,7 +67,11 @@ async def main() -> None:
         headers = {"Content-Encoding": "gzip", "Content-Type": "application/json; charset=utf-8"}
         return web.Response(body=body, headers=headers)
 
+    async def dateless(_: web.Request, response: web.StreamResponse) -> None:
+        del response.headers["Date"]  # a round's day is not today, and a lake believes no clock that is off
+
     app = web.Application()
+    app.on_response_prepare.append(dateless)
     app.router.add_get(PATH, prices)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

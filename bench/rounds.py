@@ -34,9 +34,9 @@ def report(begun: float, **fields: Any) -> None:
     print(json.dumps({"cpu": cpu, "peak_mb": peak / 1024, **fields}), flush=True)
 
 
-def run(*command: Any) -> Figures:
+def run(*command: Any, python: Path | str = sys.executable) -> Figures:
     """Runs a Python script of this folder to its end: the JSON of its last line, with `whole` added."""
-    process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([python, *map(str, command)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     lines = process.stdout.read().splitlines()
     process.stdout.close()

@@ -286,6 +286,7 @@ def test_the_http_example_knows_an_api_that_ignores_pages(tmp_path: Path) -> Non
         assert [one["page"] for one in api.seen] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_the_http_example_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = lakes.init(tmp_path / "lake", ROOT / "lakes/http")
     monkeypatch.setenv("MY_API_KEY", SECRET)

@@ -44,13 +44,13 @@ class Trades(Kept):
 
     def run(self, *args: str, **environment: str) -> None:
         """A command that is to go well."""
-        with command(self.root, *args, **environment) as one:
+        with command(self.root, *args, waited=True, **environment) as one:
             said = one.said()
         assert said.code == 0, said.err
 
     def stopped(self, *args: str, at: str) -> None:
         """A command that dies at an effect."""
-        with command(self.root, *args, ASSAY_CRASH=at) as one:
+        with command(self.root, *args, waited=True, ASSAY_CRASH=at) as one:
             said = one.said()
         assert (said.code, said.err.splitlines()[-1]) == (137, f"stopped at {at}"), said.err
 
@@ -63,6 +63,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Trades:
     one.run("refine", "trades")
     one.keep("promised")
     one.run("apply", "trades")
+    one.run("check")  # what dbt reads of the project is kept
     one.keep("refined")
     one.trades(SECOND)
     one.run("land", "trades", "--again")
@@ -157,8 +158,8 @@ def test_releasing_survives(kept: Trades, effect: str, when: str) -> None:
         assert (newest is not None) == there
         if there:
             assert lake.read("gold.mart_position").num_rows == 1
-    kept.run("apply")
     with lakes.open(kept.root) as lake:
+        assert not lake.apply(lake.plan()).errors
         assert lake.plan() == []
         assert lake.released().number == 1
         assert lake.read("gold.mart_position").to_pylist()[0]["symbol"] == "IBM"

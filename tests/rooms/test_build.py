@@ -149,6 +149,7 @@ def test_a_release_names_the_files_of_its_tables(lake: Lake) -> None:
         assert sha256_of(lake.target.files, name) == sha256
 
 
+@pytest.mark.slow
 def test_columns_come_go_and_change_their_type(lake: Lake) -> None:
     folder = lake.project / "models"
     before = lake.read("gold.mart_position").to_pylist()
@@ -189,6 +190,7 @@ def test_before_the_first_release_there_is_nothing_to_read(tmp_path: Path) -> No
         lake.read("gold.mart_position")
 
 
+@pytest.mark.slow
 def test_checking_a_lake_makes_no_environment(tmp_path: Path) -> None:
     root = tmp_path / "mine"
     shutil.copytree(ROOT / "lakes/csv", root)
@@ -205,6 +207,7 @@ def test_checking_a_lake_makes_no_environment(tmp_path: Path) -> None:
         run.check(root, ".kept")
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_end_as_one_release_and_one_that_is_told(lake: Lake) -> None:
     """The other one builds and releases while the first has computed and not yet published."""
     select = "select symbol, count(*) as trades from {{ source('silver', 'trades') }} group by symbol"
@@ -298,6 +301,7 @@ def test_a_lost_or_altered_serving_file_is_named_and_made_anew(lake: Lake) -> No
     assert files.exists(release.name_of(4))
 
 
+@pytest.mark.slow
 def test_a_new_file_of_silver_is_checked_before_a_build_reads_it(lake: Lake) -> None:
     [old] = lake.released().silver[0].current.files
     trade(lake, "T-9001,2024-02-01,AAPL,10,190.00")
@@ -317,6 +321,7 @@ def test_a_new_file_of_silver_is_checked_before_a_build_reads_it(lake: Lake) -> 
         prove.silver_objects(lake)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [silver.name("trades"), "gold.mart_position"])
 def test_a_build_over_torn_metadata_says_whose(lake: Lake, name: str) -> None:
     path = Path(lake.target.catalog.load_table(name).metadata_location.removeprefix("file://"))
@@ -339,6 +344,7 @@ def test_a_gold_table_that_the_catalog_lost_is_made_again(lake: Lake) -> None:
     assert prove.serving(lake) == {"release": 2, "files": 2}
 
 
+@pytest.mark.slow
 def test_a_catalog_that_is_lost_altogether_is_made_again(lake: Lake) -> None:
     rows = lake.read("silver.trades_versions").to_pylist()
     lake.close()
@@ -384,6 +390,7 @@ lake.close()
 """
 
 
+@pytest.mark.slow
 def test_a_build_that_may_not_write_tells_the_lakes_owner(lake: Lake) -> None:
     [sql] = lake.project.rglob("mart_position.sql")
     sql.write_text(f"with was as (\n{sql.read_text()}\n)\nselect * from was where symbol <> 'NVDA'\n")
@@ -621,6 +628,7 @@ def test_sums_in_another_order_are_the_same_and_nothing_else_is() -> None:
     assert not recompute.same(Decimal("0.1"), Decimal("0.1000000000000001"))
 
 
+@pytest.mark.slow
 def test_a_sum_of_floats_that_a_build_releases_is_explained_as_equal(tmp_path: Path) -> None:
     """Sixty thousand trades: one thread over one symbol's rows adds them up in another order than two over all."""
     shutil.copytree(ROOT / "lakes/csv", tmp_path / "mine")
@@ -643,6 +651,7 @@ def test_a_sum_of_floats_that_a_build_releases_is_explained_as_equal(tmp_path: P
             assert told["recomputed"]["equal"], told["recomputed"]
 
 
+@pytest.mark.slow
 def test_a_build_that_is_refused_changes_nothing_of_gold(lake: Lake) -> None:
     folder = lake.project / "models"
     [sql] = folder.rglob("mart_position.sql")

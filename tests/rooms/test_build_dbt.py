@@ -248,6 +248,7 @@ def test_a_gold_model_that_says_too_little_is_refused_with_file_and_remedy(
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     endless = f"""{{{{ config(schema='stg', pre_hook="copy (select 1) to '{begun}'") }}}}
@@ -281,6 +282,7 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         started.wait()
 
 
+@pytest.mark.slow
 def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
     """Neither those that follow on each other in one process, nor those at once, nor one whose process was killed."""
     says = {
@@ -307,6 +309,7 @@ def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- memory, room, and time
 
 
+@pytest.mark.slow
 def test_a_build_spills_where_memory_ends(tmp_path: Path) -> None:
     small = Limits("60MB", 2, tmp_path)
     sorts = "select i, md5(cast(i as varchar)) as m from range(1000000) as t (i) order by m"
@@ -342,6 +345,7 @@ def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]
     return count
 
 
+@pytest.mark.slow
 def test_a_project_that_did_not_change_is_described_without_dbt(tmp_path: Path, starts: Callable[[], int]) -> None:
     here, kept = project(tmp_path), tmp_path / "kept"
     first = describe(here, VIEWS, LIMITS, kept=kept)
@@ -359,6 +363,7 @@ def test_a_project_that_did_not_change_is_described_without_dbt(tmp_path: Path, 
     assert starts() == 4
 
 
+@pytest.mark.slow
 def test_what_a_check_read_spares_the_build_its_parse(tmp_path: Path) -> None:
     here, kept, work = project(tmp_path), tmp_path / "kept", tmp_path / "work"
     describe(here, VIEWS, LIMITS, kept=kept)
@@ -381,6 +386,7 @@ def test_a_place_that_keeps_nothing_hinders_nobody(tmp_path: Path) -> None:
     assert [one.name for one in describe(project(tmp_path), VIEWS, LIMITS, kept=tmp_path / "kept")] == ["mart"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_inside_dbt_is_told_to_the_lakes_owner(tmp_path: Path) -> None:
     """A limit of the process on the size of a file stands for the disk: the system says no in the same words."""
     large = "{{ config(schema='stg') }} select i, md5(cast(i as varchar)) as m from range(2000000) as t (i)"

@@ -357,6 +357,7 @@ def test_data_cannot_steer_the_terminal(released: Path, assay: Callable[..., Sai
     assert said.out.splitlines()[2].split() == ["\\x1b]0;mine\\x07", "b\\rc"]
 
 
+@pytest.mark.slow
 def test_rows_of_a_held_batch_can_be_seen_and_a_newer_landing_takes_its_place(
     lake: Path, assay: Callable[..., Said]
 ) -> None:

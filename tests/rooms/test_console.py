@@ -267,6 +267,7 @@ def test_warnings_are_counted(tmp_path):
     lake.close()
 
 
+@pytest.mark.slow
 def test_the_command_named_for_a_held_batch_helps_and_the_alarm_ends(tmp_path, capfd):
     """What a reader of the page does: mend the file, run the commands it names, look again."""
     root = run.init(tmp_path / "lake", ROOT / "lakes/csv")

@@ -133,6 +133,7 @@ def test_errors_say_who_must_act(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_more_lines_than_memory_spill(tmp_path: Path) -> None:
     many = part(tmp_path / "p", [record(id=f'"{i}"', note='"' + f"{i:01000}" + '"') for i in range(250_000)])
     with DuckDBEngine(Limits("200MB", 2, tmp_path / "s")).group(contract(), [many]) as group:

@@ -173,6 +173,7 @@ def test_a_refine_that_is_faster_is_waited_for(made: Made, monkeypatch: pytest.M
     proved(lake)
 
 
+@pytest.mark.slow
 def test_a_refine_that_slept_starts_over(made: Made) -> None:
     """Its files were rewritten and deleted meanwhile: that is no damage."""
     from assay import refine as refining
@@ -304,6 +305,7 @@ def test_a_commit_that_slept_cannot_name_what_was_deleted(made: Made) -> None:
     proved(lake)
 
 
+@pytest.mark.slow
 def test_metadata_that_nothing_names_goes(made: Made) -> None:
     lake = lake_of(made, policy=replace(TIGHT, compact_files=999))
     daily(made, CONTRACT, range(1, 29))

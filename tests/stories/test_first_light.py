@@ -130,6 +130,7 @@ def test_a_changed_price_changes_the_number_and_the_old_version_stays(released: 
         assert prove.rebuild(lake, ["price_eod"]) == {"price_eod": 197}
 
 
+@pytest.mark.slow
 def test_a_failing_test_leaves_the_old_release_served(released: Path) -> None:
     (released / "dbt/tests/no_prices_at_all.sql").write_text("select * from {{ ref('fct_daily_price') }}\n")
     with lakes.open(released) as lake:
@@ -191,6 +192,7 @@ def test_a_plan_is_empty_after_it_was_applied_and_grows_by_new_days_alone(market
     lake.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_faulty_vendor_costs_time_and_loses_nothing(markets: Path, seed: int) -> None:
     plan = assay_sandbox.FaultPlan.seeded(seed, 0.3)
