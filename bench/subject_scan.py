@@ -23,6 +23,7 @@ from assay.ports import Limits, Parquet
 from assay.serve.reader import Reader
 from assay.targets.catalog import open_catalog
 from assay.targets.local import DiskFiles
+from assay.targets.sqlite import SqliteLedger
 
 CONTRACT = odcs.read(rounds.HERE.parent / "lakes/markets/contracts/price_eod.yaml")
 LIMITS = Limits("1GB", 2)
@@ -44,7 +45,8 @@ def prepare(lake: Path, rows: int, past: int) -> None:
     shutil.rmtree(lake, ignore_errors=True)
     lake.mkdir(parents=True)
     files = DiskFiles(lake)
-    pair = silver.ensure(open_catalog(lake, files), CONTRACT)
+    ledger = SqliteLedger(lake / "ledger.db")
+    pair = silver.ensure(files, open_catalog(lake, files), ledger, CONTRACT)
     ends = f", TIMESTAMPTZ '{CHANGED}' AS known_to, TIMESTAMPTZ '{CHANGED}' AS recorded_to"
     step = rows // past
     con = duckdb.connect(config={"threads": 2})
