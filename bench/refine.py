@@ -106,25 +106,31 @@ def show(title: str, runs: dict[str, list[rounds.Figures]]) -> None:
 
 
 def history(bench: Bench, unit: int, batch: int, count: int) -> None:
-    """Refines the same batch in lakes that hold 1, 4 and 16 times `unit` lines, round by round."""
-    old, new = bench.root / "old", bench.root / "new"
-    lines.write(old, unit, seed=2)
-    lines.write(new, batch, seed=3)
+    """Refines a batch in lakes that hold 1, 4 and 16 times `unit` lines, round by round; each batch says other values."""
     lakes = {multiple: bench.new() for multiple in MULTIPLES}
-    for multiple, lake in lakes.items():
-        for _ in range(multiple):
-            bench.prepare(lake, old)
-            if not bench.itself:
+    for number in range(max(MULTIPLES)):
+        old = bench.new()
+        lines.write(old, unit, seed=100 + number)
+        for multiple, lake in lakes.items():
+            if number < multiple and not bench.itself:
+                bench.prepare(lake, old)
                 bench.refine(lake, old, unit)
+        shutil.rmtree(old)
+    new = [bench.new() for _ in range(count)]
+    for number, one in enumerate(new):
+        lines.write(one, batch, seed=200 + number)
 
-    def side(lake: Path) -> rounds.Figures:
-        bench.prepare(lake, new)
-        return bench.refine(lake, new, batch)
+    def side(lake: Path, number: int) -> rounds.Figures:
+        bench.prepare(lake, new[number])
+        return bench.refine(lake, new[number], batch)
 
     found = rounds.interleave(
         {
-            "yardstick": lambda _: bench.yard(new, check=True),
-            **{f"refine at {multiple}x": lambda _, lake=lake: side(lake) for multiple, lake in lakes.items()},
+            "yardstick": lambda number: bench.yard(new[number], check=True),
+            **{
+                f"refine at {multiple}x": lambda number, lake=lake: side(lake, number)
+                for multiple, lake in lakes.items()
+            },
         },
         count,
     )
