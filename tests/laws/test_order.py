@@ -69,6 +69,7 @@ def test_grouping_changes_nothing(where: Where, contents: list[list[bytes]], dat
             assert len(done.evidence) == 1
         assert grouped.versions(CONTRACT) == each.versions(CONTRACT)
         assert grouped.account(CONTRACT).sums == each.account(CONTRACT).sums
+        assert grouped.account(CONTRACT).reasons == each.account(CONTRACT).reasons
     finally:
         each.close()
         grouped.close()
@@ -142,6 +143,8 @@ def test_a_decision_to_rejudge_lets_in_what_is_good_now_and_nothing_else(made: M
     assert made.current(CONTRACT, "id, whole") == [("a", 1)]
     again = one(made.decide(CONTRACT, Decision("rejudge", batch=landed.at)))
     assert (again.of, again.was, again.rows, again.accepted, again.quarantined) == (landed.at, "quarantined", 2, 1, 1)
+    assert again.freed == {"whole_is_small": 1, "whole:required": 1}
+    assert made.account(CONTRACT).reasons == {"whole:required": 1}, "what was let in is in quarantine no more"
     assert made.current(CONTRACT, "id, whole") == [("a", 1), ("b", 9)]
     before = made.versions(CONTRACT)
     again = one(made.decide(CONTRACT, Decision("rejudge", batch=landed.at)))
@@ -151,6 +154,7 @@ def test_a_decision_to_rejudge_lets_in_what_is_good_now_and_nothing_else(made: M
     assert {t: found.sum(t) for t in ("captured", "accepted", "quarantined")} == {
         "captured": 3, "accepted": 2, "quarantined": 1,
     }  # fmt: skip
+    assert found.reasons == {"whole:required": 1}
 
 
 def test_a_held_batch_is_released_and_takes_effect_at_the_decision(made: Made) -> None:

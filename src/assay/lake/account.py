@@ -224,9 +224,11 @@ def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: V
         sums["rows"] -= v.rows
     sums.update({"rows": v.rows, "withdrawn": v.withdrawn, "pending": int(v.pending)})
     sums.update({term: getattr(v, term) for term in TERMS})
-    if v.state == "passed" and v.was != "quarantined":
+    if v.state == "passed":
+        reasons.subtract(v.freed)
         reasons.update(v.reasons)
-        warnings.update(v.warnings)
+        if v.was != "quarantined":  # what a row is warned of was counted with it, in quarantine too
+            warnings.update(v.warnings)
 
 
 def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Evidence) -> Iterator[Fact]:

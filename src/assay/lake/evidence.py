@@ -34,6 +34,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
         state: passed, held, void (its window was landed again before it was put; it is outside the account).
         pending: complete, in, and its withdrawals are held.
         keyless: quarantined rows without a readable key.
+        freed: reasons of the rows that were in quarantine and were judged again here, so that they count no more.
         why: the limits that closed its gate.
         bounds: lowest and highest value of each key column among its rows, as texts; none where it has no rows.
     """
@@ -59,6 +60,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     pending: bool = False
     reasons: dict[str, int] = {}
     warnings: dict[str, int] = {}
+    freed: dict[str, int] = {}
     why: tuple[str, ...] = ()
     bounds: dict[str, tuple[str, str]] | None = None
 

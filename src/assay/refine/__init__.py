@@ -1,8 +1,10 @@
 """Bronze to silver: the entries after the head's position judged, folded and committed, as often as there are any."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +258,8 @@ class _Refiner:
         bronze.check(self.files, landed, lost=bronze.only_of(landed, history.timeline.lost))
         lines = bronze.parts(self.files, landed, {batch.n: place})
         again = kind == "rejudge" and standing.state == "passed"
-        only = {place: history.bad(origin)} if again else None
+        bad = history.bad(origin) if again else {}
+        only = {place: bad} if again else None
         was = "quarantined" if again else "held" if standing.state == "held" else ""
         with self.engine.group(contract[1], lines, only) as group:
             counted = group.judged().get(place, Counted())
@@ -264,6 +267,7 @@ class _Refiner:
                 _whole(self.dataset, place, batch, counted)
             why = closed(contract[1], counted) if kind == "rejudge" and standing.state == "held" else ()
             verdict = _verdict(place, batch, "held" if why else "passed", counted, why, of=origin, was=was)
+            verdict = _less(verdict, freed=dict(Counter(chain.from_iterable(bad.values()))))
             acts: list[Act] = []
             if why:  # it stays held where it is counted as such: here is nothing of it
                 verdict = _less(verdict, rows=0, held=0)

@@ -129,13 +129,13 @@ class History:
                         found = replace(found, pending=v.pending)
         return found
 
-    def bad(self, place: int) -> set[int]:
-        """The numbers of a passed batch's rows that are in quarantine by now."""
+    def bad(self, place: int) -> dict[int, tuple[str, ...]]:
+        """The numbers of a passed batch's rows that are in quarantine by now, and why."""
         standing = self.about(place)
         if standing is None:
-            return set()
+            return {}
         chapters = self.chapters(place // N)
-        return {one.seq for c in chapters for one in c.rejected() if one.place == standing.judged_at}
+        return {one.seq: one.reasons for c in chapters for one in c.rejected() if one.place == standing.judged_at}
 
     def observed(self, engine: Engine, late: Sequence[Act]) -> "Seen":
         """When keys were seen, for acts whose rows were first said earlier than they act."""
