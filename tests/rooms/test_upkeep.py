@@ -201,6 +201,26 @@ def test_a_refine_that_slept_starts_over(made: Made) -> None:
     proved(lake)
 
 
+def test_a_compaction_that_slept_starts_over(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another upkeep rewrote the same files and took them away meanwhile: that is no damage."""
+    daily(made, CONTRACT, range(1, 4))
+    lake, check, slept = lake_of(made), compaction._check, []
+
+    def late(*args: Any) -> None:
+        if not slept:
+            slept.append(True)
+            for day in range(4, 10):  # so many heads that the one it read is spared no more
+                kept_up(lake)
+                daily(made, CONTRACT, range(day, day + 1))
+        check(*args)
+
+    monkeypatch.setattr(compaction, "_check", late)
+    kept_up(lake)
+    assert slept
+    assert made.account(CONTRACT).sums["accepted"] == 27
+    proved(lake)
+
+
 def test_snapshots_are_spared_that_releases_builds_and_readers_name(made: Made) -> None:
     lake = lake_of(made, policy=replace(TIGHT, keep_releases=2, compact_files=999))
     daily(made, CONTRACT, range(1, 3))

@@ -71,7 +71,7 @@ def compact(
 ) -> int:
     """Rewrite what is wanted of a dataset, in evidence of its own; how many files became others.
 
-    No row changes. LakeBusy if refines kept being faster; LakeDamaged if a file is not what was written.
+    No row changes. LakeBusy if others kept being faster; LakeDamaged if a file is not what was written.
     """
     number = lost = 0
     while lost < ATTEMPTS:
@@ -83,7 +83,9 @@ def compact(
         if not done:
             return number
         number += done
-    raise LakeBusy(f"{contract.dataset}: {ATTEMPTS} times a refine was faster; its files stay as they are for now")
+    raise LakeBusy(
+        f"{contract.dataset}: {ATTEMPTS} times another process was faster; its files stay as they are for now"
+    )
 
 
 def _step(
@@ -100,10 +102,14 @@ def _step(
         return 0
     account.adopt(files, ledger, dataset, head)
     newest, _ = evidence.read(files, dataset, head.number, head.sha256)
-    _check(files, dataset, [name for work in works for name in work.names])
     number = head.number + 1
     add: dict[bool, list[DataFile]] = {False: [], True: []}
-    with scratch_directory(files) as scratch, _opened(limits, dataset) as con:
+    with (
+        evidence.awake(files, dataset, head),
+        scratch_directory(files) as scratch,
+        _opened(limits, dataset) as con,
+    ):
+        _check(files, dataset, [name for work in works for name in work.names])
         for past, table in ((True, pair.past), (False, pair.current)):
             made: list[Parquet] = []
             for work in works:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count, islice
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 from isal import igzip, isal_zlib
 
-from assay.errors import LakeDamaged
+from assay.errors import LakeBusy, LakeDamaged
 from assay.lake.files import clear_errors
 from assay.lake.formats import refuse_newer
 from assay.ports import Files, N, Rejected
@@ -160,6 +161,17 @@ def read(files: Files, dataset: str, number: int, sha256: str | None = None) -> 
     if sha256 and found != sha256:
         raise LakeDamaged(f"{name} is not the evidence that its commit named; {_REMEDY.format(dataset)}")
     return _decoded(name, dataset, data), found
+
+
+@contextmanager
+def awake(files: Files, dataset: str, head: Head) -> Iterator[None]:
+    """LakeBusy for a file that is gone because others committed after `head`, and upkeep took away what they replaced."""
+    try:
+        yield
+    except LakeDamaged as error:
+        if files.exists(name_of(dataset, head.number + 1)):
+            raise LakeBusy(f"{dataset}: another process committed meanwhile ({error})") from error
+        raise
 
 
 def since(files: Files, dataset: str, number: int, sha256: str | None) -> Iterator[tuple[Evidence, str]]:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -138,7 +137,7 @@ class _Refiner:
             _same(files, dataset, head)
             return False
         restart = timeline.restart(head.position)
-        with scratch_directory(files) as scratch, _awake(files, dataset, head):
+        with scratch_directory(files) as scratch, evidence.awake(files, dataset, head):
             layouts = (tables.layout(pair.current), tables.layout(pair.past))
             if restart:
                 draft = _empty(layouts, scratch)
@@ -390,17 +389,6 @@ def _names(files: Files, table: Table, urls: Sequence[str]) -> tuple[str, ...]:
     if not named.keys() >= set(urls):
         raise LakeBusy(f"{'.'.join(table.name())}: another process replaced files that were read here; run it again")
     return tuple(named[url] for url in urls)
-
-
-@contextmanager
-def _awake(files: Files, dataset: str, head: evidence.Head) -> Iterator[None]:
-    """LakeBusy for a file that is gone because others committed meanwhile, and upkeep took away what they replaced."""
-    try:
-        yield
-    except LakeDamaged as error:
-        if files.exists(evidence.name_of(dataset, head.number + 1)):
-            raise LakeBusy(f"{dataset}: another process committed meanwhile ({error})") from error
-        raise
 
 
 def _same(files: Files, dataset: str, head: evidence.Head) -> None:
