@@ -45,7 +45,7 @@ class Standing:
     """Where a dataset stands.
 
     Attributes:
-        log: position of its log's newest entry, 0 if there is none.
+        log: position of the newest entry of its log that a refine takes something from, 0 if there is none.
         silver: position its silver was folded to.
         contract: sha256 of the contract in force in its log.
         refine: that contract's refine fingerprint.

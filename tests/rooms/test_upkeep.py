@@ -20,6 +20,7 @@ from assay.errors import LakeBusy, LakeDamaged, SettingsError, UsageError
 from assay.lake import bronze, compaction, evidence, release, retention, silver, tables, upkeep
 from assay.lake.release import Release
 from assay.lake.upkeep import sweep
+from assay.plan import Refine
 from assay.run import prove
 from assay.run.lake import Lake
 from assay.settings import Settings, Upkeep
@@ -355,6 +356,8 @@ def test_parts_that_nobody_names_are_swept_once_they_are_old(made: Made) -> None
     assert bronze.read(made.files, "things", tail.position).swept == (names[0],)
     assert kept_up(lake)["swept"] == 1
     assert not made.files.exists(names[1])
+    why = [s.why for s in lake.plan() if isinstance(s, Refine)]
+    assert why == ["after landing"], "there is nothing to take from an entry that only says what went"
     made.refine(CONTRACT)
     proved(lake)
 

@@ -539,6 +539,8 @@ def _landed(before: Fact | None, entry: Entry) -> Fact:
         dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
     )
     body["position"] = entry.position
+    if entry.kind != "swept":
+        body["to_fold"] = entry.position
     if entry.kind == "landed":
         body["captured_at"] = entry.captured_at.isoformat()
         body["batches"] += len(entry.batches)

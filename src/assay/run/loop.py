@@ -73,10 +73,10 @@ def missing(
     covered: dict[str, Mapping[str, coverage.Cover]] = {}
     standing: dict[str, Standing] = {}
     for dataset, contract in contracts.items():
-        tail = brought(lake, dataset)
+        brought(lake, dataset)
         if not again:
             covered[dataset] = _covered(lake, contract)
-        standing[dataset] = _standing(lake, contract, tail.position, regate=regate)
+        standing[dataset] = _standing(lake, contract, regate=regate)
     built = release.current(t.files, released(t.ledger)) if gold else None
     steps = planning.missing(
         contracts, covered, standing, lake.universes, at, span=span, regate=regate,
@@ -122,7 +122,7 @@ def brought(lake: "Lake", dataset: str) -> bronze.Tail:
     return tail
 
 
-def _standing(lake: "Lake", contract: Contract, position: int, *, regate: bool) -> Standing:
+def _standing(lake: "Lake", contract: Contract, *, regate: bool) -> Standing:
     """How far a dataset's silver is, and by which contract; ContractError where the checkout's would break its readers."""
     from assay.contract.changes import breaking, changes
 
@@ -137,7 +137,7 @@ def _standing(lake: "Lake", contract: Contract, position: int, *, regate: bool) 
         )
     in_force = before or contract
     return Standing(
-        log=position, silver=found.position, contract=force.body["sha256"] if force else "",
+        log=found.landed.get("to_fold", 0), silver=found.position, contract=force.body["sha256"] if force else "",
         refine=in_force.refine_fingerprint if force else "", gates=_gates(lake, contract, found) if regate else (),
     )  # fmt: skip
 
