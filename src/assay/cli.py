@@ -76,15 +76,18 @@ _received: list[int] = []
 def _terminated(number: int, _: object) -> None:
     """SIGTERM ends a command as Ctrl-C does, an event loop's included."""
     _received.append(number)
-    if not callable(signal.getsignal(signal.SIGINT)):  # a shell's background job ignores it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; an error is one sentence and its own exit code, a traceback only with --debug."""
     said = list(args) if args is not None else sys.argv[1:]
     debug = "--debug" in said
+    if not callable(signal.getsignal(signal.SIGINT)):
+        # A shell's background job ignores it. It goes on doing so, yet an event loop must know what SIGTERM makes of it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli.main(args=said, standalone_mode=False)

@@ -425,14 +425,26 @@ def test_an_explanation_that_does_not_hold_is_an_error(released: Path, assay: Ca
     assert "is not what its input rows give" in said.err
 
 
-def test_a_terminated_command_ends_as_an_interrupted_one(lake: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "a shell's background job"])
+def test_a_terminated_command_ends_as_an_interrupted_one(lake: Path, tmp_path: Path, *, background: bool) -> None:
+    """What was complete is put; a background job ignores an interrupt, and hears this one all the same."""
     gate = tmp_path / "go"
-    with forked.assay(lake, "--quiet", "land", "trades", ASSAY_PAUSE=f"land.part:{gate}") as slow:
+
+    def act() -> None:
+        if background:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        cli.main(["--lake", str(lake), "--quiet", "land", "trades"])
+
+    with forked.Forked(act, ASSAY_PAUSE=f"land.part:{gate}") as slow:
         _paused(tmp_path, slow)
+        if background:
+            os.kill(slow.pid, signal.SIGINT)
         os.kill(slow.pid, signal.SIGTERM)
         gate.touch()
         said = slow.said()
     assert (said.code, said.err.strip()) == (143, "stopped; what was committed stays, the rest is planned again")
+    with lakes.open(lake) as opened:
+        assert opened.status()["datasets"]["trades"]["batches"] == 1
 
 
 # ------------------------------------------------------------------ decisions, and what is failing
