@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -445,6 +447,14 @@ def test_a_terminated_command_ends_as_an_interrupted_one(lake: Path, tmp_path: P
     assert (said.code, said.err.strip()) == (143, "stopped; what was committed stays, the rest is planned again")
     with lakes.open(lake) as opened:
         assert opened.status()["datasets"]["trades"]["batches"] == 1
+
+
+def test_a_command_that_only_lands_imports_nothing_of_tables(lake: Path) -> None:
+    code = "import sys; from assay import cli\ntry: cli.main(sys.argv[1:])\nexcept SystemExit as end: print(end.code, *sys.modules)"
+    program = [sys.executable, "-c", code, "--lake", str(lake), "--quiet", "land", "trades"]
+    code, *modules = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
+    assert code == "0"
+    assert not {"pyiceberg", "pyarrow", "sqlalchemy", "duckdb", "dbt"} & {*modules}
 
 
 # ------------------------------------------------------------------ decisions, and what is failing

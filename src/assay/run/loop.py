@@ -198,7 +198,8 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
     t = lake.target
     upkeep.sweep(t.limits.scratch)
     run = str(ULID())
-    _forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
+    if not steps or not all(isinstance(s, Land) for s in steps):  # who only lands opens no table
+        _forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
     outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
     refined = [o.refined for o in outcomes if o.refined]
