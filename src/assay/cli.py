@@ -195,7 +195,7 @@ def check(ctx: click.Context) -> None:
 
 @cli.command()
 @click.argument("select", nargs=-1)
-@click.option("--span", help="Land only these days, and whole what has none: 2020-01-01..2021-01-01.")
+@click.option("--span", help="Land only these days (2020-01-01..2021-01-01); what has none is landed whole.")
 @click.option(
     "--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held."
 )
@@ -216,7 +216,7 @@ def plan(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | 
 
 @cli.command()
 @click.argument("select", nargs=-1)
-@click.option("--span", help="Land only these days, and whole what has none: 2020-01-01..2021-01-01.")
+@click.option("--span", help="Land only these days (2020-01-01..2021-01-01); what has none is landed whole.")
 @click.option(
     "--regate", is_flag=True, help="Judge everything again by today's gate, where it changed or a batch is held."
 )
