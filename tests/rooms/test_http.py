@@ -315,6 +315,21 @@ def test_a_wish_is_read_in_both_spellings(wish, seconds):
 
 
 @pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT"}, datetime(2026, 10, 31, 10, 0, 30, tzinfo=UTC)),
+        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT", "Age": "7200"}, datetime(2026, 10, 31, 12, 0, 30, tzinfo=UTC)),
+        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT", "Age": "-5"}, datetime(2026, 10, 31, 10, 0, 30, tzinfo=UTC)),
+        ({"Date": "Fri, 31 Dec 9999 23:00:00 GMT", "Age": "7200"}, None),
+        ({"Date": "yesterday"}, None),
+        ({}, None),
+    ],
+)
+def test_the_time_of_a_cached_answer_is_not_taken_for_the_vendors_clock(headers, says):
+    assert Answer(200, headers, b"", datetime.now(UTC), "", {}).date == says
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"),
     [
         (0.125, "0.1 s"),

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -66,10 +66,12 @@ class Answer:
 
     @property
     def date(self) -> datetime | None:
-        """The vendor's own time, if it states one that can be read."""
+        """The vendor's own time, if it states one that can be read; a cache on the way says how old that is (RFC 9111)."""
+        age = self.headers.get("Age", "").strip()
         try:
-            return parsedate_to_datetime(self.headers.get("Date", "")).astimezone(UTC)
-        except ValueError:
+            made = parsedate_to_datetime(self.headers.get("Date", "")).astimezone(UTC)
+            return made + timedelta(seconds=int(age) if re.fullmatch(r"[0-9]{1,9}", age) else 0)
+        except (ValueError, OverflowError):
             return None
 
     @property
