@@ -1,7 +1,7 @@
 """Our side of the whole bench: a lake of daily prices, and all that one evening needs.
 
-subject_whole.py prepare LAKE BASE --symbols A,B --from DATE --today DATE    its files, and its history up to the day before
-subject_whole.py run LAKE --today DATE                                       plan, land, refine, build; then the served rows
+subject_whole.py prepare LAKE BASE --symbols A,B --from DATE    its files
+subject_whole.py run LAKE --today DATE                          plan, land, refine, build; then the served rows
 """
 
 import argparse

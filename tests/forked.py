@@ -104,16 +104,8 @@ def _child(act: Callable[[], object], user: int | None, environment: dict[str, s
         os._exit(code)
 
 
-def assay(root: Path, *args: str, user: int | None = None, waited: bool = False, **environment: str) -> Forked:
-    """A command of the command line, running. One that is `waited` for may use the dbt that waits for this process."""
+def assay(root: Path, *args: str, user: int | None = None, **environment: str) -> Forked:
+    """A command of the command line, running."""
     from assay import cli
-    from assay.build import dbt
 
-    mine = os.getpid()
-
-    def act() -> None:
-        if waited and mine in dbt._waiting:
-            dbt._waiting[os.getpid()] = dbt._waiting[mine]
-        cli.main(["--lake", str(root), *args])
-
-    return Forked(act, user, **environment)
+    return Forked(lambda: cli.main(["--lake", str(root), *args]), user, **environment)

@@ -84,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; an error is one sentence and its own exit code, a traceback only with --debug."""
     said = list(args) if args is not None else sys.argv[1:]
     debug = "--debug" in said
-    if not callable(signal.getsignal(signal.SIGINT)):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores it. It goes on doing so, yet an event loop must know what SIGTERM makes of it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -44,13 +44,13 @@ class Trades(Kept):
 
     def run(self, *args: str, **environment: str) -> None:
         """A command that is to go well."""
-        with command(self.root, *args, waited=True, **environment) as one:
+        with command(self.root, *args, **environment) as one:
             said = one.said()
         assert said.code == 0, said.err
 
     def stopped(self, *args: str, at: str) -> None:
         """A command that dies at an effect."""
-        with command(self.root, *args, waited=True, ASSAY_CRASH=at) as one:
+        with command(self.root, *args, ASSAY_CRASH=at) as one:
             said = one.said()
         assert (said.code, said.err.splitlines()[-1]) == (137, f"stopped at {at}"), said.err
 

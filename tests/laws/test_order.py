@@ -13,8 +13,10 @@ from assay.lake import bronze, evidence, landing, silver
 from assay.lake.bronze import Decision
 from assay.lake.evidence import Verdict
 from assay.refine import Refined
+from assay.run import prove
 from tests.laws.lakes import STORES, Where
 from tests.making import Landed, Made, every_type, record
+from tests.rooms.test_upkeep import lake_of
 
 CONTRACT = every_type(("minRows: 20", "minRows: 3"))
 ROW = st.builds(
@@ -155,6 +157,23 @@ def test_a_decision_to_rejudge_lets_in_what_is_good_now_and_nothing_else(made: M
         "captured": 3, "accepted": 2, "quarantined": 1,
     }  # fmt: skip
     assert found.reasons == {"whole:required": 1}
+
+
+def test_rows_that_are_rejudged_again_and_again_are_counted_and_listed_once(made: Made) -> None:
+    """By contracts that ask less and less: quarantine lists what is in none of silver, and counts say the same."""
+    strict = every_type(('"whole < 1000000"', '"whole < 5"'))
+    landed = made.land(strict, [record(whole="1"), record(id='"b"', whole="9"), record(id='"c"', whole="99")])
+    made.refine(strict)
+    wider = every_type(('"whole < 1000000"', '"whole < 50"'))
+    warns = every_type(('"whole < 1000000", severity: error', '"whole < 50", severity: warning'))
+    for contract, reasons, warnings in ((strict, 2, 0), (wider, 1, 0), (warns, 0, 1)):
+        made.refine(contract)
+        made.decide(contract, Decision("rejudge", batch=landed.at))
+        found, lake = made.account(contract), lake_of(made, contract)
+        assert found.reasons == ({"whole_is_small": reasons} if reasons else {})
+        assert found.warnings == ({"whole_is_small": warnings} if warnings else {})
+        assert len(list(prove.rejected(lake, "things"))) == reasons == found.sum("quarantined")
+        prove.counts(lake)
 
 
 def test_a_held_batch_is_released_and_takes_effect_at_the_decision(made: Made) -> None:

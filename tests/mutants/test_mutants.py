@@ -26,7 +26,9 @@ MUTANTS = [
 
 def copy(to: Path) -> Path:
     """The house without its history."""
-    skip = shutil.ignore_patterns(".hypothesis")  # what is compiled comes along: Python knows which file changed
+    skip = shutil.ignore_patterns(
+        ".hypothesis", "*.pyc.*"
+    )  # what is compiled comes along: Python knows which file changed
     for part in ("src", "tests", "lakes"):
         shutil.copytree(ROOT / part, to / part, ignore=skip)
     shutil.copy(ROOT / "pyproject.toml", to)

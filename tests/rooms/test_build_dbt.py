@@ -306,6 +306,29 @@ def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
     assert len(dbt._waiting) == 1
 
 
+@pytest.mark.slow
+def test_a_run_ends_with_the_process_that_it_is_a_fork_of(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    endless = f"""{{{{ config(schema='stg', pre_hook="copy (select 1) to '{begun}'") }}}}
+        select count(*) as n from range(10000000) as a (i), range(10000000) as b (j) where hash(a.i, b.j) = 0"""
+    slow = project(tmp_path, **{"models/endless.sql": endless})
+    dbt.end()
+    with ThreadPoolExecutor() as pool:
+        build = pool.submit(compute, slow, tmp_path / "work", VIEWS, LIMITS)
+        while not begun.exists():
+            assert not build.done(), build.result()
+            time.sleep(0.05)
+        [one] = [
+            int(p.parent.name)
+            for p in Path("/proc").glob("[0-9]*/cmdline")
+            if b"dbt.cli.main" in p.read_bytes() and f"PPid:\t{os.getpid()}\n" in (p.parent / "status").read_text()
+        ]
+        os.kill(one, signal.SIGKILL)
+        with pytest.raises(BuildFailed, match="the process that runs dbt ended with -9"):
+            build.result(timeout=60)
+    duckdb.connect(str(tmp_path / "work" / "lake.duckdb")).close()  # nobody holds its lock any more
+
+
 # --------------------------------------------------------------------------------------------- memory, room, and time
 
 

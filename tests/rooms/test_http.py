@@ -314,19 +314,23 @@ def test_a_wish_is_read_in_both_spellings(wish, seconds):
     assert Answer(429, {"Retry-After": wish}, b"", at, "", {}).retry_after == seconds
 
 
+NOON = datetime(2026, 10, 31, 12, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("headers", "says"),
     [
-        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT"}, datetime(2026, 10, 31, 10, 0, 30, tzinfo=UTC)),
-        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT", "Age": "7200"}, datetime(2026, 10, 31, 12, 0, 30, tzinfo=UTC)),
-        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT", "Age": "-5"}, datetime(2026, 10, 31, 10, 0, 30, tzinfo=UTC)),
+        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT"}, NOON.replace(hour=10, second=30)),
+        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT", "Age": "7200"}, NOON.replace(second=30)),
+        ({"Date": "Sat, 31 Oct 2026 12:00:30 GMT", "Age": "7200"}, NOON.replace(second=30)),  # a proxy's own
+        ({"Date": "Sat, 31 Oct 2026 10:00:30 GMT", "Age": "-5"}, NOON.replace(hour=10, second=30)),
         ({"Date": "Fri, 31 Dec 9999 23:00:00 GMT", "Age": "7200"}, None),
         ({"Date": "yesterday"}, None),
         ({}, None),
     ],
 )
 def test_the_time_of_a_cached_answer_is_not_taken_for_the_vendors_clock(headers, says):
-    assert Answer(200, headers, b"", datetime.now(UTC), "", {}).date == says
+    assert Answer(200, headers, b"", NOON, "", {}).date == says
 
 
 @pytest.mark.parametrize(

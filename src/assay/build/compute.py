@@ -149,7 +149,7 @@ def _mark(project: Path, views: Sequence[SilverView], limits: Limits) -> str:
     """A hash of all that decides how dbt reads the project: its files, the views' shape, the programs, and this one."""
     shape = [(view.name, dict(view.columns)) for view in views]
     programs = [sys.version, *(metadata.version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb"))]
-    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    own = [hashlib.sha256(Path(one).read_bytes()).hexdigest() for one in (__file__, dbt.__file__)]
     told = [project_hash(project), shape, programs, own, limits.memory, limits.threads]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 

@@ -12,25 +12,31 @@ from typing import NamedTuple, TextIO, cast
 
 from assay.errors import SettingsError
 
-# Its standard input is a pipe that this process holds: it ends when this process does, however that died, and a run
-# that is on its way ends with it. dbt itself reads an empty one. A run is a fork, so that none knows of another.
+# Its standard input is a pipe that this process holds: it ends when this process does, however that died. A run is a
+# fork of it, so that none knows of another, and ends with either of both; dbt itself reads an empty standard input.
 _PROGRAM = """
-import json, os, signal, sys, threading
+import json, os, select, signal, sys, threading
 from dbt.cli.main import cli
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 for line in sys.stdin.buffer:
     token, work, args = json.loads(line)
+    mine, parents = os.pipe()
     if pid := os.fork():
+        os.close(mine)
         print(f"\\n{token} {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}", flush=True)
+        os.close(parents)
         continue
+    os.close(parents)
     held = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    threading.Thread(target=lambda: os.read(held, 1) or os._exit(1), daemon=True).start()
+    threading.Thread(target=lambda: select.select([held, mine], [], []) and os._exit(1), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(HOME=work, TMPDIR=work)
     os.chdir(work)
     sys.exit(cli(args))
 """
+PATIENCE = 10
+"""Seconds that it has to end by itself."""
 _FLAGS = ("--quiet", "--no-use-colors", "--no-version-check")
 _PLACES = ("--profiles-dir", ".", "--project-dir", ".")
 
@@ -42,10 +48,11 @@ class _Dbt(NamedTuple):
 
     def end(self) -> None:
         """Let go of it: what runs in it has ended when this returns."""
-        with suppress(BrokenPipeError):
-            self.asked.close()
-        self.said.close()
-        self.process.wait()
+        try:
+            self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:  # a fork of this process holds its standard input too
+            self.process.kill()
+            self.process.communicate()
 
 
 _waiting: dict[int, _Dbt] = {}  # by the process that started it: a fork has none of its parent's
@@ -76,7 +83,7 @@ def run(work: Path, command: str, *options: str) -> str | None:
         dbt.end()
         raise
     dbt.end()
-    return "".join(said).strip() or f"the process that runs dbt ended with {dbt.process.returncode}"
+    return "".join([*said, f"the process that runs dbt ended with {dbt.process.returncode}"]).strip()
 
 
 def _start() -> _Dbt:

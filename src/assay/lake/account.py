@@ -205,11 +205,11 @@ def _step(ledger: Ledger, dataset: str, before: Mapping[str, Any], found: Eviden
     return body
 
 
-def sums(verdicts: Iterable[Verdict]) -> Counter[str]:
-    """The running sums of verdicts in the order of their places."""
-    out: Counter[str] = Counter()
+def sums(verdicts: Iterable[Verdict]) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """The running sums of verdicts in the order of their places: of the terms, of reasons, and of warnings."""
+    out: tuple[Counter[str], Counter[str], Counter[str]] = (Counter(), Counter(), Counter())
     for v in verdicts:
-        _add(out, Counter(), Counter(), v)
+        _add(*out, v)
     return out
 
 
@@ -224,11 +224,14 @@ def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: V
         sums["rows"] -= v.rows
     sums.update({"rows": v.rows, "withdrawn": v.withdrawn, "pending": int(v.pending)})
     sums.update({term: getattr(v, term) for term in TERMS})
-    if v.state == "passed":
+    if v.state == "passed" and v.was != "quarantined":
+        reasons.update(v.reasons)
+        warnings.update(v.warnings)
+    elif v.freed:
         reasons.subtract(v.freed)
         reasons.update(v.reasons)
-        if v.was != "quarantined":  # what a row is warned of was counted with it, in quarantine too
-            warnings.update(v.warnings)
+        # What the rows were warned of before counts already; what was a reason before, and is a warning now, does not.
+        warnings.update({rule: n for rule, n in v.warnings.items() if rule in v.freed})
 
 
 def _held_facts(ledger: Ledger, dataset: str, body: Mapping[str, Any], found: Evidence) -> Iterator[Fact]:

@@ -97,19 +97,16 @@ def _step(
         return 0
     pair = silver.forward(files, catalog, dataset, pair)
     head = silver.head(pair.current)
-    works = _some(wanted(pair, compact_files))
-    if not works or not head.number:
-        return 0
-    account.adopt(files, ledger, dataset, head)
-    newest, _ = evidence.read(files, dataset, head.number, head.sha256)
     number = head.number + 1
     add: dict[bool, list[DataFile]] = {False: [], True: []}
-    with (
-        evidence.awake(files, dataset, head),
-        scratch_directory(files) as scratch,
-        _opened(limits, dataset) as con,
-    ):
+    with evidence.awake(files, dataset, head):
+        works = _some(wanted(pair, compact_files))
+        if not works or not head.number:
+            return 0
+        account.adopt(files, ledger, dataset, head)
+        newest, _ = evidence.read(files, dataset, head.number, head.sha256)
         _check(files, dataset, [name for work in works for name in work.names])
+    with evidence.awake(files, dataset, head), scratch_directory(files) as scratch, _opened(limits, dataset) as con:
         for past, table in ((True, pair.past), (False, pair.current)):
             made: list[Parquet] = []
             for work in works:

@@ -66,13 +66,18 @@ class Answer:
 
     @property
     def date(self) -> datetime | None:
-        """The vendor's own time, if it states one that can be read; a cache on the way says how old that is (RFC 9111)."""
+        """The vendor's own time, if it states one that can be read.
+
+        Where a cache on the way says how old its answer is (`Age`, RFC 9111), the time may be the vendor's of then or a
+        proxy's of now: the one of both that is nearer to `at`.
+        """
         age = self.headers.get("Age", "").strip()
         try:
             made = parsedate_to_datetime(self.headers.get("Date", "")).astimezone(UTC)
-            return made + timedelta(seconds=int(age) if re.fullmatch(r"[0-9]{1,9}", age) else 0)
+            older = made + timedelta(seconds=int(age) if re.fullmatch(r"[0-9]{1,9}", age) else 0)
         except (ValueError, OverflowError):
             return None
+        return min(made, older, key=lambda one: abs(self.at - one))
 
     @property
     def retry_after(self) -> float | None:

@@ -132,7 +132,8 @@ class _Refiner:
         pair = silver.ensure(files, self.catalog, self.ledger, timeline.contract(tail.position)[1])
         pair = silver.forward(files, self.catalog, dataset, pair)
         head = silver.head(pair.current)
-        account.adopt(files, self.ledger, dataset, head)
+        with evidence.awake(files, dataset, head):
+            account.adopt(files, self.ledger, dataset, head)
         if head.position >= tail.position:
             _same(files, dataset, head)
             return False

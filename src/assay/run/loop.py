@@ -137,7 +137,7 @@ def _standing(lake: "Lake", contract: Contract, *, regate: bool) -> Standing:
         )
     in_force = before or contract
     return Standing(
-        log=found.landed.get("to_fold", 0), silver=found.position, contract=force.body["sha256"] if force else "",
+        log=found.landed.get("to_fold", found.landed.get("position", 0)), silver=found.position, contract=force.body["sha256"] if force else "",
         refine=in_force.refine_fingerprint if force else "", gates=_gates(lake, contract, found) if regate else (),
     )  # fmt: skip
 

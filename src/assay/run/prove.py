@@ -135,10 +135,14 @@ def _ledger_counts(lake: "Lake", dataset: str, head: Head, judged: dict[tuple[in
     found = account.of(lake.target.ledger, dataset)
     if found.evidence != head.number:
         return  # the next command brings it up
-    right = account.sums(judged[place] for place in sorted(judged))
+    right, reasons, warnings = account.sums(judged[place] for place in sorted(judged))
     for term in ("rows", *TERMS, "withdrawn"):
         if found.sums.get(term, 0) != right[term]:
             yield f"{dataset} ledger: {found.sums.get(term, 0)} {term}, the evidence says {right[term]}"
+    for what, there, told in (("reason", found.reasons, reasons), ("warning", found.warnings, warnings)):
+        for name in sorted(there.keys() | told.keys()):
+            if there.get(name, 0) != told[name]:
+                yield f"{dataset} ledger: {there.get(name, 0)} rows of the {what} {name}, the evidence says {told[name]}"
 
 
 def _relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:
@@ -336,14 +340,19 @@ def _contract_of(one: Evidence, position: int, timeline: Timeline) -> str:
 def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
     """Rejected rows, of passed batches from quarantine, of held ones read from bronze again; nothing is written."""
     head, _ = _head(lake, dataset)
-    again: dict[tuple[int, int], tuple[int, int]] = {}
+    batch_of: dict[tuple[int, int], tuple[int, int]] = {}
+    judged_at: dict[
+        tuple[int, int], tuple[int, int]
+    ] = {}  # a batch's rows in quarantine are those of its last judgement
     for _, v in _standing(lake, dataset):
-        if v.of and v.was == "quarantined":
-            again[v.of] = (v.position, v.n)
+        if v.of is None or v.was:
+            place = v.position, v.n
+            batch_of[place] = v.of or place
+            judged_at[batch_of[place]] = place
     for one in _chain(lake, dataset, head):
         for r in evidence.rejected(lake.target.files, one.quarantine):
             place = (r.place // N, r.place % N)
-            if place not in again:
+            if judged_at.get(batch_of.get(place, place), place) == place:
                 yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=False)
     t = lake.target
     timeline = Timeline.read(t.files, t.ledger, dataset)
