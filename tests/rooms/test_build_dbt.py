@@ -75,6 +75,14 @@ def project(folder: Path, **files: str) -> Path:
     return folder / "project"
 
 
+def endless(folder: Path) -> tuple[Path, Path]:
+    """The tiny project with a model that does not end, and a file that is there once it has begun."""
+    begun = folder / "begun"
+    model = f"""{{{{ config(schema='stg', pre_hook="copy (select 1) to '{begun}'") }}}}
+        select count(*) as n from range(10000000) as a (i), range(10000000) as b (j) where hash(a.i, b.j) = 0"""
+    return project(folder, **{"models/endless.sql": model}), begun
+
+
 def snapshot(folder: Path) -> dict[str, str]:
     return {
         str(p.relative_to(folder)): hashlib.md5(p.read_bytes(), usedforsecurity=False).hexdigest()
@@ -250,10 +258,7 @@ def test_a_gold_model_that_says_too_little_is_refused_with_file_and_remedy(
 
 @pytest.mark.slow
 def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
-    endless = f"""{{{{ config(schema='stg', pre_hook="copy (select 1) to '{begun}'") }}}}
-        select count(*) as n from range(10000000) as a (i), range(10000000) as b (j) where hash(a.i, b.j) = 0"""
-    slow, work = project(tmp_path, **{"models/endless.sql": endless}), tmp_path / "work"
+    (slow, begun), work = endless(tmp_path), tmp_path / "work"
     code = (
         "import sys; from pathlib import Path; from assay.build.compute import SilverView, compute; "
         "from assay.lake.duck import Limits; "
@@ -308,10 +313,7 @@ def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_ends_with_the_process_that_it_is_a_fork_of(tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
-    endless = f"""{{{{ config(schema='stg', pre_hook="copy (select 1) to '{begun}'") }}}}
-        select count(*) as n from range(10000000) as a (i), range(10000000) as b (j) where hash(a.i, b.j) = 0"""
-    slow = project(tmp_path, **{"models/endless.sql": endless})
+    slow, begun = endless(tmp_path)
     dbt.end()
     with ThreadPoolExecutor() as pool:
         build = pool.submit(compute, slow, tmp_path / "work", VIEWS, LIMITS)

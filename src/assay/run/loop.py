@@ -109,17 +109,16 @@ def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step]) -> No
                     mark(ledger, dataset, fact.id, "done", fact.body["run"])
 
 
-def brought(lake: "Lake", dataset: str) -> bronze.Tail:
+def brought(lake: "Lake", dataset: str) -> None:
     """Bring the ledger up to a dataset's log and evidence, whatever a crash or a lost ledger left out of it."""
     t = lake.target
-    tail = bronze.adopt(t.files, t.ledger, dataset)
+    bronze.adopt(t.files, t.ledger, dataset)
     if t.files.exists(evidence.name_of(dataset, account.of(t.ledger, dataset).evidence + 1)):
         from assay.lake import silver
 
         pair = silver.load(t.catalog, dataset)
         if pair is not None:
             account.adopt(t.files, t.ledger, dataset, silver.head(pair.current))
-    return tail
 
 
 def _standing(lake: "Lake", contract: Contract, *, regate: bool) -> Standing:

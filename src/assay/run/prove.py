@@ -340,10 +340,9 @@ def _contract_of(one: Evidence, position: int, timeline: Timeline) -> str:
 def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
     """Rejected rows, of passed batches from quarantine, of held ones read from bronze again; nothing is written."""
     head, _ = _head(lake, dataset)
+    # A batch's rows in quarantine are those of its last judgement.
     batch_of: dict[tuple[int, int], tuple[int, int]] = {}
-    judged_at: dict[
-        tuple[int, int], tuple[int, int]
-    ] = {}  # a batch's rows in quarantine are those of its last judgement
+    judged_at: dict[tuple[int, int], tuple[int, int]] = {}
     for _, v in _standing(lake, dataset):
         if v.of is None or v.was:
             place = v.position, v.n
