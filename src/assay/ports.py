@@ -231,7 +231,7 @@ class Act:
 
     Attributes:
         place: where it acts: position * N + n. Acts are folded in this order.
-        captured_at: its entry's time.
+        captured_at: its entry's time, never before that of an act in front of it.
         origin: the place its rows were first said at; the act's own but for decisions.
         scope: set if it withdraws what it lacks.
         limit: percent of the scope that it may withdraw; above it, the withdrawals are held.

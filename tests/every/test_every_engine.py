@@ -11,71 +11,18 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from isal import igzip
 
-from assay.contract.model import Column, Contract, Gate, KnownAt
+from assay.contract.model import KnownAt
 from assay.engines.duckdb import DuckDBEngine
-from assay.ports import CONFLICT, Engine, Limits, Lines, N, Rejected
+from assay.ports import CONFLICT, Engine, Limits, N, Rejected
+from tests.every.engines import COLUMNS, ENGINES, column, contract, engine_of, good, line, local, part
 from tests.laws import oracle
 from tests.laws.slow_engine import SlowEngine
 
 
-def column(name: str, kind: str, *paths: str, **more) -> Column:
-    """A column that is read from paths such as `address.city`; without any, from the field of its name."""
-    made = Column(name, "", kind, **more) if "origin" in Column.__dataclass_fields__ else Column(name, (), kind, **more)
-    object.__setattr__(made, "origins", tuple(tuple(p.split(".")) for p in paths or (name,)))
-    return made
-
-
-COLUMNS = (
-    column("id", "string", required=True),
-    column("whole", "integer"),
-    column("amount", "number", precision=18, scale=6),
-    column("rough", "number", "rough", "a.rough", precision=9, scale=2, excess="round"),
-    column("share", "number", precision=4, scale=4),
-    column("flag", "boolean"),
-    column("day", "date", required=True),
-    column("at", "timestamp"),
-    column("local", "timestamp", zone="America/New_York"),
-    column("city", "string", "a.city", "a.b.town", "it's\"/~x"),
-    column("a_note", "string", "a.note"),
-)
-KEY = ("id", "day")
-
-
-def contract(*more: Column, **changes) -> Contract:
-    made = Contract.__new__(Contract)
-    values = {
-        "dataset": "things", "columns": COLUMNS + more, "key": KEY, "rules": (), "gate": Gate(), "sequence": None, "settle": "P3D",
-        "known_at": KnownAt("day", "01:30", "America/New_York", "PT1H"), "partition": None,
-    }  # fmt: skip
-    for name, value in (values | changes).items():
-        object.__setattr__(made, name, value)
-    return made
-
-
-@pytest.fixture(params=["duckdb", "slow"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    return DuckDBEngine(Limits("500MB", 2, tmp_path / "scratch")) if request.param == "duckdb" else SlowEngine()
-
-
-def local(*parts: int) -> datetime:
-    return datetime(*parts)  # noqa: DTZ001 - no zone yet
-
-
-def line(seq: int, n: int, record: str) -> bytes:
-    return b'{"_seq":%d,"_n":%d,"_record":%s}' % (seq, n, record.encode())
-
-
-def part(path: Path, lines: list[bytes], batches: dict[int, int]) -> Lines:
-    data = b"".join(one + b"\n" for one in lines)
-    path.write_bytes(igzip.compress(data, 1))
-    return Lines(str(path), len(lines), len(data), batches)
-
-
-def good(**fields: str) -> str:
-    tokens = {"id": '"a"', "day": '"2024-02-29"'} | fields
-    return "{" + ",".join(f"{json.dumps(name)}:{token}" for name, token in tokens.items()) + "}"
+    return engine_of(request.param, tmp_path / "scratch")
 
 
 # what every engine does

@@ -24,6 +24,7 @@ from assay.ports import N
 from tests.laws.fold import log
 from tests.laws.fold.log import histories
 from tests.laws.fold.oracle import Oracle, Version
+from tests.laws.slow_engine import SlowEngine
 from tests.making import Made, make, make_on_store
 
 EXAMPLES = int(os.environ.get("SILVER_EXAMPLES", "6"))
@@ -196,9 +197,11 @@ def fold(made: Made, history: tuple[bool, list[log.Entry], list[int]]) -> None:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(histories())
 @pytest.mark.parametrize("where", [make, make_on_store])
-def test_any_history_any_grouping(where: Any, history: Any) -> None:
+@pytest.mark.parametrize("slow", [False, True], ids=["duckdb", "slow"])
+def test_any_history_any_grouping(where: Any, slow: bool, history: Any) -> None:
     root = Path(tempfile.mkdtemp())
     made = where(root / "lake")
+    made = replace(made, engine=SlowEngine()) if slow else made
     try:
         fold(made, history)
         assert silver.head(silver.load(made.catalog, "rows").current).position == len(history[1])

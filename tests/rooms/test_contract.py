@@ -124,6 +124,7 @@ BAD = {
     ),
     "a number's year": (*_more("{property: partitioning, value: {column: whole, by: year}}"), "by: year", "only days and times have"),
     "a sequence that is no column": (*_more("{property: sequence, value: number}"), "value: number", "must be a column"),
+    "a sequence that may be missing": (*_more("{property: sequence, value: maybe}"), "value: maybe", "maybe must be required"),
     "a universe that is a path": (*_more("{property: universe, value: ../../x}"), "../../x", "it becomes a file's name"),
     "a gate that counts rows": (GATE, "{quarantinedAtMost: 50, unit: rows}", "unit: rows", "unit must be percent"),
     "a gate without a number": (GATE, "{quarantinedAtMost: many}", "many", "'many' is no share in percent"),

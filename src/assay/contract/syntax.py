@@ -333,6 +333,8 @@ def _sequence(ours: _Properties, columns: tuple[Column, ...]) -> str | None:
     found = next((c for c in columns if c.name == ours.get("sequence")), None)
     if found is None or found.kind == "json":
         ours.fail("sequence", "sequence: must be a column of the contract, and no object or array")
+    if not found.required:
+        ours.fail("sequence", f"sequence: {found.name} must be required: a row without one has no place in the order")
     return found.name
 
 

@@ -1,0 +1,358 @@
+"""One suite for the fold of every engine: batches in, equal tables and counts out, on DuckDB and in slow Python."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from assay.contract.model import Contract, Rule
+from assay.engines.duckdb.fold import CLOCKS, ENDS
+from assay.lake import duck
+from assay.ports import Act, Counted, Engine, Folded, Layout, Limits, Lines, N, Relation
+from tests.every.engines import COLUMNS, ENGINES, contract, engine_of, good, line, part
+
+FIRST, LEAP = date(2024, 3, 1), date(2024, 2, 29)
+AT = datetime(2024, 3, 1, 12, tzinfo=UTC)
+Key = tuple[Any, ...]
+EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
+
+
+class Nobody:
+    """Nothing was said before, and nobody asks."""
+
+    def newest(self, _: Sequence[Key]) -> Mapping[Key, int]:
+        raise AssertionError("no act is of an earlier origin")
+
+
+class Said:
+    """What was said before, by key."""
+
+    def __init__(self, told: Mapping[Key, int]) -> None:
+        self.told = told
+
+    def newest(self, keys: Sequence[Key]) -> Mapping[Key, int]:
+        return {key: self.told[key] for key in keys if key in self.told}
+
+
+class Tables:
+    """Two tables of parquet files that an engine folds groups onto, and what the last group said."""
+
+    def __init__(
+        self, engine: Engine, root: Path, promised: Contract, partition: tuple[str, str] | None = None
+    ) -> None:
+        self.engine, self.root, self.contract = engine, root, promised
+        self.number = count()
+        self.files: dict[str, list[str]] = {"current": [], "past": []}
+        kinds = {c.name: c.type for c in promised.columns} | CLOCKS
+        ids = {name: 100 - i for i, name in enumerate([*kinds, *ENDS])}
+        self.layouts = {
+            what: Layout(tuple((ids[n], n, k) for n, k in told.items()), partition)
+            for what, told in (("current", kinds), ("past", kinds | ENDS))
+        }
+        root.mkdir(parents=True)
+
+    def relation(self, what: str) -> Relation:
+        return Relation(self.layouts[what].columns, tuple(self.files[what]))
+
+    def fold(self, lines: Sequence[Lines], acts: Sequence[Act], observed: Any = None) -> dict[int, Folded]:
+        """What came of each act; terms that count nothing are left out."""
+        with self.engine.group(self.contract, lines) as group:
+            self.judged = group.judged()
+            places = [act.place for act in acts]
+            self.bounds, self.boxes = group.bounds(places), group.boxes(places, self.layouts["current"].partition)
+            came = group.fold(acts, self.relation("current"), self.relation("past"), observed or Nobody())
+            self.leaving = list(group.leaving())
+            whole = Relation(self.layouts["current"].columns, tuple(self.leaving)) if self.leaving else None
+            for what in ("past", "current"):
+                made = group.write(what, self.layouts[what], whole, self.root / str(next(self.number)))
+                self.written = made if what == "current" else []
+                gone = self.leaving if what == "current" else []
+                self.files[what] = [
+                    *(one for one in self.files[what] if one not in gone),
+                    *(str(one.path) for one in made),
+                ]
+        return {p: replace(f, counts={w: n for w, n in f.counts.items() if n}) for p, f in came.items()}
+
+    def rows(self, what: str, columns: str = "*") -> list[Key]:
+        con = duck.open(Limits())
+        try:
+            return con.execute(f"SELECT {columns} FROM ({duck.relation(self.relation(what))}) ORDER BY ALL").fetchall()
+        finally:
+            con.close()
+
+
+Made = Callable[..., Tables]
+
+
+@pytest.fixture(params=ENGINES)
+def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+    def make(promised: Contract | None = None, partition: tuple[str, str] | None = None) -> Tables:
+        return Tables(engine_of(request.param, tmp_path / "scratch"), tmp_path / "t", promised or contract(), partition)
+
+    return make
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[..., Lines]:
+    """A part whose n-th argument holds the records of batch n, at a position."""
+
+    def put(position: int, *batches: Sequence[str], op: str = "") -> Lines:
+        lines = [line(seq, n, record, op) for n, records in enumerate(batches) for seq, record in enumerate(records)]
+        return part(tmp_path / f"{position}.gz", lines, {n: position * N + n for n in range(len(batches))})
+
+    return put
+
+
+def act(position: int, n: int = 0, *, day: int = 0, **more: Any) -> Act:
+    place = position * N + n
+    return Act(place, AT + timedelta(days=day), more.pop("origin", place), **more)
+
+
+def row(key: str = "a", day: date = LEAP, **fields: str) -> str:
+    return good(id=f'"{key}"', day=f'"{day}"', **fields)
+
+
+ALL: dict[str, Any] = {}
+
+
+def test_new_rows_are_written_with_their_clocks_and_nothing_goes_to_past(tables: Made, put: Any) -> None:
+    t = tables()
+    assert t.fold([put(3, [row(amount="1.5"), row("b", at='"2024-01-01T00:00:00Z"')])], [act(3)]) == {
+        3 * N: Folded({"accepted": 2})
+    }
+    assert (t.leaving, t.files["past"]) == ([], [])
+    promised = datetime(2024, 2, 29, 7, 30, tzinfo=UTC)  # 01:30 in New York, and an hour
+    found = t.rows(
+        "current", "id, amount, known_at, known_from, known_basis, backfilled, captured_at, _position, _n, _seq"
+    )
+    assert [one[2:] for one in found] == [(promised, promised, "vendor", False, AT, 3, 0, i) for i in range(2)]
+    assert [str(one[1]) for one in found] == ["1.500000", "None"]
+
+
+def test_another_state_closes_the_one_before_it_and_the_rest_of_its_file_is_written_again(
+    tables: Made, put: Any
+) -> None:
+    t = tables()
+    t.fold([put(1, [row(), row("b"), row("c")])], [act(1)])
+    first = t.files["current"]
+    came = t.fold([put(2, [row(whole="1"), row("b")], [row("d")])], [act(2, day=9), act(2, 1, day=9)])
+    assert came == {2 * N: Folded({"accepted": 1, "unchanged": 1}), 2 * N + 1: Folded({"accepted": 1})}
+    assert t.leaving == first
+    assert not set(first) & set(t.files["current"])
+    later = AT + timedelta(days=9)
+    assert t.rows("past", "id, whole, known_to, recorded_to, _position") == [("a", None, later, later, 1)]
+    assert t.rows("current", "id, whole, known_basis, _position") == [
+        ("a", 1, "captured", 2), ("b", None, "vendor", 1), ("c", None, "vendor", 1), ("d", None, "vendor", 2)
+    ]  # fmt: skip
+
+
+def test_what_a_group_says_of_one_key_in_turn_is_a_story(tables: Made, put: Any) -> None:
+    t = tables()
+    batches = [[row(whole=str(n % 3))] for n in range(4)]
+    came = t.fold([put(1, *batches)], [act(1, n, day=n) for n in range(4) if n != 1])
+    assert [one.counts for one in came.values()] == [{"accepted": 1}] * 2 + [{"accepted": 1}]
+    assert t.rows("past", "whole, _n") == [(0, 0), (2, 2)]
+    assert t.rows("current", "whole, _n") == [(0, 3)]
+
+
+def test_what_is_older_than_what_was_said_since_goes_nowhere(tables: Made, put: Any) -> None:
+    t = tables()
+    t.fold([put(4, [row()])], [act(4)])
+    late = act(9, origin=2 * N)
+    told = Said({("a", LEAP): 4 * N, ("b", LEAP): 1 * N})
+    assert t.fold([put(9, [row(whole="1"), row("b"), row("c")])], [late], told) == {
+        9 * N: Folded({"superseded": 1, "accepted": 2})
+    }
+    assert t.rows("current", "id, _position") == [("a", 4), ("b", 9), ("c", 9)]
+
+
+def test_a_sequence_alone_decides_about_rows(tables: Made, put: Any) -> None:
+    numbered = tuple(replace(c, required=True) if c.name == "whole" else c for c in COLUMNS)
+    t = tables(contract(columns=numbered, sequence="whole"))
+    assert t.fold([put(1, [row(whole="5"), row(whole="7"), row(whole="6")])], [act(1)])[N].counts == {
+        "accepted": 2, "superseded": 1
+    }  # fmt: skip
+    assert t.fold([put(2, [row(whole="6"), row(whole="7")])], [act(2)])[2 * N].counts == {
+        "superseded": 1,
+        "unchanged": 1,
+    }
+    assert t.fold([put(3, [row(whole="7", flag="true")])], [act(3)])[3 * N].counts == {"superseded": 1}
+    assert (t.rows("current", "whole"), t.rows("past", "whole")) == ([(7,)], [(5,)])
+
+
+@pytest.mark.parametrize("ends", [("2024-02-29", "2024-02-29"), (LEAP, LEAP)], ids=["texts", "values"])
+def test_a_complete_batch_withdraws_what_it_lacks_of_its_scope(tables: Made, put: Any, ends: Any) -> None:
+    t = tables()
+    t.fold([put(1, [row(), row("b"), row("c"), row("d"), row("e", FIRST)])], [act(1)])
+    said = [row("b"), row("c", flag="7"), row("f")]  # c is in quarantine: it is there
+    assert t.fold([put(2, said)], [act(2, scope={"day": ends})]) == {
+        2 * N: Folded({"unchanged": 1, "accepted": 1, "withdrawn": 2})
+    }
+    assert t.rows("past", "id, known_to, recorded_to") == [(one, AT, AT) for one in "ad"]
+    assert [one for (one,) in t.rows("current", "id")] == ["b", "c", "e", "f"]
+    assert t.fold([put(3, [row()])], [act(3, day=1)]) == {3 * N: Folded({"accepted": 1})}
+    assert t.rows("current", "id, known_from")[0] == ("a", AT + timedelta(days=1))
+
+
+@pytest.mark.parametrize("how", [{"limit": 49}, {"blocked": True}])
+def test_withdrawals_that_are_held_take_place_when_a_decision_says_so(tables: Made, put: Any, how: Any) -> None:
+    t = tables()
+    t.fold([put(1, [row(), row("b")])], [act(1)])
+    said = put(2, [row("b"), row("c")])
+    assert t.fold([said], [act(2, scope=ALL, **how)]) == {2 * N: Folded({"accepted": 1, "unchanged": 1}, pending=True)}
+    again = Lines(said.url, said.rows, said.bytes, {0: 5 * N})
+    acts = [act(5, origin=2 * N, scope=ALL, absent=True)]
+    assert t.fold([again], acts, Said({})) == {5 * N: Folded({"withdrawn": 1})}
+    assert [one for (one,) in t.rows("current", "id")] == ["b", "c"]
+
+
+def test_half_of_a_scope_is_no_more_than_fifty_percent(tables: Made, put: Any) -> None:
+    t = tables()
+    t.fold([put(1, [row(), row("b")])], [act(1)])
+    assert t.fold([put(2, [row("b")])], [act(2, scope=ALL, limit=50)])[2 * N] == Folded(
+        {"unchanged": 1, "withdrawn": 1}
+    )
+
+
+def test_a_deletion_withdraws_its_key_unless_it_was_seen_since(tables: Made, put: Any) -> None:
+    t = tables()
+    t.fold([put(1, [row(), row("b")])], [act(1)])
+    deletions = [[row(whole='"no number"')], [row("b")], [row("z")]]
+    acts = [act(2, n, origin=N + N - 1) for n in range(3)]
+    came = t.fold([put(2, *deletions, op="delete")], acts, Said({("b", LEAP): 2 * N}))
+    assert [one.counts for one in came.values()] == [{"withdrawn": 1}, {"superseded": 1}, {"unchanged": 1}]
+    assert t.judged[2 * N] == Counted(rows=1, good=1)
+    assert (t.rows("past", "id, known_to"), t.rows("current", "id")) == ([("a", AT)], [("b",)])
+
+
+def test_bounds_and_boxes_are_of_the_rows_whose_key_is_readable(tables: Made, put: Any) -> None:
+    t = tables(partition=("day", "month"))
+    first = [row("b"), row("b"), row("a", FIRST, whole='"x"'), good(id="5"), "7"]
+    t.fold([put(1, first, [], [row("z")])], [act(1), act(1, 1)])
+    assert t.bounds == {N: {"id": ("a", "b"), "day": (LEAP, FIRST)}}
+    assert t.boxes == [{"id": ("b", "b"), "day": (LEAP, LEAP)}, {"id": ("a", "a"), "day": (FIRST, FIRST)}]
+
+
+@pytest.mark.parametrize(
+    ("partition", "values"),
+    [
+        (None, [()]), (("day", "month"), [(649,), (650,)]), (("day", "year"), [(53,), (54,)]), (("id", "value"), [("=",), ("NULL",), ("a",)]),
+    ],
+)  # fmt: skip
+def test_files_are_cut_by_partition_and_their_columns_known_by_field_ids(
+    tables: Made, put: Any, partition: Any, values: Any
+) -> None:
+    t = tables(partition=partition)
+    days = (date(2024, 2, 1), LEAP, FIRST) if partition != ("day", "year") else (date(2023, 12, 31), LEAP, FIRST)
+    t.fold([put(1, [row(k, day) for k, day in zip(["a", "=", "NULL"], days, strict=True)])], [act(1)])
+    assert sorted(one.partition for one in t.written) == values
+    assert sum(one.rows for one in t.written) == 3
+    for one in t.written:
+        assert one.path.stat().st_size == one.bytes
+        ids = {f.name: int(f.metadata[b"PARQUET:field_id"]) for f in pq.read_schema(one.path)}
+        assert ids == {name: i for i, name, _ in t.layouts["current"].columns}
+
+
+def test_where_keys_were_seen_last(tables: Made, put: Any) -> None:
+    t = tables()
+    lines = [put(1, [row(), good(id="5")], [row(), row("b", whole='"x"')]), put(2, [row("c"), row("c", whole="1")])]
+    with t.engine.group(t.contract, lines) as group:
+        group.judged()
+        keys = [(one, LEAP) for one in "abcz"]
+        assert group.seen(keys) == {keys[0]: N + 1, keys[1]: N + 1, keys[2]: 2 * N}
+        assert group.seen([]) == {}
+
+
+def test_rules_that_are_broken_and_those_that_only_warn(tables: Made, put: Any) -> None:
+    rules = (
+        Rule("small", "whole < 10 OR flag"), Rule("named", "city IN ('x', 'y')"), Rule("near", "abs(amount - 5) <= 2", "warning"),
+        Rule("spelt", "NOT (length(id) BETWEEN 2 AND 3)", "warning"),
+    )  # fmt: skip
+    t = tables(contract(rules=rules))
+    told = [
+        row(whole="10"), row("b", whole="11", flag="true"), row("cc", whole="12", flag="false", amount="7.000001"),
+        row("d", a='{"city":"z"}'),
+    ]  # fmt: skip
+    t.fold([put(1, told)], [act(1)])
+    assert t.judged[N].reasons == {"small": 1, "named": 1}
+    assert t.judged[N].warnings == {"near": 1, "spelt": 1}
+
+
+# any batches at all
+
+KEYS = st.sampled_from(["a", "a", "a", "b", "NULL"])
+DAYS = st.sampled_from([LEAP, LEAP, FIRST, date(2023, 12, 31)])
+RECORDS = st.builds(
+    lambda key, day, whole, more, bad: good(id="1") if bad == 0 else row(key, day, whole=whole, amount=more, flag="7" if bad == 1 else "true"),
+    KEYS, DAYS, st.sampled_from("1123"), st.sampled_from(["1", "1", "1.0", "2"]), st.integers(0, 12),
+)  # fmt: skip
+SCOPES = st.one_of(
+    st.just({}),
+    KEYS.map(lambda key: {"id": (key, key)}),
+    st.tuples(DAYS, DAYS).map(lambda ends: {"day": (str(min(ends)), max(ends))}),
+    st.tuples(KEYS, DAYS).map(lambda both: {"id": (both[0], both[0]), "day": (str(both[1]), str(both[1]))}),
+)
+
+
+@st.composite
+def groups(draw: st.DrawFn, *, complete: bool) -> list[list[tuple[Act, str, list[str]]]]:
+    """Groups of acts, each with the operation of its lines and their records."""
+    place, at, out = N, AT, []
+    for _ in range(draw(st.integers(1, 4))):
+        group: list[tuple[Act, str, list[str]]] = []
+        for _ in range(draw(st.integers(1, 4))):
+            before, place = place, draw(st.sampled_from([place + 1, (place // N + 1) * N]))
+            at += timedelta(days=draw(st.integers(0, 40)) if place // N > before // N else 0)
+            made = Act(
+                place, at,
+                draw(st.sampled_from([place, place, place, max(0, place - 2), N // 2])),
+                draw(st.none() | SCOPES) if complete else None, draw(st.sampled_from([100.0, 100.0, 50.0, 0.0])), draw(st.integers(0, 6)) == 0,
+            )  # fmt: skip
+            if made.scope is not None and made.origin != place and draw(st.booleans()):
+                made = replace(made, absent=True)
+            op = "delete" if made.scope is None and not draw(st.integers(0, 5)) else ""
+            group.append((made, op, draw(st.lists(RECORDS, max_size=1 if op else 5))))
+        out.append(group)
+    return out
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    st.booleans().flatmap(lambda complete: st.tuples(st.just(complete), groups(complete=complete))),
+    st.sampled_from([None, ("day", "month"), ("day", "year"), ("id", "value")]),
+    st.dictionaries(st.tuples(KEYS, DAYS), st.integers(0, 3 * N)),
+    st.sampled_from(["P3D", "P1M", "PT0S"]),
+)
+def test_any_batches_are_folded_alike(tmp_path_factory: Any, made: Any, partition: Any, told: Any, settle: str) -> None:
+    complete, drawn = made
+    root = tmp_path_factory.mktemp("fold")
+    numbered = tuple(replace(c, required=True) if c.name == "whole" else c for c in COLUMNS)
+    promised = contract(columns=numbered, settle=settle, sequence=None if complete else "whole")
+    both = [Tables(engine_of(name, root / "scratch"), root / name, promised, partition) for name in ENGINES]
+    for number, group in enumerate(drawn):
+        lines = [
+            part(
+                root / f"{number}-{i}.gz", [line(s, 0, record, op) for s, record in enumerate(records)], {0: one.place}
+            )
+            for i, (one, op, records) in enumerate(group)
+        ]
+        acts = [one for one, _, _ in group]
+        fast, slow = (t.fold(lines, acts, Said(told)) for t in both)
+        assert fast == slow
+        for said in ("judged", "bounds", "boxes"):
+            assert getattr(both[0], said) == getattr(both[1], said)
+        for what in ("current", "past"):
+            assert Counter(both[0].rows(what)) == Counter(both[1].rows(what))
