@@ -176,6 +176,19 @@ def test_rows_that_are_rejudged_again_and_again_are_counted_and_listed_once(made
         prove.counts(lake)
 
 
+def test_the_rows_of_a_batch_that_stays_held_are_listed_with_what_they_were_last_rejected_for(made: Made) -> None:
+    rule = '{name: whole_is_small, type: custom, engine: assay, implementation: "whole < 1000000"'
+    small, tiny = (every_type((rule, rule.replace("small", one).replace("1000000", "5"))) for one in ("small", "tiny"))
+    held = made.land(small, [record(whole="8"), record(whole="9", id='"b"')])
+    assert made.refine(small).held
+    made.refine(tiny)
+    assert made.decide(tiny, Decision("rejudge", batch=held.at)).held
+    [standing] = made.account(tiny).open
+    assert standing.reasons == {"whole_is_tiny": 2}
+    listed = list(prove.rejected(lake_of(made, tiny), "things"))
+    assert [(one["held"], one["reasons"]) for one in listed] == [(True, ["whole_is_tiny"])] * 2
+
+
 def test_a_held_batch_is_released_and_takes_effect_at_the_decision(made: Made) -> None:
     held = made.land(CONTRACT, [record(), *[record(whole="null", id=f'"{i}"') for i in range(4)]], day=1)
     made.land(CONTRACT, [record(whole="9"), record(id='"b"')], day=2)

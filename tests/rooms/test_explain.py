@@ -64,11 +64,11 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
     made.close()
 
 
-def refined(lake: Lake, again: Landed | None = None) -> str:
-    """Fold what was landed, or judge a batch again; the name of the evidence object."""
+def refined(lake: Lake, again: Landed | None = None, kind: str = "rejudge") -> str:
+    """Fold what was landed, or decide about a batch; the name of the evidence object."""
     t, promised = lake.local, lake.contracts["price_eod"]
     t.promise(promised)
-    done = t.decide(promised, Decision("rejudge", batch=again.at)) if again else t.refine(promised)
+    done = t.decide(promised, Decision(kind, batch=again.at)) if again else t.refine(promised)  # type: ignore[arg-type]
     return evidence.name_of("price_eod", done.evidence[-1].number)
 
 
@@ -181,6 +181,23 @@ def test_each_record_is_shown_with_the_evidence_and_contract_that_let_it_in(lake
         (one,) = [text for text in shown if name in text]
         assert sha256 in one
         assert set(re.findall(r"2024-01-0\d(?= )", one)) == {day}
+
+
+def test_a_row_that_a_release_let_in_is_shown_with_the_contract_that_held_it(lake: Lake) -> None:
+    """Also after the rest of its batch was judged again by another."""
+    lake.contracts["price_eod"] = strict = contract(
+        ("quarantinedAtMost: 90, unit: percent, minRows: 100", "quarantinedAtMost: 2, unit: percent, minRows: 1")
+    )
+    batch = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 200.0))
+    refined(lake)
+    lake.contracts["price_eod"] = milder = contract(("high < 150", "high < 250"))
+    refined(lake, batch, "release")
+    refined(lake, batch)
+    told = why(lake, lake.release(1))["records"]
+    assert {one["key"]["date"]: one["contract_sha256"] for one in told} == {
+        "2024-01-02": strict.sha256, "2024-01-03": milder.sha256,
+    }  # fmt: skip
+    assert all(one["record_refines_to_row"] for one in told)
 
 
 def test_nan_is_equal_to_itself(lake: Lake) -> None:

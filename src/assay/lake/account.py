@@ -1,8 +1,8 @@
 """Where each batch of a dataset stands: one account, kept in the ledger as running sums and folded from the evidence."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -283,6 +283,46 @@ def _open(fact: Fact, body: Mapping[str, Any]) -> bool:
 def _held(fact: Fact) -> Held:
     b = fact.body
     return Held(int(fact.id), b["shard"], b["start"], b["end"], b["rows"], tuple(b["why"]), b["reasons"], b["state"])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a batch stands after all that was decided about it.
+
+    Attributes:
+        judged_by: the position of the contract that judged it last.
+        judged_at: the place of that judgement, at which its rows lie in quarantine.
+        pending: its withdrawals are held.
+        quarantined: how many of its rows are in quarantine by now.
+    """
+
+    state: str
+    judged_by: int
+    judged_at: int
+    pending: bool
+    quarantined: int
+
+
+def stand(standings: dict[int, Standing], verdicts: Iterable[Verdict], contracts: Sequence[int]) -> None:
+    """Bring standings, by place, up to the verdicts of one evidence, whose contracts lie at these positions."""
+    for v in verdicts:
+        place, about = v.position * N + v.n, v.of and v.of[0] * N + v.of[1]
+        by = judge(v, contracts)
+        if about is None:
+            standings[place] = Standing(v.state, by, place, v.pending, v.quarantined)
+        elif (was := standings.get(about)) is None:
+            continue
+        elif v.state == "held":
+            standings[about] = replace(was, judged_by=by)
+        elif v.was:
+            standings[about] = Standing("passed", by, place, v.pending, v.quarantined)
+        else:
+            standings[about] = replace(was, pending=v.pending)
+
+
+def judge(v: Verdict, contracts: Sequence[int]) -> int:
+    """The position of the contract by which a verdict was found, among those of its evidence, in order."""
+    return v.judged_by or max((p for p in contracts if p <= v.position), default=contracts[0] if contracts else 0)
 
 
 def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from assay.clock import now
 from assay.contract.model import Contract
 from assay.errors import LakeBusy, LakeDamaged
 from assay.lake import account, bronze, evidence, retention, silver, tables
+from assay.lake.account import Standing
 from assay.lake.bronze import Decision, Entry
 from assay.lake.evidence import Absence, Change, Evidence, Verdict
 from assay.lake.files import scratch_directory
@@ -22,7 +23,7 @@ from assay.ports import Act, Counted, Engine, Files, Folded, Group, Layout, Ledg
 from assay.refine import draft as drafts
 from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
-from assay.refine.history import History, Standing, Timeline, by_hand
+from assay.refine.history import History, Timeline, by_hand
 from assay.spoken import TERMS
 
 ATTEMPTS = 5
@@ -267,7 +268,8 @@ class _Refiner:
                 _whole(self.dataset, place, batch, counted)
             why = closed(contract[1], counted) if kind == "rejudge" and standing.state == "held" else ()
             verdict = _verdict(place, batch, "held" if why else "passed", counted, why, of=origin, was=was)
-            verdict = _less(verdict, freed=dict(Counter(chain.from_iterable(bad.values()))))
+            freed = dict(Counter(chain.from_iterable(bad.values())))
+            verdict = _less(verdict, judged_by=contract[0], freed=freed)
             acts: list[Act] = []
             if why:  # it stays held where it is counted as such: here is nothing of it
                 verdict = _less(verdict, rows=0, held=0)

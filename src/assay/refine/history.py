@@ -1,7 +1,7 @@
 """What was said before: the contracts along a log, where a batch stands, and when a key was last seen."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -12,6 +12,7 @@ from isal import igzip
 
 from assay.contract.model import Contract
 from assay.lake import account, bronze, evidence
+from assay.lake.account import Standing
 from assay.lake.bronze import Decision
 from assay.lake.evidence import Absence, Verdict
 from assay.lake.files import scratch_directory
@@ -73,25 +74,11 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a batch stands: its state, the position of the contract that judged it last, whether withdrawals are held."""
-
-    state: str
-    judged_by: int
-    pending: bool
-    judged_at: int
-
-
-@dataclass(frozen=True)
 class _Chapter:
     verdicts: Sequence[Verdict]
     contracts: Sequence[int]
     absences: Sequence[Absence]
     rejected: Callable[[], Iterator[Rejected]]
-
-    def judge(self, position: int) -> int:
-        """The position of the contract that judged what lies at a position here."""
-        return max((p for p in self.contracts if p <= position), default=self.contracts[0] if self.contracts else 0)
 
 
 @dataclass
@@ -114,20 +101,20 @@ class History:
 
     def about(self, place: int) -> Standing | None:
         """Where the batch of a place stands; None if no verdict speaks of it."""
-        found: Standing | None = None
+        found: dict[int, Standing] = {}
+        of = divmod(place, N)
+        for chapter in self.chapters(of[0]):
+            mine = (v for v in chapter.verdicts if of in ((v.position, v.n), v.of))
+            account.stand(found, mine, chapter.contracts)
+        return found.get(place)
+
+    def judge(self, place: int) -> int | None:
+        """The position of the contract by which what acts at a place was judged; None if no verdict speaks of it."""
         for chapter in self.chapters(place // N):
             for v in chapter.verdicts:
-                at = v.position * N + v.n
-                if at == place:
-                    found = Standing(v.state, chapter.judge(v.position), v.pending, at)
-                elif found and v.of == (place // N, place % N):
-                    if v.state == "held":
-                        found = replace(found, judged_by=chapter.judge(v.position))
-                    elif v.was:
-                        found = Standing("passed", found.judged_by, v.pending, at)
-                    else:
-                        found = replace(found, pending=v.pending)
-        return found
+                if (v.position, v.n) == divmod(place, N):
+                    return account.judge(v, chapter.contracts)
+        return None
 
     def bad(self, place: int) -> dict[int, tuple[str, ...]]:
         """The numbers of a passed batch's rows that are in quarantine by now, and why."""
@@ -168,23 +155,21 @@ class Seen:
             return out
         h = self._history
         wanted: dict[int, list[Lines]] = {}
-        names: tuple[str, ...] = ()
-        kinds: dict[str, str] = {}
+        # The key of a dataset never changes.
+        newest = h.timeline.by_position(h.timeline.contracts[-1][0])[1]
+        names, kinds = newest.key, {k: newest.column(k).kind for k in newest.key}
         with scratch_directory(h.files) as scratch:
             for chapter in h.chapters(self._after // N):
                 for v in chapter.verdicts:
                     origin = v.origin or v.position * N + v.n
                     if v.state != "passed" or origin <= self._after or v.bounds is None:
                         continue
-                    at = chapter.judge(v.position)
-                    contract = h.timeline.by_position(at)[1]
-                    names, kinds = contract.key, {k: contract.column(k).kind for k in contract.key}
                     if any(_inside(key, names, kinds, v.bounds) for key in keys):
-                        wanted.setdefault(at, []).extend(_lines_of(h.files, h.dataset, v, origin, scratch))
+                        wanted.setdefault(account.judge(v, chapter.contracts), []).extend(
+                            _lines_of(h.files, h.dataset, v, origin, scratch)
+                        )
                 for absence in chapter.absences:
                     if absence.origin > self._after:
-                        contract = h.timeline.by_position(chapter.judge(absence.origin // N))[1]
-                        names, kinds = contract.key, {k: contract.column(k).kind for k in contract.key}
                         for key in keys:
                             if _inside(key, names, kinds, absence.scope):
                                 out[key] = max(out.get(key, 0), absence.origin)

@@ -136,8 +136,7 @@ def _followed(
         entry, n = entry_of(row["_position"]), row["_n"]
         judges.append(timeline.contract(row["_position"])[0])
         if entry.kind == "decided" and (batch := entry.decisions[n].batch):
-            held = history.about(batch[0] * N + batch[1]) if entry.decisions[n].kind == "release" else None
-            judges[-1] = held.judged_by if held else judges[-1]
+            judges[-1] = history.judge(row["_position"] * N + n) or judges[-1]
             entry, n = entry_of(batch[0]), batch[1]
         places.append((entry, n, row["_seq"]))
     took = _took(lake, read)

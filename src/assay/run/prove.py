@@ -9,6 +9,7 @@ import duckdb
 
 from assay.errors import LakeDamaged
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
+from assay.lake.account import Standing
 from assay.lake.duck import ident
 from assay.lake.evidence import Evidence, Head, Verdict
 from assay.lake.files import scratch_directory
@@ -313,52 +314,32 @@ def _difference(con: duckdb.DuckDBPyConnection, left: str, right: str) -> list[t
 
 def quarantined(lake: "Lake", dataset: str) -> list[tuple[tuple[int, int], str]]:
     """The passed batches with rows in quarantine: position and n, and the contract that judged them last."""
-    timeline = Timeline.read(lake.target.files, lake.target.ledger, dataset)
-    bad: dict[tuple[int, int], str] = {}
-    for one, v in _standing(lake, dataset):
-        about = v.of or (v.position, v.n)
-        if v.quarantined:
-            bad[about] = _contract_of(one, v.position, timeline)
-        elif v.was:
-            bad.pop(about, None)
-    return sorted(bad.items())
+    contracts = {p: sha256 for p, sha256, _ in Timeline.read(lake.target.files, lake.target.ledger, dataset).contracts}
+    standings = _standings(lake, dataset).items()
+    return [(divmod(place, N), contracts[s.judged_by]) for place, s in sorted(standings) if s.quarantined]
 
 
-def _standing(lake: "Lake", dataset: str) -> Iterator[tuple[Evidence, Verdict]]:
-    head, _ = _head(lake, dataset)
-    for one in _chain(lake, dataset, head):
-        for v in one.verdicts:
-            if v.state == "passed":
-                yield one, v
-
-
-def _contract_of(one: Evidence, position: int, timeline: Timeline) -> str:
-    mine = [sha256 for p, sha256 in one.contracts if p <= position] or [sha256 for _, sha256 in one.contracts[:1]]
-    return mine[-1] if mine else timeline.contracts[-1][1]
+def _standings(lake: "Lake", dataset: str) -> dict[int, Standing]:
+    out: dict[int, Standing] = {}
+    for one in _chain(lake, dataset, _head(lake, dataset)[0]):
+        account.stand(out, one.verdicts, [p for p, _ in one.contracts])
+    return out
 
 
 def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
     """Rejected rows, of passed batches from quarantine, of held ones read from bronze again; nothing is written."""
-    head, _ = _head(lake, dataset)
-    # A batch's rows in quarantine are those of its last judgement.
-    batch_of: dict[tuple[int, int], tuple[int, int]] = {}
-    judged_at: dict[tuple[int, int], tuple[int, int]] = {}
-    for _, v in _standing(lake, dataset):
-        if v.of is None or v.was:
-            place = v.position, v.n
-            batch_of[place] = v.of or place
-            judged_at[batch_of[place]] = place
-    for one in _chain(lake, dataset, head):
-        for r in evidence.rejected(lake.target.files, one.quarantine):
-            place = (r.place // N, r.place % N)
-            if judged_at.get(batch_of.get(place, place), place) == place:
-                yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=False)
     t = lake.target
+    standings = _standings(lake, dataset)
+    counted = {one.judged_at for one in standings.values() if one.quarantined}
+    for one in _chain(lake, dataset, _head(lake, dataset)[0]):
+        for r in evidence.rejected(t.files, one.quarantine):
+            if r.place in counted:
+                yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=False)
     timeline = Timeline.read(t.files, t.ledger, dataset)
     for held in account.of(t.ledger, dataset).open:
         entry = bronze.read(t.files, dataset, held.place // N)
         lines = bronze.parts(t.files, entry, {held.place % N: held.place})
-        with t.engine.group(timeline.contract(entry.position)[1], lines) as group:
+        with t.engine.group(timeline.by_position(standings[held.place].judged_by)[1], lines) as group:
             group.judged()
             for r in group.rejected([held.place]):
                 yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=True)
