@@ -1,15 +1,19 @@
 """Law 6: silver is what the log gives; one altered cell, row or clock is named by key; what is lost is made again."""
 
+import os
+import random
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assay.errors import LakeDamaged
-from assay.lake import bronze, evidence
+from assay.errors import AssayError, LakeDamaged
+from assay.lake import bronze, evidence, silver, tables
 from assay.lake.bronze import Decision
 from assay.run import Lake, prove
 from assay.run import lake as lakes
@@ -195,6 +199,45 @@ def test_damaged_storage_is_named(tmp_path: Path, damage: Callable[[Lake], Any],
     with lakes.open(tmp_path) as lake, pytest.raises(LakeDamaged, match=says):
         prove.rebuild(lake, ["things"])
     lake.close()
+
+
+FLIPS = int(os.environ.get("FLIPS", "40"))
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "catalog.db"])
+def test_a_bit_flipped_in_sqlites_files_is_named_or_changes_no_answer(tmp_path: Path, name: str) -> None:
+    lake, made, _ = small_lake(tmp_path)
+    lake.plan()
+    lake.close()
+    made.close()
+    with closing(sqlite3.connect(made.root / name)) as con:
+        con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copytree(made.root, tmp_path / "whole")
+    whole = (made.root / name).read_bytes()
+
+    def answers() -> Any:
+        with lakes.open(tmp_path) as lake:
+            pair = silver.load(lake.target.catalog, "things")
+            both = zip((pair.current, pair.past), silver.pinned(pair.current), strict=True) if pair else ()
+            rows = [tables.relation(table, number, lake.target.files) for table, number in both]
+            found = lake.status(), [step.id for step in lake.plan()], rows
+            prove.counts(lake)
+        return found
+
+    expected, named, chance = answers(), 0, random.Random(7)
+    written = [i for i, byte in enumerate(whole) if byte]
+    for _ in range(FLIPS):
+        shutil.rmtree(made.root)
+        shutil.copytree(tmp_path / "whole", made.root)
+        at, bit = chance.choice(written), chance.randrange(8)
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << bit
+        (made.root / name).write_bytes(flipped)
+        try:
+            assert answers() == expected, (at, bit)
+        except AssayError:
+            named += 1
+    assert named
 
 
 # ------------------------------------------------------------------ what was put back from a copy

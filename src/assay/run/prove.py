@@ -1,27 +1,30 @@
 """Proves that nothing was lost or altered: counts at every place, every byte against its hash, silver folded again."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from assay.errors import LakeDamaged
-from assay.lake import account, bronze, duck, evidence, release, silver, tables
+from assay.lake import account, bronze, coverage, duck, evidence, release, silver, tables
 from assay.lake.account import Standing
 from assay.lake.duck import ident
 from assay.lake.evidence import Evidence, Head, Verdict
 from assay.lake.files import scratch_directory
 from assay.lake.silver import Pair
-from assay.ports import N, Relation
+from assay.ports import Fact, Ledger, N, Relation
 from assay.refine.history import Timeline
 from assay.spoken import TERMS
+from assay.targets.sqlite import SqliteLedger
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
 
 SHOWN = 10
+MOVE = "move ledger.db away: it is made anew"
 
 
 def counts(lake: "Lake") -> dict[str, int]:
@@ -29,7 +32,8 @@ def counts(lake: "Lake") -> dict[str, int]:
 
     `unjudged` are batches that wait for a refine: they are in bronze alone.
 
-    Places: entry, part, evidence, quarantine, silver, ledger.
+    Places: entry, part, evidence, quarantine, silver, ledger. What else the ledger says of log and evidence is held
+    against a new one that is made from them.
     """
     wrong: list[str] = []
     rows = number = unjudged = 0
@@ -49,6 +53,7 @@ def counts(lake: "Lake") -> dict[str, int]:
         if pair is not None:
             wrong += _silver_counts(lake, dataset, pair, judged)
         wrong += _ledger_counts(lake, dataset, head, judged)
+        wrong += _ledger_facts(lake, dataset, head)
     if wrong:
         raise LakeDamaged("; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""))
     return {"batches": number, "captured": rows, "unjudged": unjudged}
@@ -144,6 +149,37 @@ def _ledger_counts(lake: "Lake", dataset: str, head: Head, judged: dict[tuple[in
         for name in sorted(there.keys() | told.keys()):
             if there.get(name, 0) != told[name]:
                 yield f"{dataset} ledger: {there.get(name, 0)} rows of the {what} {name}, the evidence says {told[name]}"
+
+
+def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> Iterator[str]:
+    """What the ledger says otherwise than log and evidence; what it does not know yet, the next command tells it."""
+    files, ledger, contract = lake.target.files, lake.target.ledger, lake.contracts[dataset]
+    known = ledger.newest("tail", dataset, "tail")
+    tail = known.version if known else 0
+    with scratch_directory(files) as scratch, closing(SqliteLedger(scratch / "ledger.db")) as anew:
+        whole = bronze.adopt(files, anew, dataset).position == tail
+        for kind in ("entry", "contract", "decided", *(("tail", "landed") if whole else ())):
+            yield from _other(ledger, anew, kind, dataset, lambda f: not f.id.isdigit() or int(f.id) <= tail)
+        if whole:
+            entries = partial(bronze.since, files, dataset)
+            kept, right = (coverage.bring(entries, one, contract, keep=False).covers for one in (ledger, anew))
+            for shard in sorted(kept.keys() | right.keys()):
+                if kept.get(shard) != right.get(shard):
+                    yield f"{dataset} ledger: its coverage of {shard} is not what the log gives; {MOVE}"
+        if account.of(ledger, dataset).evidence == head.number:
+            account.adopt(files, anew, dataset, head)
+            began = account.began(anew, dataset)
+            counts = (f"{began:09}", began)
+            yield from _other(ledger, anew, "evidence", dataset, lambda f: f.id >= counts[0])
+            yield from _other(ledger, anew, "held", dataset, lambda f: f.body.get("began") == counts[1])
+            yield from _other(ledger, anew, "account", dataset, lambda _: True)
+
+
+def _other(ledger: Ledger, anew: Ledger, kind: str, dataset: str, of_account: Callable[[Fact], bool]) -> Iterator[str]:
+    kept, right = ({f.id: f for f in one.since(kind, dataset) if of_account(f)} for one in (ledger, anew))
+    for name in sorted(kept.keys() | right.keys()):
+        if kept.get(name) != right.get(name):
+            yield f"{dataset} ledger: its {kind} {name} is not what log and evidence give; {MOVE}"
 
 
 def _relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:

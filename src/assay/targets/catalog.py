@@ -74,6 +74,9 @@ def open_catalog(root: Path, files: Files, base: str | None = None) -> SqliteCat
         except DatabaseError:
             found.close()
             raise
+    if placed is not None and not isinstance(placed, str):
+        found.close()
+        raise LakeDamaged("catalog.db is not a catalog any more (a location is no text); restore it from a copy")
     if placed and not placed.startswith(base):
         found.close()
         raise LakeDamaged(f"this lake was moved: its catalog names {placed}. {REMEDY.format(root)}")
@@ -96,6 +99,8 @@ def _errors(committing: str = "") -> Iterator[None]:
         yield
     except DatabaseError as error:
         raise _meaning(str(error.orig), committing) from error
+    except ValueError as error:  # SQLite's own words, or a table's name, are no text any more
+        raise LakeDamaged(f"catalog.db is not a catalog any more ({error}); restore it from a copy") from error
 
 
 def _meaning(said: str, committing: str) -> AssayError:

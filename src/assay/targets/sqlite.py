@@ -5,10 +5,12 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,10 +22,10 @@ FORMAT = 1
 PAGE = 100
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS facts (kind TEXT, dataset TEXT, id TEXT, at TEXT, version INTEGER, body TEXT, "
-    "PRIMARY KEY (kind, dataset, id)) WITHOUT ROWID",
+    "crc32 INTEGER, PRIMARY KEY (kind, dataset, id)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, owner TEXT, until INTEGER) WITHOUT ROWID",
 )
-_COLUMNS = "kind, dataset, id, at, version, body"
+_COLUMNS = "kind, dataset, id, at, version, body, crc32"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -53,13 +55,13 @@ class SqliteLedger:
             raise
 
     def record(self, facts: Iterable[Fact]) -> None:
-        rows = [(f.kind, f.dataset, f.id, f.at.isoformat(), f.version, body) for f, body in bodies(facts)]
-        if rows:
+        told = [(f.kind, f.dataset, f.id, f.at.isoformat(), f.version, body) for f, body in bodies(facts)]
+        if rows := [(*row, _crc32(row)) for row in told]:
             with self._transaction() as con:
                 con.executemany(
-                    "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, dataset, id) DO UPDATE "
-                    "SET at = excluded.at, version = excluded.version, body = excluded.body "
-                    "WHERE excluded.version > facts.version",
+                    "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, dataset, id) DO UPDATE "
+                    "SET at = excluded.at, version = excluded.version, body = excluded.body, "
+                    "crc32 = excluded.crc32 WHERE excluded.version > facts.version",
                     rows,
                 )
 
@@ -68,15 +70,15 @@ class SqliteLedger:
             rows = self._read("kind = ? AND dataset = ? ORDER BY id DESC LIMIT 1", kind, dataset)
         else:
             rows = self._read("kind = ? AND dataset = ? AND id = ?", kind, dataset, id)
-        return _fact(rows[0]) if rows else None
+        return rows[0] if rows else None
 
     def since(self, kind: str, dataset: str, after: str = "") -> Iterator[Fact]:
         while True:
             rows = self._read(f"kind = ? AND dataset = ? AND id > ? ORDER BY id LIMIT {PAGE}", kind, dataset, after)
-            yield from map(_fact, rows)
+            yield from rows
             if len(rows) < PAGE:
                 return
-            after = rows[-1][2]
+            after = rows[-1].id
 
     def claim(self, name: str, owner: str, until: datetime) -> bool:
         now, end = _micros(clock.now()), _micros(until)
@@ -149,9 +151,9 @@ class SqliteLedger:
         con.execute("PRAGMA query_only = 1")
         return con
 
-    def _read(self, where: str, *values: str) -> list[tuple[str, str, str, str, int, str]]:
+    def _read(self, where: str, *values: str) -> list[Fact]:
         with self._errors(), self._lock:
-            return self._con.execute(f"SELECT {_COLUMNS} FROM facts WHERE {where}", values).fetchall()
+            return list(map(_fact, self._con.execute(f"SELECT {_COLUMNS} FROM facts WHERE {where}", values)))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -173,6 +175,8 @@ class SqliteLedger:
             raise
         except sqlite3.DatabaseError as error:
             raise self._meaning(error) from error
+        except (ValueError, TypeError, msgspec.DecodeError) as error:
+            raise self._damaged(f"a row of it cannot be read: {error}") from error
 
     def _meaning(self, error: sqlite3.DatabaseError) -> AssayError:
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
@@ -188,13 +192,23 @@ class SqliteLedger:
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
                 return SettingsError(f"{self._path} cannot be used: {error}")
             case _:
-                return LakeDamaged(
-                    f"{self._path} is not a ledger ({error}); move it away: it is an index and is rebuilt from the lake"
-                )
+                return self._damaged(str(error))
+
+    def _damaged(self, why: str) -> LakeDamaged:
+        return LakeDamaged(
+            f"{self._path} is not a ledger ({why}); move it away: it is an index and is rebuilt from the lake"
+        )
 
 
-def _fact(row: tuple[str, str, str, str, int, str]) -> Fact:
-    kind, dataset, name, at, version, body = row
+def _crc32(row: tuple[str | int, ...]) -> int:
+    return zlib.crc32("\x1f".join(map(str, row)).encode())
+
+
+def _fact(row: tuple[Any, ...]) -> Fact:
+    *told, crc32 = row
+    if _crc32(tuple(told)) != crc32:
+        raise ValueError("its bytes changed")
+    kind, dataset, name, at, version, body = told
     return Fact(kind, dataset, name, datetime.fromisoformat(at), msgspec.json.decode(body), version)
 
 
