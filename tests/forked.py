@@ -6,13 +6,18 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Self
 
+import pytest
+
 from assay import clock
+
+_TO_NOON = 12 * 3600 - (time.time() % 86400)
 
 
 @dataclass
@@ -30,6 +35,21 @@ def hindered(*args: str) -> list[str]:
     drop += "if os.getuid() == 0: assert [drop(24, one, 0, 0, 0) for one in (1, 2)] == [0, 0]\n"
     drop += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     return [sys.executable, "-c", drop, *args]
+
+
+@contextmanager
+def noon() -> Iterator[None]:
+    """It is noon, here and in forks: else a day may begin between two commands, and what is missing is another thing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASSAY_CLOCK_OFFSET", after_noon(0))
+        clock._last = datetime.min.replace(tzinfo=UTC)
+        yield
+    clock._last = datetime.min.replace(tzinfo=UTC)
+
+
+def after_noon(seconds: float) -> str:
+    """The offset of a clock that is ahead of `noon`, or behind."""
+    return str(_TO_NOON + seconds)
 
 
 class Forked:

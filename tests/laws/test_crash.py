@@ -1,6 +1,7 @@
 """Every named effect is stopped before and after; what follows finds a lake that is whole, and finishes the work."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from assay.lake import silver
 from assay.run import Lake, prove
 from assay.run import lake as lakes
 from tests.conftest import ROOT
-from tests.forked import Forked
+from tests.forked import Forked, after_noon, noon
 from tests.forked import assay as command
 from tests.kept import Kept
 
@@ -53,6 +54,13 @@ class Trades(Kept):
         with command(self.root, *args, ASSAY_CRASH=at) as one:
             said = one.said()
         assert (said.code, said.err.splitlines()[-1]) == (137, f"stopped at {at}"), said.err
+
+
+@pytest.fixture(scope="module", autouse=True)
+def day() -> Iterator[None]:
+    """The same for all."""
+    with noon():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +100,7 @@ def finish(kept: Trades, right: Counter[tuple[Any, ...]]) -> None:
             prove.silver_objects(lake)
             assert versions(lake) == right
 
-    with Forked(act, ASSAY_CLOCK_OFFSET="3600") as one:
+    with Forked(act, ASSAY_CLOCK_OFFSET=after_noon(3600)) as one:
         said = one.said()
     assert said.code == 0, said.err
 

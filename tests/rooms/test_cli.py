@@ -573,7 +573,7 @@ ASKS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def readable(kept: Kept) -> Iterator[Path]:
     """The released lake where anybody may read it, and nobody write."""
     kept.begin("released")
