@@ -235,6 +235,7 @@ class Act:
         origin: the place its rows were first said at; the act's own but for decisions.
         scope: set if it withdraws what it lacks.
         limit: percent of the scope that it may withdraw; above it, the withdrawals are held.
+        least: how many withdrawals it takes before the limit counts.
         blocked: it has a row without a readable key, so it withdraws nothing.
         absent: its rows are only looked at for their keys, to withdraw what it lacks (a decision `withdraw`).
     """
@@ -244,6 +245,7 @@ class Act:
     origin: int
     scope: Scope | None = None
     limit: float = 100
+    least: int = 1
     blocked: bool = False
     absent: bool = False
 

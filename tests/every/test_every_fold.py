@@ -223,6 +223,16 @@ def test_half_of_a_scope_is_no_more_than_fifty_percent(tables: Made, put: Any) -
     )
 
 
+def test_a_withdrawal_or_two_may_go_whatever_their_share(tables: Made, put: Any) -> None:
+    t = tables()
+    t.fold([put(1, [row(), row("b"), row("c")])], [act(1)])
+    said = put(2, [row("d")])
+    assert t.fold([said], [act(2, scope=ALL, limit=20, least=3)])[2 * N] == Folded({"accepted": 1}, pending=True)
+    assert t.fold([put(3, [row("b")])], [act(3, scope=ALL, limit=20, least=4)])[3 * N] == Folded(
+        {"unchanged": 1, "withdrawn": 3}
+    )
+
+
 def test_a_deletion_withdraws_its_key_unless_it_was_seen_since(tables: Made, put: Any) -> None:
     t = tables()
     t.fold([put(1, [row(), row("b")])], [act(1)])
@@ -315,7 +325,8 @@ def groups(draw: st.DrawFn, *, complete: bool) -> list[list[tuple[Act, str, list
             made = Act(
                 place, at,
                 draw(st.sampled_from([place, place, place, max(0, place - 2), N // 2])),
-                draw(st.none() | SCOPES) if complete else None, draw(st.sampled_from([100.0, 100.0, 50.0, 0.0])), draw(st.integers(0, 6)) == 0,
+                draw(st.none() | SCOPES) if complete else None, draw(st.sampled_from([100.0, 50.0, 0.0])),
+                draw(st.sampled_from([1, 1, 2])), draw(st.integers(0, 6)) == 0,
             )  # fmt: skip
             if made.scope is not None and made.origin != place and draw(st.booleans()):
                 made = replace(made, absent=True)

@@ -86,7 +86,9 @@ class SlowFold:
             return Folded(done)
         has = {one.key for one in rows}
         gone = [k for k in there if k not in has and not self.newer(k, act.origin)]
-        self.pending[act.origin] = pending = act.blocked or len(gone) * 100 > act.limit * len(there)
+        self.pending[act.origin] = pending = act.blocked or (
+            len(gone) >= act.least and len(gone) * 100 > act.limit * len(there)
+        )
         if not pending:
             for k in gone:
                 self.close(k, act.captured_at, act.captured_at)

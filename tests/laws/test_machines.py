@@ -44,7 +44,12 @@ def lake(tmp_path: Path) -> Path:
     (root / "contracts").mkdir(parents=True)
     (root / "files").mkdir()
     (root / "assay.toml").write_text(SETTINGS)
-    text = PROMISE.replace("LIMIT", str(RULES.limit)).replace("AT_MOST", "100").replace("WITHDRAWN", "100")
+    text = (
+        PROMISE.replace("LIMIT", str(RULES.limit))
+        .replace("AT_MOST", "100")
+        .replace("WITHDRAWN", "100")
+        .replace("LEAST", "1")
+    )
     text = text.replace("{property: source, value: fmp}", "{property: source, value: files}")
     (root / "contracts/rows.yaml").write_text(text.replace("{path: rows}", "{path: rows.csv}"))
     rows(root, ("A", 0, 1), ("A", 1, 1), ("B", 0, 1))

@@ -189,6 +189,19 @@ def test_the_rows_of_a_batch_that_stays_held_are_listed_with_what_they_were_last
     assert [(one["held"], one["reasons"]) for one in listed] == [(True, ["whole_is_tiny"])] * 2
 
 
+def test_an_answer_without_a_row_withdraws_nothing_until_somebody_decides(made: Made) -> None:
+    gate = ("minRows: 20", "minRows: 20, withdrawnAtMost: 100")
+    promised = every_type(("value: P1D}", "value: P1D}\n  - {property: complete, value: true}"), gate)
+    made.land(promised, [], day=1, scope={})
+    assert not one(made.refine(promised)).pending, "there was nothing that it could have withdrawn"
+    made.land(promised, [record(), record(id='"b"')], day=2, scope={})
+    empty = made.land(promised, [], day=3, scope={})
+    assert [(v.pending, v.withdrawn) for v in made.refine(promised).verdicts] == [(False, 0), (True, 0)]
+    done = one(made.decide(promised, Decision("withdraw", batch=empty.at)))
+    assert (done.pending, done.withdrawn) == (False, 2)
+    assert made.current(promised) == []
+
+
 def test_a_held_batch_is_released_and_takes_effect_at_the_decision(made: Made) -> None:
     held = made.land(CONTRACT, [record(), *[record(whole="null", id=f'"{i}"') for i in range(4)]], day=1)
     made.land(CONTRACT, [record(whole="9"), record(id='"b"')], day=2)

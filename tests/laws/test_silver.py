@@ -54,7 +54,7 @@ customProperties:
   - {property: settle, value: P2D}
   - {property: knownAt, value: {column: known}}
   - {property: partitioning, value: {column: sym, by: value}}
-  - {property: gate, value: {quarantinedAtMost: AT_MOST, unit: percent, minRows: 1, withdrawnAtMost: WITHDRAWN}}
+  - {property: gate, value: {quarantinedAtMost: AT_MOST, unit: percent, minRows: 1, withdrawnAtMost: WITHDRAWN, withdrawnMinRows: LEAST}}
 """
 
 
@@ -69,7 +69,7 @@ class Row(log.Row):
 
 def contract(rules: log.Rules, *, sequence: bool) -> Contract:
     text = PROMISE.replace("LIMIT", str(rules.limit)).replace("AT_MOST", str(rules.at_most))
-    text = text.replace("WITHDRAWN", str(rules.withdrawn_at_most))
+    text = text.replace("WITHDRAWN", str(rules.withdrawn_at_most)).replace("LEAST", str(rules.withdrawn_min))
     return odcs.parse(text + "  - {property: sequence, value: s}\n" if sequence else text)
 
 

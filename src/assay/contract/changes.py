@@ -86,7 +86,7 @@ def _dataset(old: Contract, new: Contract) -> Iterator[Change]:
         if getattr(old, of) != getattr(new, of):
             yield Change("clocks", "", _said(of, _text(getattr(old, of)), _text(getattr(new, of))))
     yield from _rules(old, new)
-    for of in ("at_most", "min_rows", "withdrawn_at_most"):
+    for of in ("at_most", "min_rows", "withdrawn_at_most", "withdrawn_min_rows"):
         if getattr(old.gate, of) != getattr(new.gate, of):
             yield Change("gate", "", _said(f"{of} of the gate", getattr(old.gate, of), getattr(new.gate, of)))
     for of in _SOURCE:

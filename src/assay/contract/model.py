@@ -91,12 +91,14 @@ class Gate:
         at_most: the share of a batch's rows that may be quarantined; beyond it the whole batch is held.
         min_rows: the rows a batch needs before that share speaks.
         withdrawn_at_most: the share of the keys in its scope that a complete batch may withdraw; beyond it the
-            withdrawals are held, and its rows go in.
+            withdrawals are held, and its rows go in. A batch without a row withdraws nothing by itself.
+        withdrawn_min_rows: the withdrawals that it takes before that share speaks.
     """
 
     at_most: float = 5.0
     min_rows: int = 100
     withdrawn_at_most: float = 20.0
+    withdrawn_min_rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ class Contract:
     def gate_fingerprint(self) -> str:
         """Changes when rows or batches are judged otherwise: it applies to what is landed from now on."""
         rules = [[r.name, r.expression, r.severity, r.at_most, r.min_rows] for r in self.rules]
-        return _fingerprint([rules, self.gate.at_most, self.gate.min_rows, self.gate.withdrawn_at_most])
+        gate = self.gate
+        return _fingerprint([rules, gate.at_most, gate.min_rows, gate.withdrawn_at_most, gate.withdrawn_min_rows])
 
 
 def _fingerprint(parts: object) -> str:

@@ -218,7 +218,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines
         ours.fail("source", "customProperty source is missing")
     if not isinstance(ours.get("options", {}), dict):
         ours.fail("options", "options: expects a mapping")
-    gate = ours.mapping("gate", {"quarantinedAtMost", "withdrawnAtMost", "unit", "minRows"})
+    gate = ours.mapping("gate", {"quarantinedAtMost", "withdrawnAtMost", "withdrawnMinRows", "unit", "minRows"})
     if gate.get("unit", "percent") != "percent":
         ours.fail("gate", "gate: unit must be percent")
     start, window, every, cursor = _time(ours)
@@ -237,6 +237,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines
             at_most=ours.share("gate", gate.get("quarantinedAtMost", 5)),
             min_rows=ours.count("gate", gate.get("minRows", 100)),
             withdrawn_at_most=ours.share("gate", gate.get("withdrawnAtMost", 20)),
+            withdrawn_min_rows=ours.count("gate", gate.get("withdrawnMinRows", 1)),
         ),
         source=_source(ours),
         options=dict(ours.get("options") or {}),

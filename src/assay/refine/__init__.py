@@ -19,7 +19,7 @@ from assay.lake.account import Standing
 from assay.lake.bronze import Decision, Entry
 from assay.lake.evidence import Absence, Change, Evidence, Verdict
 from assay.lake.files import scratch_directory
-from assay.ports import Act, Counted, Engine, Files, Folded, Group, Layout, Ledger, Lines, N, Rejected, Relation
+from assay.ports import Act, Counted, Engine, Files, Folded, Group, Layout, Ledger, Lines, N, Rejected, Relation, Scope
 from assay.refine import draft as drafts
 from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
@@ -212,12 +212,7 @@ class _Refiner:
                 why = closed(unit.contract[1], counted)
                 verdicts.append(_verdict(place, batch, "held" if why else "passed", counted, why))
                 if not why:
-                    acts.append(
-                        Act(
-                            place, entry.captured_at, place, batch.scope,
-                            unit.contract[1].gate.withdrawn_at_most, counted.keyless > 0,
-                        )
-                    )  # fmt: skip
+                    acts.append(_act(place, entry, place, batch.scope, unit.contract[1], counted))
             folded = self._written(group, acts, draft, history, unit.contract[1])
             self._said(group, acts, verdicts, folded, unit.contract, draft, history, made)
 
@@ -274,15 +269,11 @@ class _Refiner:
             if why:  # it stays held where it is counted as such: here is nothing of it
                 verdict = _less(verdict, rows=0, held=0)
             elif kind == "withdraw":
-                acts = [Act(place, entry.captured_at, origin, batch.scope, 100, counted.keyless > 0, absent=True)]
+                acts = [Act(place, entry.captured_at, origin, batch.scope, blocked=counted.keyless > 0, absent=True)]
                 verdict = _less(verdict, rows=0, duplicate=0, quarantined=0, reasons={}, warnings={})
             else:
                 scope = None if again else batch.scope
-                acts = [
-                    Act(
-                        place, entry.captured_at, origin, scope, contract[1].gate.withdrawn_at_most, counted.keyless > 0
-                    )
-                ]
+                acts = [_act(place, entry, origin, scope, contract[1], counted)]
             folded = self._written(group, acts, draft, history, contract[1])
             self._said(
                 group, acts, [verdict], folded, contract, draft, history, made, pending=standing.pending and again
@@ -398,6 +389,13 @@ def _same(files: Files, dataset: str, head: evidence.Head) -> None:
     """LakeDamaged if the log's entry at the head's position is not the one that was folded."""
     if head.position:
         bronze.read(files, dataset, head.position, head.position_sha256)
+
+
+def _act(place: int, entry: Entry, origin: int, scope: Scope | None, contract: Contract, counted: Counted) -> Act:
+    """A batch that goes in. An answer without a row may be the vendor's fault: it withdraws nothing by itself."""
+    gate = contract.gate
+    limit, least = (gate.withdrawn_at_most, gate.withdrawn_min_rows) if counted.rows else (0.0, 1)
+    return Act(place, entry.captured_at, origin, scope, limit, least, counted.keyless > 0)
 
 
 def _verdict(

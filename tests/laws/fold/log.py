@@ -15,6 +15,7 @@ class Rules:
     limit: int = 9
     at_most: int = 100
     withdrawn_at_most: int = 100
+    withdrawn_min: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Judged:
     verdicts: tuple[str, ...]
     passed: bool
     withdrawn_at_most: int
+    withdrawn_min: int
 
     def of(self, batch: Batch, kind: str) -> list[tuple[int, Row]]:
         return [(i, r) for i, (r, v) in enumerate(zip(batch.rows, self.verdicts, strict=True)) if v == kind]
@@ -109,7 +111,7 @@ def judge(batch: Batch, rules: Rules, sequence: bool) -> Judged:
             had.add(r.hash)
     n, bad = len(verdicts), verdicts.count("bad")
     held = bad * 100 > rules.at_most * n or (n >= 2 and "good" not in verdicts)
-    return Judged(tuple(verdicts), not held, rules.withdrawn_at_most)
+    return Judged(tuple(verdicts), not held, rules.withdrawn_at_most, rules.withdrawn_min)
 
 
 def inside(key: tuple[str, int], scope: Scope) -> bool:
@@ -151,8 +153,9 @@ scopes = st.one_of(
     st.builds(lambda s, a: {"sym": (s, s), "day": (a, a)}, syms, days),
 )
 rules = st.builds(
-    Rules, st.sampled_from([2, 3, 9, 9]), st.sampled_from([30, 100, 100, 100]), st.sampled_from([0, 40, 100, 100])
-)
+    Rules, st.sampled_from([2, 3, 9, 9]), st.sampled_from([30, 100, 100, 100]), st.sampled_from([0, 40, 100, 100]),
+    st.sampled_from([1, 1, 2]),
+)  # fmt: skip
 
 
 @st.composite
@@ -168,9 +171,13 @@ def histories(draw: Any) -> tuple[bool, list[Entry], list[int]]:
     clean = (
         st.lists(one, min_size=1, max_size=1)
         if mode == "story"
-        else st.lists(rows, min_size=1, max_size=4, unique_by=lambda r: r.key)
+        else st.lists(rows, max_size=4, unique_by=lambda r: r.key)
     )
-    first = st.builds(Rules, st.just(9), st.just(100), st.sampled_from([30, 40, 60])) if lists else rules
+    first = (
+        st.builds(Rules, st.just(9), st.just(100), st.sampled_from([30, 40, 60]), st.sampled_from([1, 1, 2]))
+        if lists
+        else rules
+    )
     entries: list[Entry] = [Contract(0, draw(first))]
     places: list[tuple[int, int]] = []
     at = 0

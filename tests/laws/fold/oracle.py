@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.laws.fold.log import Account, Batch, Contract, Decision, Entry, Judged, Landed, Row, Rules, inside, judge
+from tests.laws.fold.log import Account, Batch, Contract, Decision, Entry, Landed, Row, Rules, inside, judge
 
 SETTLE, END = 2, 999_999
 Key = tuple[str, int]
@@ -89,7 +89,7 @@ class Oracle:
                 account.judged = judge(account.batch, rules, self.sequence)
             if act.kind == "withdraw":
                 if account.pending:
-                    self.withdraw(place, account, act.batch, limit=100, scope=self.scope(account))
+                    self.withdraw(place, account, act.batch, limit=(100, 1), scope=self.scope(account))
             elif account.state == "held" and (act.kind == "release" or account.judged.passed):
                 account.state = "passed"
                 self.take(place, account, act.batch)
@@ -99,7 +99,7 @@ class Oracle:
                     what = {"bad": "quarantined", "duplicate": "duplicate"}.get(found)
                     self.count(place, **{what or self.put(row, (*place, i), act.batch): 1})
                 kept = [n if b == "bad" else b for b, n in zip(before.verdicts, account.judged.verdicts, strict=True)]
-                account.judged = Judged(tuple(kept), True, account.judged.withdrawn_at_most)
+                account.judged = replace(account.judged, verdicts=tuple(kept), passed=True)
 
     def take(self, place: tuple[int, int], account: Account, origin: tuple[int, int]) -> None:
         scope = self.scope(account)
@@ -110,19 +110,27 @@ class Oracle:
             what = {"bad": "quarantined", "duplicate": "duplicate"}.get(verdict)
             self.count(place, **{what or self.put(row, (*place, i), origin): 1})
         if account.batch.scope is not None:
-            self.withdraw(place, account, origin, account.judged.withdrawn_at_most, scope)
+            self.withdraw(
+                place, account, origin, (account.judged.withdrawn_at_most, account.judged.withdrawn_min), scope
+            )
 
     def scope(self, account: Account) -> list[Key]:
         return [k for k in self.current if account.batch.scope is not None and inside(k, account.batch.scope)]
 
     def withdraw(
-        self, place: tuple[int, int], account: Account, origin: tuple[int, int], limit: int, scope: list[Key]
+        self,
+        place: tuple[int, int],
+        account: Account,
+        origin: tuple[int, int],
+        limit: tuple[int, int],
+        scope: list[Key],
     ) -> None:
         """`scope`: the keys that were current in it before the batch's own rows went in."""
         has = {r.key for r in account.batch.rows}
         gone = [k for k in scope if k not in has and not self.newer(k, origin)]
         unreadable = any(r.sym is None for _, r in account.judged.of(account.batch, "bad"))
-        account.pending = unreadable or len(gone) * 100 > limit * len(scope)
+        percent, least = limit if account.batch.rows else (0, 1)
+        account.pending = unreadable or (len(gone) >= least and len(gone) * 100 > percent * len(scope))
         if not account.pending:
             for key in gone:
                 self.close(key, self.at, self.at)

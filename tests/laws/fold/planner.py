@@ -1,7 +1,7 @@
 """From entries to acts and staged rows: looks at batches and verdicts, never at rows of silver."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from assay.ports import Act, Folded, N
@@ -114,8 +114,9 @@ class Planner:
                 plan.staged.append((number(place), i, "u" if verdict == "good" else "q", row))
             if verdict != "good":
                 plan.count(place, "quarantined" if verdict == "bad" else "duplicate")
-        scope, limit = account.batch.scope, account.judged.withdrawn_at_most
-        plan.acts.append(Act(number(place), moment(at), number(origin), scope, limit, blocked(account)))
+        scope, judged = account.batch.scope, account.judged
+        limit, least = (judged.withdrawn_at_most, judged.withdrawn_min) if account.batch.rows else (0, 1)
+        plan.acts.append(Act(number(place), moment(at), number(origin), scope, limit, least, blocked(account)))
         if scope is not None:
             plan.about[number(place)] = account
 
@@ -127,7 +128,7 @@ class Planner:
         keys = [(i, row) for i, row in enumerate(account.batch.rows) if row.sym is not None]
         plan.staged += [(number(place), i, "h", row) for i, row in keys]
         plan.acts.append(
-            Act(number(place), moment(at), number(origin), account.batch.scope, 100, blocked(account), absent=True)
+            Act(number(place), moment(at), number(origin), account.batch.scope, blocked=blocked(account), absent=True)
         )
         plan.about[number(place)] = account
 
@@ -140,7 +141,7 @@ class Planner:
             else:
                 plan.count(place, "quarantined" if verdict == "bad" else "duplicate")
         kept = [n if b == "bad" else b for b, n in zip(before.verdicts, account.judged.verdicts, strict=True)]
-        account.judged = Judged(tuple(kept), True, account.judged.withdrawn_at_most)
+        account.judged = replace(account.judged, verdicts=tuple(kept), passed=True)
         plan.acts.append(Act(number(place), moment(at), number(origin)))
 
 

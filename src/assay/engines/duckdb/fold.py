@@ -278,7 +278,7 @@ class Fold:
         done: list[tuple[Scope, tuple[int, ...]]] = []
         for act in complete:
             there, lost = found[act.place]
-            self._pending[act.origin] = pending = act.blocked or lost * 100 > act.limit * there
+            self._pending[act.origin] = pending = act.blocked or (lost >= act.least and lost * 100 > act.limit * there)
             if pending:
                 self._held.add(act.place)
             else:
