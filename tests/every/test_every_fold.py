@@ -295,6 +295,9 @@ def test_rules_that_are_broken_and_those_that_only_warn(tables: Made, put: Any) 
     t.fold([put(1, told)], [act(1)])
     assert t.judged[N].reasons == {"small": 1, "named": 1}
     assert t.judged[N].warnings == {"near": 1, "spelt": 1}
+    deleted = put(2, [row("b", whole="10", amount="9")], op="delete")
+    assert t.fold([deleted], [act(2)])[2 * N] == Folded({"withdrawn": 1})
+    assert t.judged[2 * N] == Counted(rows=1, good=1), "of a deletion its key alone is read"
 
 
 # any batches at all

@@ -156,12 +156,12 @@ def of(part: Lines) -> Iterator[tuple[int, int, bytes]]:
 def judge(contract: Contract, promised: Tree, place: int, seq: int, raw: bytes) -> Line:
     values, reasons = oracle.read(contract, raw)
     line = Line(place, seq, raw, values, reasons)
-    if values:
-        line.deletes = oracle.get(oracle.parse(raw), ["_op"]) == "delete"
-        line.warnings = broken(promised.warnings, values)
-        line.reasons |= broken(promised.rules, values)
+    line.deletes = bool(values) and oracle.get(oracle.parse(raw), ["_op"]) == "delete"
     if line.deletes:  # its key alone is read
-        line.reasons = {f"{c}:{why}" for c, why in (one.split(":") for one in reasons) if c in contract.key}
+        line.reasons = {one for one in reasons if one.split(":")[0] in contract.key}
+    elif values:
+        line.warnings = broken(promised.warnings, values)
+        line.reasons = reasons | broken(promised.rules, values)
     if not line.reasons:
         line.hash, line.known_at = oracle.digest(contract, values), oracle.known_at(contract, values)
     return line

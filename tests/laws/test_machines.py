@@ -168,6 +168,17 @@ def test_who_slept_while_it_refined_rolls_forward_and_goes_on(lake: Path) -> Non
         assert (found["unjudged"], found["accepted"], found["unchanged"]) == (0, 6, 3)
 
 
+def test_a_proof_that_slept_while_another_landed_and_refined_names_no_damage(lake: Path) -> None:
+    assert does(lake, "apply", "rows").code == 0
+    with Machine(lake, "verify", "counts", at="land.ledger") as sleeping:
+        rows(lake, ("A", 0, 2), ("C", 0, 1))
+        for args in (["land", "rows", "--again"], ["refine", "rows"]):
+            assert does(lake, *args).code == 0
+        said = sleeping.wakes()
+    assert said.code == 0, said
+    assert does(lake, "verify", "counts").code == 0
+
+
 def test_a_clock_that_is_behind_orders_nothing_and_is_told(lake: Path) -> None:
     assert does(lake, "apply", "rows", offset=AHEAD).code == 0
     rows(lake, ("A", 0, 2), ("A", 1, 1))

@@ -10,13 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from assay.errors import AssayError, LakeDamaged
+from assay.errors import LakeDamaged, SettingsError
 from assay.lake import bronze, evidence, silver, tables
 from assay.lake.bronze import Decision
+from assay.lake.coverage import Cover, packed
 from assay.run import Lake, prove
 from assay.run import lake as lakes
+from assay.targets import sqlite
 from tests.laws.lakes import STORES, Where, alter, parquet, reopened, rewrite, small_lake
 from tests.making import Made, every_type, make, record
 
@@ -234,10 +237,64 @@ def test_a_bit_flipped_in_sqlites_files_is_named_or_changes_no_answer(tmp_path: 
         flipped[at] ^= 1 << bit
         (made.root / name).write_bytes(flipped)
         try:
-            assert answers() == expected, (at, bit)
-        except AssayError:
+            assert answers() == expected, (at, bit, whole[at - 40 : at + 40])
+        except (LakeDamaged, SettingsError):
             named += 1
     assert named
+
+
+KINDS = ["entry", "contract", "decided", "landed", "coverage", "evidence", "held", "account"]
+
+
+@pytest.mark.parametrize("how", ["altered", "lost"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fact_of_the_ledger_that_the_lake_does_not_give_is_named(tmp_path: Path, kind: str, how: str) -> None:
+    lake, made, landed = small_lake(tmp_path)
+    made.decide(lake.contract("things"), Decision("exclude", batch=landed[1].at))
+    lake.plan()
+    prove.counts(lake)
+    lake.close()
+    with closing(sqlite3.connect(made.root / "ledger.db")) as con, con:
+        fact = con.execute("SELECT * FROM facts WHERE kind = ? ORDER BY id DESC", [kind]).fetchone()
+        con.execute("DELETE FROM facts WHERE kind = ? AND id = ?", [kind, fact[2]])
+        if how == "altered":
+            body = msgspec.json.decode(fact[5])
+            body |= {"shards": packed({"all": Cover(rows=99)})} if kind == "coverage" else {"run": "x", "rows": 99}
+            row = (*fact[:5], msgspec.json.encode(body).decode())
+            con.execute("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, sqlite._crc32(row)))
+    with lakes.open(tmp_path) as lake:
+        if how == "lost" and kind == "coverage":
+            prove.counts(lake)  # it is worked out again
+            return
+        what = "coverage of all" if kind == "coverage" else f"fact {kind} "
+        heals = how == "lost" and kind == "account"  # it is as one that was never brought up
+        if heals:
+            prove.counts(lake)
+        else:
+            with pytest.raises(LakeDamaged, match=f"things ledger: .*{what}.* move ledger.db away"):
+                prove.counts(lake)
+
+
+def test_what_the_ledger_alone_still_knows_of_a_lost_entry_is_not_thrown_away(tmp_path: Path) -> None:
+    lake, made, _ = small_lake(tmp_path)
+    last = made.land(lake.contract("things"), [record()], day=9)
+    lake.close()
+    name = bronze.name_of("things", last.entry.position)
+    (made.root / name).unlink()
+    with lakes.open(tmp_path) as lake, pytest.raises(LakeDamaged, match=name) as told:
+        prove.counts(lake)
+    assert "move ledger.db away" not in str(told.value)
+
+
+def test_a_lake_without_a_ledger_says_what_a_rejudge_would_judge(tmp_path: Path) -> None:
+    lake, made, _ = small_lake(tmp_path)
+    found = prove.quarantined(lake, "things")
+    assert found
+    lake.close()
+    for one in made.root.glob("ledger.db*"):
+        one.unlink()
+    with lakes.open(tmp_path) as lake:
+        assert prove.quarantined(lake, "things") == found
 
 
 # ------------------------------------------------------------------ what was put back from a copy

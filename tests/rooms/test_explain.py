@@ -200,6 +200,18 @@ def test_a_row_that_a_release_let_in_is_shown_with_the_contract_that_held_it(lak
     assert all(one["record_refines_to_row"] for one in told)
 
 
+def test_a_release_explains_its_rows_also_when_silver_was_folded_anew_since(lake: Lake) -> None:
+    batch = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 200.0))
+    refined(lake)
+    lake.contracts["price_eod"] = milder = contract(("high < 150", "high < 250"))
+    refined(lake, batch)
+    found = lake.release(1)
+    before = why(lake, found)["records"]
+    assert {one["contract_sha256"] for one in before} == {contract().sha256, milder.sha256}
+    lake.local.refine(contract(("high < 150", "high < 350")), everything=True)
+    assert why(lake, found)["records"] == before
+
+
 def test_nan_is_equal_to_itself(lake: Lake) -> None:
     landed(lake, price(DAYS[0], 100.0, volume=7), price(DAYS[1], 100.0, volume=8))
     refined(lake)

@@ -286,12 +286,12 @@ def _held(fact: Fact) -> Held:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a batch stands after all that was decided about it.
+class Judgement:
+    """The last one of a batch, after all that was decided about it.
 
     Attributes:
-        judged_by: the position of the contract that judged it last.
-        judged_at: the place of that judgement, at which its rows lie in quarantine.
+        judged_by: the position of the contract.
+        judged_at: the place of the judgement, at which its rows lie in quarantine.
         pending: its withdrawals are held.
         quarantined: how many of its rows are in quarantine by now.
     """
@@ -303,25 +303,28 @@ class Standing:
     quarantined: int
 
 
-def stand(standings: dict[int, Standing], verdicts: Iterable[Verdict], contracts: Sequence[int]) -> None:
-    """Bring standings, by place, up to the verdicts of one evidence, whose contracts lie at these positions."""
+def judge(last: dict[int, Judgement], verdicts: Iterable[Verdict], contracts: Sequence[int]) -> None:
+    """Bring the last judgements, by place, up to the verdicts of one evidence, whose contracts lie at these positions."""
     for v in verdicts:
         place, about = v.position * N + v.n, v.of and v.of[0] * N + v.of[1]
-        by = judge(v, contracts)
+        by = judged_by(v, contracts)
         if about is None:
-            standings[place] = Standing(v.state, by, place, v.pending, v.quarantined)
-        elif (was := standings.get(about)) is None:
+            last[place] = Judgement(v.state, by, place, v.pending, v.quarantined)
+        elif (was := last.get(about)) is None:
             continue
         elif v.state == "held":
-            standings[about] = replace(was, judged_by=by)
+            last[about] = replace(was, judged_by=by)
         elif v.was:
-            standings[about] = Standing("passed", by, place, v.pending, v.quarantined)
+            last[about] = Judgement("passed", by, place, v.pending, v.quarantined)
         else:
-            standings[about] = replace(was, pending=v.pending)
+            last[about] = replace(was, pending=v.pending)
 
 
-def judge(v: Verdict, contracts: Sequence[int]) -> int:
-    """The position of the contract by which a verdict was found, among those of its evidence, in order."""
+def judged_by(v: Verdict, contracts: Sequence[int]) -> int:
+    """The position of the contract by which a verdict was found, of those of its evidence, in order.
+
+    Where the whole log was folded anew by a later one, that lies after the verdict.
+    """
     return v.judged_by or max((p for p in contracts if p <= v.position), default=contracts[0] if contracts else 0)
 
 

@@ -32,8 +32,8 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
         position, n: the batch, or the act of a decision.
         of, was: the batch a decision is about, and where it stood before: its rows here were `held` or `quarantined`.
         origin: of a decision's act, the place its rows were first said at; 0 elsewhere, where that is its own.
-        judged_by: of a decision about a batch, the position of the contract it was judged by; 0 elsewhere, where that
-            is the one in force.
+        judged_by: of a decision about a batch, the position of the contract it was judged by; 0 elsewhere: see
+            `account.judged_by`.
         state: passed, held, void (its window was landed again before it was put; it is outside the account).
         pending: complete, in, and its withdrawals are held.
         keyless: quarantined rows without a readable key.

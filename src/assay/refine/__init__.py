@@ -15,7 +15,7 @@ from assay.clock import now
 from assay.contract.model import Contract
 from assay.errors import LakeBusy, LakeDamaged
 from assay.lake import account, bronze, evidence, retention, silver, tables
-from assay.lake.account import Standing
+from assay.lake.account import Judgement
 from assay.lake.bronze import Decision, Entry
 from assay.lake.evidence import Absence, Change, Evidence, Verdict
 from assay.lake.files import scratch_directory
@@ -248,7 +248,7 @@ class _Refiner:
         self._again(entry, place, origin, batch, landed, decision.kind, standing, judging, draft, history, made)
 
     def _again(
-        self, entry: Entry, place: int, origin: int, batch: bronze.Batch, landed: Entry, kind: str, standing: Standing,
+        self, entry: Entry, place: int, origin: int, batch: bronze.Batch, landed: Entry, kind: str, standing: Judgement,
         contract: tuple[int, Contract], draft: Draft, history: History, made: _Made,
     ) -> None:  # fmt: skip
         bronze.check(self.files, landed, lost=bronze.only_of(landed, history.timeline.lost))

@@ -11,8 +11,9 @@ from typing import Any
 from isal import igzip
 
 from assay.contract.model import Contract
+from assay.errors import LakeDamaged
 from assay.lake import account, bronze, evidence
-from assay.lake.account import Standing
+from assay.lake.account import Judgement
 from assay.lake.bronze import Decision
 from assay.lake.evidence import Absence, Verdict
 from assay.lake.files import scratch_directory
@@ -66,7 +67,10 @@ class Timeline:
 
     def by_position(self, position: int) -> tuple[int, Contract]:
         """The contract that was put at a position."""
-        return next((p, self.parse(sha256)) for p, sha256, _ in self.contracts if p == position)
+        found = next((sha256 for p, sha256, _ in self.contracts if p == position), None)
+        if found is None:
+            raise LakeDamaged(f"evidence names a contract at position {position}, where the log has none")
+        return position, self.parse(found)
 
     def restart(self, after: int) -> int | None:
         """The last position after this one at which the fold begins anew."""
@@ -83,13 +87,17 @@ class _Chapter:
 
 @dataclass
 class History:
-    """The evidence so far, read only where a decision asks; `anew` a fold that begins with nothing."""
+    """The evidence so far, read only where a decision asks; `anew` a fold that begins with nothing.
+
+    `span` are the numbers of the first and last evidence it is about; without, it goes from the last fold anew on.
+    """
 
     files: Files
     ledger: Ledger
     dataset: str
     anew: bool
     timeline: Timeline
+    span: tuple[int, int] | None = None
     _made: list[_Chapter] = field(default_factory=list)
 
     def add(
@@ -99,21 +107,21 @@ class History:
         """What a unit of the fold in the making said."""
         self._made.append(_Chapter(verdicts, [contract], absences, rejected))
 
-    def about(self, place: int) -> Standing | None:
-        """Where the batch of a place stands; None if no verdict speaks of it."""
-        found: dict[int, Standing] = {}
+    def about(self, place: int) -> Judgement | None:
+        """The last judgement of the batch of a place; None if no verdict speaks of it."""
+        found: dict[int, Judgement] = {}
         of = divmod(place, N)
         for chapter in self.chapters(of[0]):
             mine = (v for v in chapter.verdicts if of in ((v.position, v.n), v.of))
-            account.stand(found, mine, chapter.contracts)
+            account.judge(found, mine, chapter.contracts)
         return found.get(place)
 
-    def judge(self, place: int) -> int | None:
+    def judged_by(self, place: int) -> int | None:
         """The position of the contract by which what acts at a place was judged; None if no verdict speaks of it."""
         for chapter in self.chapters(place // N):
             for v in chapter.verdicts:
                 if (v.position, v.n) == divmod(place, N):
-                    return account.judge(v, chapter.contracts)
+                    return account.judged_by(v, chapter.contracts)
         return None
 
     def bad(self, place: int) -> dict[int, tuple[str, ...]]:
@@ -131,8 +139,10 @@ class History:
     def chapters(self, position: int) -> Iterator[_Chapter]:
         """From the evidence that took the entry of a position in, in order."""
         if not self.anew:
-            began = account.began(self.ledger, self.dataset)
+            began, last = self.span or (account.began(self.ledger, self.dataset), 10**9)
             for fact in self.ledger.since("evidence", self.dataset, f"{began - 1:09}"):
+                if int(fact.id) > last:
+                    break
                 if fact.body["position"] < position or fact.body["kind"] != "refined":
                     continue
                 found, _ = evidence.read(self.files, self.dataset, int(fact.id), fact.body["sha256"])
@@ -165,7 +175,7 @@ class Seen:
                     if v.state != "passed" or origin <= self._after or v.bounds is None:
                         continue
                     if any(_inside(key, names, kinds, v.bounds) for key in keys):
-                        wanted.setdefault(account.judge(v, chapter.contracts), []).extend(
+                        wanted.setdefault(account.judged_by(v, chapter.contracts), []).extend(
                             _lines_of(h.files, h.dataset, v, origin, scratch)
                         )
                 for absence in chapter.absences:

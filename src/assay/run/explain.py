@@ -129,14 +129,18 @@ def _followed(
             entries[position] = bronze.read(t.files, dataset, position)
         return entries[position]
 
-    history = History(t.files, t.ledger, dataset, False, timeline)
+    history = History(t.files, t.ledger, dataset, False, timeline, _span(lake, read))
+    decided: dict[int, int | None] = {}
     places: list[tuple[Entry, int, int]] = []  # the entry, batch and line that the row was first said in
     judges: list[int] = []  # the position of the contract that judged it
     for row in rows:
         entry, n = entry_of(row["_position"]), row["_n"]
         judges.append(timeline.contract(row["_position"])[0])
         if entry.kind == "decided" and (batch := entry.decisions[n].batch):
-            judges[-1] = history.judge(row["_position"] * N + n) or judges[-1]
+            place = row["_position"] * N + n
+            if place not in decided:
+                decided[place] = history.judged_by(place)
+            judges[-1] = decided[place] or judges[-1]
             entry, n = entry_of(batch[0]), batch[1]
         places.append((entry, n, row["_seq"]))
     took = _took(lake, read)
@@ -214,17 +218,24 @@ def _followed_one(
 
 def _took(lake: "Lake", read: Silver) -> list[tuple[int, str]]:
     """Up to which position each evidence that a release's silver rests on took the log in, and its name, in order."""
-    t = lake.target
-    if not read.evidence:
+    span = _span(lake, read)
+    if span is None:
         return []
-    began = evidence.read(t.files, read.dataset, read.evidence, read.evidence_sha256)[0].began
     out = []
-    for fact in t.ledger.since("evidence", read.dataset, f"{began - 1:09}"):
-        if int(fact.id) > read.evidence:
+    for fact in lake.target.ledger.since("evidence", read.dataset, f"{span[0] - 1:09}"):
+        if int(fact.id) > span[1]:
             break
         if fact.body["kind"] == "refined":
             out.append((fact.body["position"], evidence.name_of(read.dataset, int(fact.id))))
     return out
+
+
+def _span(lake: "Lake", read: Silver) -> tuple[int, int] | None:
+    """The numbers of the first and last evidence that a release's silver rests on."""
+    if not read.evidence:
+        return None
+    found, _ = evidence.read(lake.target.files, read.dataset, read.evidence, read.evidence_sha256)
+    return found.began, read.evidence
 
 
 def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str, Any]) -> list[dict[str, Any]]:

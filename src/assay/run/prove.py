@@ -1,22 +1,23 @@
 """Proves that nothing was lost or altered: counts at every place, every byte against its hash, silver folded again."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
+from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from assay.errors import LakeDamaged
 from assay.lake import account, bronze, coverage, duck, evidence, release, silver, tables
-from assay.lake.account import Standing
+from assay.lake.account import Judgement
 from assay.lake.duck import ident
 from assay.lake.evidence import Evidence, Head, Verdict
 from assay.lake.files import scratch_directory
 from assay.lake.silver import Pair
 from assay.ports import Fact, Ledger, N, Relation
-from assay.refine.history import Timeline
 from assay.spoken import TERMS
 from assay.targets.sqlite import SqliteLedger
 
@@ -151,35 +152,48 @@ def _ledger_counts(lake: "Lake", dataset: str, head: Head, judged: dict[tuple[in
                 yield f"{dataset} ledger: {there.get(name, 0)} rows of the {what} {name}, the evidence says {told[name]}"
 
 
-def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> Iterator[str]:
+def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> list[str]:
     """What the ledger says otherwise than log and evidence; what it does not know yet, the next command tells it."""
-    files, ledger, contract = lake.target.files, lake.target.ledger, lake.contracts[dataset]
+    files, ledger = lake.target.files, lake.target.ledger
     known = ledger.newest("tail", dataset, "tail")
-    tail = known.version if known else 0
-    with scratch_directory(files) as scratch, closing(SqliteLedger(scratch / "ledger.db")) as anew:
+    tail, evidenced = (known.version if known else 0), account.of(ledger, dataset).evidence
+    if known and tail:
+        try:
+            bronze.read(files, dataset, tail, known.body["sha256"])
+        except LakeDamaged as error:
+            return [f"{dataset} ledger: {error}"]  # it alone still knows what the log lost
+    out: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch, closing(SqliteLedger(Path(scratch) / "ledger.db")) as anew:
         whole = bronze.adopt(files, anew, dataset).position == tail
         for kind in ("entry", "contract", "decided", *(("tail", "landed") if whole else ())):
-            yield from _other(ledger, anew, kind, dataset, lambda f: not f.id.isdigit() or int(f.id) <= tail)
-        if whole:
-            entries = partial(bronze.since, files, dataset)
-            kept, right = (coverage.bring(entries, one, contract, keep=False).covers for one in (ledger, anew))
-            for shard in sorted(kept.keys() | right.keys()):
-                if kept.get(shard) != right.get(shard):
-                    yield f"{dataset} ledger: its coverage of {shard} is not what the log gives; {MOVE}"
-        if account.of(ledger, dataset).evidence == head.number:
+            out += _other(ledger, anew, kind, dataset, lambda f: not f.id.isdigit() or int(f.id) <= tail)
+
+        def entries(after: int) -> Iterator[tuple[bronze.Entry, str]]:
+            return takewhile(lambda one: one[0].position <= tail, bronze.since(files, dataset, after))
+
+        contract = lake.contracts[dataset]
+        kept, right = (coverage.bring(entries, one, contract, keep=False).covers for one in (ledger, anew))
+        out += [
+            f"{dataset} ledger: its coverage of {shard} is not what the log gives; {MOVE}"
+            for shard in sorted(kept.keys() | right.keys())
+            if kept.get(shard) != right.get(shard)
+        ]
+        if evidenced == head.number:
             account.adopt(files, anew, dataset, head)
             began = account.began(anew, dataset)
-            counts = (f"{began:09}", began)
-            yield from _other(ledger, anew, "evidence", dataset, lambda f: f.id >= counts[0])
-            yield from _other(ledger, anew, "held", dataset, lambda f: f.body.get("began") == counts[1])
-            yield from _other(ledger, anew, "account", dataset, lambda _: True)
+            out += _other(ledger, anew, "evidence", dataset, lambda f: int(f.id) >= began)
+            out += _other(ledger, anew, "held", dataset, lambda f: f.body.get("began") == began)
+            out += _other(ledger, anew, "account", dataset, lambda _: True)
+    now = ledger.newest("tail", dataset, "tail")
+    moved = (now.version if now else 0, account.of(ledger, dataset).evidence) != (tail, evidenced)
+    return [] if moved else out  # another process landed or refined meanwhile, and was looked at half done
 
 
-def _other(ledger: Ledger, anew: Ledger, kind: str, dataset: str, of_account: Callable[[Fact], bool]) -> Iterator[str]:
-    kept, right = ({f.id: f for f in one.since(kind, dataset) if of_account(f)} for one in (ledger, anew))
+def _other(ledger: Ledger, anew: Ledger, kind: str, dataset: str, compared: Callable[[Fact], bool]) -> Iterator[str]:
+    kept, right = ({f.id: f for f in one.since(kind, dataset) if compared(f)} for one in (ledger, anew))
     for name in sorted(kept.keys() | right.keys()):
         if kept.get(name) != right.get(name):
-            yield f"{dataset} ledger: its {kind} {name} is not what log and evidence give; {MOVE}"
+            yield f"{dataset} ledger: the fact {kind} {name} is not what log and evidence give; {MOVE}"
 
 
 def _relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:
@@ -350,34 +364,38 @@ def _difference(con: duckdb.DuckDBPyConnection, left: str, right: str) -> list[t
 
 def quarantined(lake: "Lake", dataset: str) -> list[tuple[tuple[int, int], str]]:
     """The passed batches with rows in quarantine: position and n, and the contract that judged them last."""
-    contracts = {p: sha256 for p, sha256, _ in Timeline.read(lake.target.files, lake.target.ledger, dataset).contracts}
-    standings = _standings(lake, dataset).items()
-    return [(divmod(place, N), contracts[s.judged_by]) for place, s in sorted(standings) if s.quarantined]
+    last, contracts = _judgements(lake, dataset)
+    return [(divmod(place, N), contracts[one.judged_by]) for place, one in sorted(last.items()) if one.quarantined]
 
 
-def _standings(lake: "Lake", dataset: str) -> dict[int, Standing]:
-    out: dict[int, Standing] = {}
+def _judgements(lake: "Lake", dataset: str) -> tuple[dict[int, Judgement], dict[int, str]]:
+    """The last judgement of each batch by place, and the contracts by position."""
+    last: dict[int, Judgement] = {}
+    contracts: dict[int, str] = {}
     for one in _chain(lake, dataset, _head(lake, dataset)[0]):
-        account.stand(out, one.verdicts, [p for p, _ in one.contracts])
-    return out
+        account.judge(last, one.verdicts, [p for p, _ in one.contracts])
+        contracts |= dict(one.contracts)
+    return last, contracts
 
 
 def rejected(lake: "Lake", dataset: str) -> Iterator[dict[str, Any]]:
     """Rejected rows, of passed batches from quarantine, of held ones read from bronze again; nothing is written."""
     t = lake.target
-    standings = _standings(lake, dataset)
-    counted = {one.judged_at for one in standings.values() if one.quarantined}
+    open_now = account.of(t.ledger, dataset).open
+    last, contracts = _judgements(lake, dataset)
+    counted = {one.judged_at for one in last.values() if one.quarantined}
     for one in _chain(lake, dataset, _head(lake, dataset)[0]):
         for r in evidence.rejected(t.files, one.quarantine):
             if r.place in counted:
                 yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=False)
-    timeline = Timeline.read(t.files, t.ledger, dataset)
-    for held in account.of(t.ledger, dataset).open:
-        entry = bronze.read(t.files, dataset, held.place // N)
-        lines = bronze.parts(t.files, entry, {held.place % N: held.place})
-        with t.engine.group(timeline.by_position(standings[held.place].judged_by)[1], lines) as group:
+    for place in (held.place for held in open_now):
+        if place not in last or last[place].state != "held":
+            continue  # a refine let it in, or began anew, since the account was read
+        entry = bronze.read(t.files, dataset, place // N)
+        lines = bronze.parts(t.files, entry, {place % N: place})
+        with t.engine.group(bronze.pinned(t.files, contracts[last[place].judged_by]), lines) as group:
             group.judged()
-            for r in group.rejected([held.place]):
+            for r in group.rejected([place]):
                 yield _told(dataset, r.place, r.seq, r.reasons, r.line, held=True)
 
 

@@ -38,11 +38,11 @@ class SqliteCatalog(SqlCatalog):
             super().drop_table(identifier)
 
     def list_tables(self, namespace: Any) -> list[Any]:
-        with _errors():
+        with _errors(), _texts():
             return super().list_tables(namespace)
 
     def list_namespaces(self, namespace: Any = ()) -> list[Any]:
-        with _errors():
+        with _errors(), _texts():
             return super().list_namespaces(namespace)
 
     def commit_table(self, table: Table, requirements: Any, updates: Any) -> CommitTableResponse:
@@ -57,7 +57,7 @@ def open_catalog(root: Path, files: Files, base: str | None = None) -> SqliteCat
     """
     where = URL.create("sqlite", database=str(root / "catalog.db")).render_as_string()
     base = base or f"file://{root}/"
-    with _errors():
+    with _errors(), _texts():
         for _ in range(10):
             try:
                 found = _open(where, files, base)
@@ -99,7 +99,14 @@ def _errors(committing: str = "") -> Iterator[None]:
         yield
     except DatabaseError as error:
         raise _meaning(str(error.orig), committing) from error
-    except ValueError as error:  # SQLite's own words, or a table's name, are no text any more
+
+
+@contextmanager
+def _texts() -> Iterator[None]:
+    """Where SQLite's own words, or a table's name, are no text any more."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
         raise LakeDamaged(f"catalog.db is not a catalog any more ({error}); restore it from a copy") from error
 
 

@@ -18,7 +18,7 @@ from assay import clock
 from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
 from assay.ports import Fact, bodies
 
-FORMAT = 1
+FORMAT = 2
 PAGE = 100
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS facts (kind TEXT, dataset TEXT, id TEXT, at TEXT, version INTEGER, body TEXT, "

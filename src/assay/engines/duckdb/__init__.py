@@ -412,7 +412,7 @@ _found AS (
       WHEN {no_token} AND json_type(_raw, '/_record') IS DISTINCT FROM 'OBJECT' THEN 'record:type'
       WHEN NOT _is_delete AND ({operators.suspected(plan)}) THEN concat_ws(';', {", ".join([*doubly, *rules])})
       ELSE _told END AS _reasons,
-    {f"concat_ws(';', {', '.join(warned)})" if warned else "''"} AS _warnings
+    {f"CASE WHEN _is_delete THEN '' ELSE concat_ws(';', {', '.join(warned)}) END" if warned else "''"} AS _warnings
   FROM _told)
 SELECT _place, _seq, {names}, _hash, _reasons, _warnings, _part, _n,
   CASE WHEN _known < {FIRST} THEN {FIRST} WHEN _known > {LAST} THEN {LAST} ELSE _known END AS known_at,
