@@ -164,12 +164,17 @@ def rows(found: "Result", form: str) -> None:
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(found.columns)
-        writer.writerows(found.rows)
+        writer.writerows(map(_spelt, row) for row in found.rows)
     else:
-        texts = [["" if v is None else printable(str(v)) for v in row] for row in found.rows]
+        texts = [["" if v is None else printable(str(_spelt(v))) for v in row] for row in found.rows]
         widths = [max([len(c), *(len(t[i]) for t in texts)]) for i, c in enumerate(found.columns)]
         for line in [list(found.columns), ["─" * w for w in widths], *texts]:
             click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _spelt(value: Any) -> Any:
+    """A truth as SQL writes it; anything else as it is."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _finite(value: Any) -> Any:

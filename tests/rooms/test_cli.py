@@ -319,6 +319,9 @@ def test_results_are_data_on_standard_output_and_progress_is_not(lake: Path, ass
         "cost": "17620.750000",
     }
     assert assay("--lake", lake, "sql", query).out.splitlines()[0].split() == ["symbol", "cost"]
+    told = "select true as yes, null as nothing, false as no"
+    assert assay("--lake", lake, "sql", told, "--format", "csv").out == "yes,nothing,no\ntrue,,false\n"
+    assert assay("--lake", lake, "sql", told).out.splitlines()[2].split() == ["true", "false"]
     quiet = assay("--lake", lake, "--quiet", "land", "trades", "--again")
     assert (quiet.err, quiet.out) == ("", "1 batch, 10 rows\n")
 

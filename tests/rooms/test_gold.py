@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import math
+import os
 import random
 import statistics
 from bisect import bisect_right
@@ -23,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlglot import exp
 
 from assay.build.compute import Built, SilverView, compute, describe
@@ -382,6 +385,99 @@ def test_daily_prices_equal_the_slow_computation(gold: Gold, silver: dict[str, l
             assert near(row["total_return_index"], index, 1e-10 * float(index))
             assert near(row["drawdown"], index / peak - 1, 1e-10)
     assert checked > 600
+
+
+MARKETS = int(os.environ.get("MARKETS", "20"))
+WIDE = pa.decimal128(38, 18)
+FIGURES = ("return_1d", "sma_20", "sma_50", "volatility_20", "total_return_index", "drawdown")
+
+
+@dataclass(frozen=True)
+class Market:
+    """A security's closes, of consecutive days, and its events: (day, numerator, denominator) and (day, amount)."""
+
+    closes: tuple[Decimal, ...]
+    splits: tuple[tuple[int, int, int], ...]
+    dividends: tuple[tuple[int, Decimal], ...]
+
+    def times(self, factor: Decimal) -> "Market":
+        """The same in another unit."""
+        paid = tuple((day, amount * factor) for day, amount in self.dividends)
+        return Market(tuple(c * factor for c in self.closes), self.splits, paid)
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> Market:
+    """Closes that move by tenths, consolidations of any ratio that the price follows, several events on a day."""
+    days = draw(st.integers(1, 60))
+    close, closes = Decimal(draw(st.integers(1, 500))), []
+    splits = draw(
+        st.lists(
+            st.tuples(st.integers(0, days), st.sampled_from([1, 2, 3]), st.sampled_from([1, 25, 1000])), max_size=6
+        )
+    )
+    for day in range(days):
+        for _, new, old in (one for one in splits if one[0] == day):
+            close = close * old / new
+        close *= 1 + Decimal(draw(st.integers(-9, 9))) / 100
+        closes.append(round(close, 8))
+    paid = st.tuples(st.integers(0, days), st.integers(1, 99).map(lambda n: Decimal(n) / 1000))
+    return Market(tuple(closes), tuple(splits), tuple(draw(st.lists(paid, max_size=5))))
+
+
+def daily(gold: Gold, given: Mapping[str, Market]) -> dict[str, list[Row]]:
+    """What the model's own SQL gives for some securities."""
+    first = date(2020, 1, 1)
+    rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
+    for symbol, m in given.items():
+        for i, close in enumerate(m.closes):
+            rows["price_eod"].append(price(symbol, str(first + timedelta(days=i)), str(close)))
+        for day, new, old in m.splits:
+            ratio = {"numerator": Decimal(new), "denominator": Decimal(old), "split_type": None}
+            rows["splits"].append(version(CAPTURED, symbol=symbol, date=first + timedelta(days=day), **ratio))
+        for day, amount in m.dividends:
+            rows["dividends"].append(
+                version(CAPTURED, symbol=symbol, date=first + timedelta(days=day), dividend=amount)
+            )
+    tables: dict[str, str | pa.Table] = {}
+    for name, found in rows.items():
+        schema = {c: WIDE if kind == NUMBER else kind for c, kind in SCHEMAS[name].items()} | CLOCKS
+        for suffix, kinds in (("", schema), ("_versions", schema | VERSIONS)):
+            tables[name + suffix] = pa.Table.from_pylist(found, pa.schema(list(kinds.items())))
+    with again(gold.built, tables, "gold.fct_daily_price") as db:
+        return by_security(rows_of(db, gold.model("fct_daily_price")))
+
+
+@pytest.mark.slow
+@settings(max_examples=MARKETS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(markets(), markets(), st.integers(-6, 7))
+def test_any_securitys_figures_are_its_own_and_of_no_unit(gold: Gold, one: Market, other: Market, scale: int) -> None:
+    """Law by law: against exact fractions; beside others, odd ones too; with prices in another unit."""
+    odd = Market((Decimal("1e-9"), Decimal(10) ** 15, Decimal(0), Decimal(-3), Decimal(5)), ((1, 1, 10**9),) * 9, ())
+    unit = Decimal(10) ** scale
+    both = daily(gold, {"AA": one, "BB": other, "CC": one.times(unit), "ODD": odd})
+    mine, scaled = (next(rows for rows in both.values() if rows[0]["symbol"] == s) for s in ("AA", "CC"))
+    assert next(iter(daily(gold, {"AA": one}).values())) == mine
+    first = date(2020, 1, 1)
+    events = [
+        [{"date": first + timedelta(days=d), "numerator": n, "denominator": o} for d, n, o in one.splits],
+        [{"date": first + timedelta(days=d), "dividend": a} for d, a in one.dividends],
+    ]
+    sessions = [(first + timedelta(days=i), close) for i, close in enumerate(one.closes)]
+    index, shares, held = Fraction(1), Fraction(1), []
+    for i, (row, (ratio, gross)) in enumerate(zip(mine, growths(sessions, *events), strict=True)):
+        shares *= ratio
+        held.append(Fraction(one.closes[i]) * shares)
+        index *= 1 if gross is None else gross
+        assert near(row["return_1d"], None if gross is None else gross - 1, 2e-12 * float(gross or 1))
+        mean = sum(held[-20:]) / 20 / shares if i >= 19 else None
+        assert near(row["sma_20"], mean, 1e-9 + 1e-9 * float(mean or 0))
+        assert near(row["total_return_index"], index, 1e-12 + 1e-9 * float(index))
+        for name in FIGURES:
+            factor = unit if name.startswith("sma") else 1
+            there = scaled[i][name]
+            expected = None if row[name] is None else row[name] * factor
+            assert near(there, expected, 2e-9 * float(factor) + 2e-9 + 1e-9 * abs(float(expected or 0)))
 
 
 def known(rows: Iterable[Row], when: datetime) -> list[Row]:

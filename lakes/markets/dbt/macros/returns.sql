@@ -1,23 +1,57 @@
 {#
-  Sums over floats depend on their order, so none are summed here: a logarithm is rounded to a decimal first, decimals
+  Sums over floats depend on their order, so none are summed here: what is summed is rounded to a decimal first, decimals
   are summed exactly, and one floating expression over the sum is rounded again.
 #}
 {% macro log_decimal(ratio) -%}
   cast(ln({{ ratio }}) as decimal(38, 18))
 {%- endmacro %}
 
-{# The product whose logarithms sum to `sum`, as a ratio of 12 decimals. #}
-{% macro ratio_of(sum) -%}
-  cast(exp(cast({{ sum }} as double)) as decimal(20, 12))
+{# The ratio whose logarithm is `log`, as a float: however small it is, it keeps its digits. #}
+{% macro ratio_of(log) -%}
+  exp(cast({{ log }} as double))
 {%- endmacro %}
 
 {# What one unit held at the previous close is worth at this close, in today's shares and with today's dividend. #}
-{% macro gross_return(close, dividend, split_factor, previous_close) -%}
-  cast(cast({{ close }} + {{ dividend }} as decimal(18, 6)) * {{ split_factor }} as double)
+{% macro gross_return(close, dividend, log_split, previous_close) -%}
+  (cast({{ close }} as double) + cast({{ dividend }} as double)) * {{ ratio_of(log_split) }}
     / cast(nullif({{ previous_close }}, 0) as double)
+{%- endmacro %}
+
+{# A figure where it is defined and 12 decimals tell it from nothing; null elsewhere, so that it stops no other's. #}
+{% macro if_told(ratio, figure) -%}
+  case when {{ ratio }} >= 0.000000000001 and {{ ratio }} < 1000000 then {{ figure }} end
 {%- endmacro %}
 
 {# The last `sessions` sessions of a security, this one included. #}
 {% macro sessions(sessions) -%}
   over (partition by security_id order by date rows between {{ sessions - 1 }} preceding and current row)
+{%- endmacro %}
+
+{# All sessions of a security up to this one. #}
+{% macro so_far() -%}
+  over (partition by security_id order by date rows unbounded preceding)
+{%- endmacro %}
+
+{# What is summed to a mean, with 20 decimals; null where it is out of all proportion to the first session's. #}
+{% macro if_held(held) -%}
+  case when {{ held }} < 10000000000000000 then cast({{ held }} as decimal(38, 20)) end
+{%- endmacro %}
+
+{# The mean of sums of `if_held`, as a price in the shares of this day. #}
+{% macro mean_in_shares(sum, sessions) -%}
+  case
+    when cast({{ sum }} as double) / {{ sessions }} / {{ ratio_of('log_shares') }} * cast(first_close as double) < 1000000000000000
+      then cast(
+        cast({{ sum }} as double) / {{ sessions }} / {{ ratio_of('log_shares') }} * cast(first_close as double)
+        as decimal(28, 9)
+      )
+  end
+{%- endmacro %}
+
+{# The sum from one session ago to another, where each of them has a value. #}
+{% macro total_if_all(value, first, last) -%}
+  case
+    when count(case when sessions_ago between {{ first }} and {{ last }} then {{ value }} end) = {{ last - first + 1 }}
+      then sum(case when sessions_ago between {{ first }} and {{ last }} then {{ value }} end)
+  end
 {%- endmacro %}

@@ -37,50 +37,47 @@ events as (
   left join session_dividends as d on d.security_id = s.security_id and d.date = s.date
 ),
 
-factors as (
+growth as (
   select
-    security_id, date, symbol, open, high, low, close, volume, previous_close, dividend,
-    {{ ratio_of('log_split') }} as split_factor,
-    {{ ratio_of('sum(log_split) over (partition by security_id order by date rows unbounded preceding)') }} as shares
+    security_id, date, symbol, open, high, low, close, volume, previous_close, log_split,
+    sum(log_split) {{ so_far() }} as log_shares,
+    first_value(close) {{ so_far() }} as first_close,
+    {{ gross_return('close', 'dividend', 'log_split', 'previous_close') }} as gross
   from events
 ),
 
-growth as (
-  select
-    security_id, date, symbol, open, high, low, close, volume, split_factor, shares,
-    close * shares as value_held,
-    {{ gross_return('close', 'dividend', 'split_factor', 'previous_close') }} as gross
-  from factors
-),
-
+-- What one unit of the first session is worth, in units of its close: of equal size whatever the price's.
 returns as (
   select
-    security_id, date, symbol, open, high, low, close, volume, split_factor, shares, value_held,
-    cast(gross - 1 as decimal(18, 12)) as return_1d,
-    {{ log_decimal('gross') }} as log_return
+    security_id, date, symbol, open, high, low, close, volume, log_split, log_shares, first_close,
+    {{ if_told('gross', 'cast(gross - 1 as decimal(18, 12))') }} as return_1d,
+    {{ if_told('gross', log_decimal('gross')) }} as log_return,
+    case when previous_close is not null then 1 else 0 end as is_later,
+    cast(close as double) * {{ ratio_of('log_shares') }} / cast(nullif(first_close, 0) as double) as held
   from growth
 ),
 
 windows as (
   select
-    security_id, date, symbol, open, high, low, close, volume, split_factor, return_1d, shares,
-    count(*) {{ sessions(50) }} as sessions_50,
-    sum(value_held) {{ sessions(20) }} as held_20,
-    sum(value_held) {{ sessions(50) }} as held_50,
+    security_id, date, symbol, open, high, low, close, volume, log_split, return_1d, log_shares, first_close,
+    count(held) {{ sessions(20) }} as sessions_20,
+    count(held) {{ sessions(50) }} as sessions_50,
+    sum({{ if_held('held') }}) {{ sessions(20) }} as held_20,
+    sum({{ if_held('held') }}) {{ sessions(50) }} as held_50,
     count(return_1d) {{ sessions(20) }} as returns_20,
     cast(sum(return_1d) {{ sessions(20) }} as decimal(18, 12)) as sum_20,
     sum(return_1d * return_1d) {{ sessions(20) }} as squares_20,
-    cast(exp(cast(coalesce(
-      sum(log_return) over (partition by security_id order by date rows unbounded preceding), 0
-    ) as double)) as decimal(28, 12)) as total_return_index
+    coalesce(sum(log_return) {{ so_far() }}, 0) as log_total,
+    sum(is_later) {{ so_far() }} - count(return_1d) {{ so_far() }} as undefined
   from returns
 ),
 
 peaks as (
   select
-    security_id, date, symbol, open, high, low, close, volume, split_factor, return_1d, shares,
-    sessions_50, held_20, held_50, returns_20, sum_20, squares_20, total_return_index,
-    max(total_return_index) over (partition by security_id order by date rows unbounded preceding) as peak
+    security_id, date, symbol, open, high, low, close, volume, log_split, return_1d, log_shares, first_close,
+    sessions_20, sessions_50, held_20, held_50, returns_20, sum_20, squares_20, undefined, log_total,
+    max(log_total) {{ so_far() }} as log_peak,
+    {{ ratio_of('log_total') }} as total
   from windows
 )
 
@@ -93,18 +90,16 @@ select
   low,
   close,
   volume,
-  split_factor,
+  cast({{ ratio_of('log_split') }} as decimal(20, 12)) as split_factor,
   return_1d,
-  case
-    when sessions_50 >= 20 then cast(cast(held_20 as double) / (20 * cast(shares as double)) as decimal(18, 6))
-  end as sma_20,
-  case
-    when sessions_50 = 50 then cast(cast(held_50 as double) / (50 * cast(shares as double)) as decimal(18, 6))
-  end as sma_50,
+  case when sessions_20 = 20 then {{ mean_in_shares('held_20', 20) }} end as sma_20,
+  case when sessions_50 = 50 then {{ mean_in_shares('held_50', 50) }} end as sma_50,
   case
     when returns_20 = 20
       then cast(sqrt(cast(20 * squares_20 - sum_20 * sum_20 as double) / (20 * 19) * 252) as decimal(18, 12))
   end as volatility_20,
-  total_return_index,
-  cast(cast(total_return_index as double) / cast(peak as double) - 1 as decimal(18, 12)) as drawdown
+  case
+    when undefined = 0 and total >= 0.000000000001 and total < 1000000000000000 then cast(total as decimal(28, 12))
+  end as total_return_index,
+  case when undefined = 0 then cast({{ ratio_of('log_total - log_peak') }} - 1 as decimal(18, 12)) end as drawdown
 from peaks

@@ -57,9 +57,7 @@ known_dividends as (
 growth as (
   select
     p.security_id, p.as_of_date, p.cutoff, p.symbol, p.sessions_ago,
-    {{ gross_return(
-      'p.close', 'coalesce(d.dividend, 0)', ratio_of('coalesce(k.log_split, 0)'), 'p.previous_close'
-    ) }} as gross
+    {{ gross_return('p.close', 'coalesce(d.dividend, 0)', 'coalesce(k.log_split, 0)', 'p.previous_close') }} as gross
   from known_prices as p
   left join known_splits as k
     on k.security_id = p.security_id and k.as_of_date = p.as_of_date and k.date = p.date
@@ -68,22 +66,29 @@ growth as (
   where p.sessions_ago <= 252
 ),
 
+returns as (
+  select
+    security_id, as_of_date, cutoff, symbol, sessions_ago,
+    {{ if_told('gross', log_decimal('gross')) }} as log_return
+  from growth
+),
+
 totals as (
   select
     security_id, as_of_date, cutoff,
     max(case when sessions_ago = 0 then symbol end) as symbol,
     count(*) as sessions_used,
-    sum(case when sessions_ago between 21 and 251 then {{ log_decimal('gross') }} end) as log_12_1,
-    sum(case when sessions_ago between 21 and 125 then {{ log_decimal('gross') }} end) as log_6_1
-  from growth
+    {{ total_if_all('log_return', 21, 251) }} as log_12_1,
+    {{ total_if_all('log_return', 21, 125) }} as log_6_1
+  from returns
   group by security_id, as_of_date, cutoff
 ),
 
 momentum as (
   select
     security_id, as_of_date, cutoff, symbol, sessions_used,
-    case when sessions_used >= 253 then cast(exp(cast(log_12_1 as double)) - 1 as decimal(18, 12)) end as momentum_12_1,
-    case when sessions_used >= 127 then cast(exp(cast(log_6_1 as double)) - 1 as decimal(18, 12)) end as momentum_6_1
+    {{ if_told(ratio_of('log_12_1'), 'cast(' ~ ratio_of('log_12_1') ~ ' - 1 as decimal(18, 12))') }} as momentum_12_1,
+    {{ if_told(ratio_of('log_6_1'), 'cast(' ~ ratio_of('log_6_1') ~ ' - 1 as decimal(18, 12))') }} as momentum_6_1
   from totals
 ),
 
