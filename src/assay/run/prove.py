@@ -162,11 +162,14 @@ def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> list[str]:
             bronze.read(files, dataset, tail, known.body["sha256"])
         except LakeDamaged as error:
             return [f"{dataset} ledger: {error}"]  # it alone still knows what the log lost
+    fixed: list[str] = []
     out: list[str] = []
     with tempfile.TemporaryDirectory() as scratch, closing(SqliteLedger(Path(scratch) / "ledger.db")) as anew:
         whole = bronze.adopt(files, anew, dataset).position == tail
-        for kind in ("entry", "contract", "decided", *(("tail", "landed") if whole else ())):
-            out += _other(ledger, anew, kind, dataset, lambda f: not f.id.isdigit() or int(f.id) <= tail)
+        for kind in ("entry", "contract", "decided"):
+            fixed += _other(ledger, anew, kind, dataset, lambda f: int(f.id) <= tail)
+        for kind in ("tail", "landed") if whole else ():
+            out += _other(ledger, anew, kind, dataset, lambda _: True)
 
         def entries(after: int) -> Iterator[tuple[bronze.Entry, str]]:
             return takewhile(lambda one: one[0].position <= tail, bronze.since(files, dataset, after))
@@ -186,7 +189,8 @@ def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> list[str]:
             out += _other(ledger, anew, "account", dataset, lambda _: True)
     now = ledger.newest("tail", dataset, "tail")
     moved = (now.version if now else 0, account.of(ledger, dataset).evidence) != (tail, evidenced)
-    return [] if moved else out  # another process landed or refined meanwhile, and was looked at half done
+    # Where another process landed or refined meanwhile, the sums were looked at half done.
+    return fixed if moved else fixed + out
 
 
 def _other(ledger: Ledger, anew: Ledger, kind: str, dataset: str, compared: Callable[[Fact], bool]) -> Iterator[str]:

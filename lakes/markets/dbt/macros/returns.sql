@@ -17,9 +17,9 @@
     / cast(nullif({{ previous_close }}, 0) as double)
 {%- endmacro %}
 
-{# A figure where it is defined and 12 decimals tell it from nothing; null elsewhere, so that it stops no other's. #}
+{# A figure of a ratio from a million millionth to ten thousand; null elsewhere, so that it stops no other's. #}
 {% macro if_told(ratio, figure) -%}
-  case when {{ ratio }} >= 0.000000000001 and {{ ratio }} < 1000000 then {{ figure }} end
+  case when {{ ratio }} >= 0.000000000001 and {{ ratio }} < 10000 then {{ figure }} end
 {%- endmacro %}
 
 {# The last `sessions` sessions of a security, this one included. #}
@@ -32,20 +32,15 @@
   over (partition by security_id order by date rows unbounded preceding)
 {%- endmacro %}
 
-{# What is summed to a mean, with 20 decimals; null where it is out of all proportion to the first session's. #}
+{# What is summed to a mean, of ten digits at least; null where it is out of all proportion to the first session's. #}
 {% macro if_held(held) -%}
-  case when {{ held }} < 10000000000000000 then cast({{ held }} as decimal(38, 20)) end
+  case when {{ held }} >= 1e-16 and {{ held }} < 1e10 then cast({{ held }} as decimal(38, 26)) end
 {%- endmacro %}
 
-{# The mean of sums of `if_held`, as a price in the shares of this day. #}
+{# The mean of sums of `if_held`, as a price in the shares of this day; null where 9 decimals do not tell it from nothing. #}
 {% macro mean_in_shares(sum, sessions) -%}
-  case
-    when cast({{ sum }} as double) / {{ sessions }} / {{ ratio_of('log_shares') }} * cast(first_close as double) < 1000000000000000
-      then cast(
-        cast({{ sum }} as double) / {{ sessions }} / {{ ratio_of('log_shares') }} * cast(first_close as double)
-        as decimal(28, 9)
-      )
-  end
+  {% set mean = 'cast(' ~ sum ~ ' as double) / ' ~ sessions ~ ' / ' ~ ratio_of('log_shares') ~ ' * cast(first_close as double)' -%}
+  case when {{ mean }} >= 0.000000001 and {{ mean }} < 1000000000000000 then cast({{ mean }} as decimal(28, 9)) end
 {%- endmacro %}
 
 {# The sum from one session ago to another, where each of them has a value. #}

@@ -3,5 +3,5 @@
 {{ config(severity='warn') }}
 select security_id, min(date) as since, count(*) as sessions
 from {{ ref('fct_daily_price') }}
-where total_return_index is null
+where total_return_index is null or split_factor is null or drawdown is null
 group by security_id

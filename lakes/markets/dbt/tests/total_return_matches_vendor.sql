@@ -6,6 +6,7 @@ both_series as (
   select f.security_id, f.date, f.total_return_index, a.adj_close
   from {{ ref('fct_daily_price') }} as f
   inner join {{ source('silver', 'price_eod_adjusted') }} as a on a.symbol = f.symbol and a.date = f.date
+  where f.total_return_index is not null
 ),
 
 rebased as (

@@ -60,8 +60,8 @@ returns as (
 windows as (
   select
     security_id, date, symbol, open, high, low, close, volume, log_split, return_1d, log_shares, first_close,
-    count(held) {{ sessions(20) }} as sessions_20,
-    count(held) {{ sessions(50) }} as sessions_50,
+    count({{ if_held('held') }}) {{ sessions(20) }} as sessions_20,
+    count({{ if_held('held') }}) {{ sessions(50) }} as sessions_50,
     sum({{ if_held('held') }}) {{ sessions(20) }} as held_20,
     sum({{ if_held('held') }}) {{ sessions(50) }} as held_50,
     count(return_1d) {{ sessions(20) }} as returns_20,
@@ -90,7 +90,7 @@ select
   low,
   close,
   volume,
-  cast({{ ratio_of('log_split') }} as decimal(20, 12)) as split_factor,
+  {{ if_told(ratio_of('log_split'), 'cast(' ~ ratio_of('log_split') ~ ' as decimal(20, 12))') }} as split_factor,
   return_1d,
   case when sessions_20 = 20 then {{ mean_in_shares('held_20', 20) }} end as sma_20,
   case when sessions_50 = 50 then {{ mean_in_shares('held_50', 50) }} end as sma_50,
@@ -99,7 +99,7 @@ select
       then cast(sqrt(cast(20 * squares_20 - sum_20 * sum_20 as double) / (20 * 19) * 252) as decimal(18, 12))
   end as volatility_20,
   case
-    when undefined = 0 and total >= 0.000000000001 and total < 1000000000000000 then cast(total as decimal(28, 12))
+    when undefined = 0 and total >= 0.00000001 and total < 1000000000000000 then cast(total as decimal(28, 12))
   end as total_return_index,
   case when undefined = 0 then cast({{ ratio_of('log_total - log_peak') }} - 1 as decimal(18, 12)) end as drawdown
 from peaks
