@@ -110,9 +110,9 @@ class Oracle:
             what = {"bad": "quarantined", "duplicate": "duplicate"}.get(verdict)
             self.count(place, **{what or self.put(row, (*place, i), origin): 1})
         if account.batch.scope is not None:
-            self.withdraw(
-                place, account, origin, (account.judged.withdrawn_at_most, account.judged.withdrawn_min), scope
-            )
+            judged = account.judged
+            limit = (judged.withdrawn_at_most, judged.withdrawn_min) if account.batch.rows else (0, 1)
+            self.withdraw(place, account, origin, limit, scope)
 
     def scope(self, account: Account) -> list[Key]:
         return [k for k in self.current if account.batch.scope is not None and inside(k, account.batch.scope)]
@@ -129,7 +129,7 @@ class Oracle:
         has = {r.key for r in account.batch.rows}
         gone = [k for k in scope if k not in has and not self.newer(k, origin)]
         unreadable = any(r.sym is None for _, r in account.judged.of(account.batch, "bad"))
-        percent, least = limit if account.batch.rows else (0, 1)
+        percent, least = limit
         account.pending = unreadable or (len(gone) >= least and len(gone) * 100 > percent * len(scope))
         if not account.pending:
             for key in gone:
