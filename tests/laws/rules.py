@@ -1,60 +1,113 @@
 """A contract's rules in plain Python: what the guard's expressions say of one row, with SQL's three truths."""
 
+import math
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from sqlglot import exp
 
+from assay.sqltypes import SqlType
+
 _TWO: Mapping[type[exp.Expr], Callable[[Any, Any], Any]] = {
     exp.EQ: operator.eq, exp.NEQ: operator.ne, exp.LT: operator.lt, exp.LTE: operator.le, exp.GT: operator.gt,
     exp.GTE: operator.ge, exp.Add: operator.add, exp.Sub: operator.sub, exp.Mul: operator.mul,
+    exp.Div: lambda a, b: _divided(float(a), float(b)), exp.Mod: lambda a, b: a - b * int(a / b),
+    exp.RegexpLike: lambda text, shape: re.search(shape, text) is not None,
 }  # fmt: skip
 _ONE: Mapping[type[exp.Expr], Callable[[Any], Any]] = {
-    exp.Not: operator.not_, exp.Neg: operator.neg, exp.Abs: abs, exp.Length: len, exp.Upper: str.upper, exp.Lower: str.lower
+    exp.Not: operator.not_, exp.Neg: operator.neg, exp.Abs: abs, exp.Length: len, exp.Upper: str.upper, exp.Lower: str.lower,
+    exp.Year: lambda day: day.year, exp.Month: lambda day: day.month,
+}  # fmt: skip
+_OF: Mapping[str, Callable[[Any], Any]] = {
+    "TEXT": lambda v: str(v).lower() if isinstance(v, bool) else str(v), "BIGINT": lambda v: int(_rounded(v, 0)),
+    "INT": lambda v: int(_rounded(v, 0)), "DOUBLE": float, "BOOLEAN": lambda v: v if isinstance(v, bool) else v == "true",
+    "DATE": lambda v: date.fromisoformat(v) if isinstance(v, str) else date(v.year, v.month, v.day),
 }  # fmt: skip
 
 
 def value(node: exp.Expr, row: Mapping[str, Any]) -> Any:
-    """What an expression is for a row, None for null; NotImplementedError for what no test has needed so far."""
+    """What an expression that the guard allows is for a row, None for null; KeyError for a cast to a rare type."""
+    these = [value(one, row) for one in _operands(node)]
     match node:
         case exp.Column():
             return row[node.name]
         case exp.Literal() | exp.Null() | exp.Boolean():
             return node.to_py()
         case exp.Paren():
-            return value(node.this, row)
+            return these[0]
         case exp.And() | exp.Or():
             decides = isinstance(node, exp.Or)
-            both = (value(node.left, row), value(node.right, row))
-            return decides if decides in both else None if None in both else not decides
+            return decides if decides in these else None if None in these else not decides
         case exp.Is():
-            return value(node.this, row) is value(node.expression, row)
+            return these[0] is these[1]
         case exp.In():
-            return _any([_two(operator.eq, value(node.this, row), value(one, row)) for one in node.expressions])
+            return _any([_strict(operator.eq, these[0], one) for one in these[1:]])
         case exp.Between():
-            told = value(node.this, row)
-            low, high = (value(node.args[end], row) for end in ("low", "high"))
-            return _not(_any([_two(operator.lt, told, low), _two(operator.gt, told, high)]))
+            told = _any([_strict(operator.lt, these[0], these[1]), _strict(operator.gt, these[0], these[2])])
+            return None if told is None else not told
         case exp.Coalesce():
-            return next(
-                (found for one in (node.this, *node.expressions) if (found := value(one, row)) is not None), None
-            )
-    if (two := _TWO.get(type(node))) is not None:
-        return _two(two, value(node.left, row), value(node.right, row))
-    if (one := _ONE.get(type(node))) is not None:
-        told = value(node.this, row)
-        return None if told is None else one(told)
-    raise NotImplementedError(f"the slow engine has no {type(node).__name__}")
+            return next((one for one in these if one is not None), None)
+        case exp.Greatest() | exp.Least():
+            known = [one for one in these if one is not None]
+            return (max if isinstance(node, exp.Greatest) else min)(known) if known else None
+        case exp.Nullif():
+            return None if _strict(operator.eq, *these) else these[0]
+        case exp.Case():
+            return _case(node, row)
+        case exp.Cast():
+            return _strict(lambda v: _cast(v, SqlType.parse(node.to.sql("duckdb"))), *these)
+        case exp.Round():
+            return _strict(_rounded, these[0], these[1] if len(these) > 1 else 0)
+        case exp.Trim():
+            return _strict(lambda text, of: text.strip(of), these[0], these[1] if len(these) > 1 else " ")
+    return _strict(_TWO[type(node)] if len(these) == 2 else _ONE[type(node)], *these)
 
 
-def _two(what: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    return None if left is None or right is None else what(left, right)
+def _operands(node: exp.Expr) -> Sequence[exp.Expr]:
+    """The parts that are computed first, in order."""
+    if isinstance(node, exp.Case | exp.Column | exp.Literal):
+        return ()
+    names = ("this", "expression", "low", "high", "decimals", "expressions")
+    found = [part for name in names if (part := node.args.get(name)) is not None]
+    return [one for part in found for one in (part if isinstance(part, list) else [part]) if isinstance(one, exp.Expr)]
+
+
+def _case(node: exp.Case, row: Mapping[str, Any]) -> Any:
+    """The value of the first branch that is true, or of the rest."""
+    for one in node.args["ifs"]:
+        asked = one.this if node.this is None else exp.EQ(this=node.this.copy(), expression=one.this.copy())
+        if value(asked, row):
+            return value(one.args["true"], row)
+    default = node.args.get("default")
+    return None if default is None else value(default, row)
+
+
+def _strict(what: Callable[..., Any], *of: Any) -> Any:
+    """Null where an operand is; a decimal beside a float is one too."""
+    if None in of:
+        return None
+    if any(isinstance(one, float) for one in of):
+        of = tuple(float(one) if isinstance(one, Decimal | int) and not isinstance(one, bool) else one for one in of)
+    return what(*of)
 
 
 def _any(found: list[bool | None]) -> bool | None:
     return True if True in found else None if None in found else False
 
 
-def _not(told: bool | None) -> bool | None:
-    return None if told is None else not told
+def _divided(a: float, b: float) -> float:
+    return a / b if b else math.nan if not a or math.isnan(a) else math.copysign(math.inf, a)
+
+
+def _rounded(v: Any, decimals: int) -> Any:
+    """Half away from zero."""
+    told = Decimal(v).quantize(Decimal(1).scaleb(-int(decimals)), ROUND_HALF_UP)
+    return type(v)(told) if isinstance(v, int | float) else told
+
+
+def _cast(v: Any, kind: SqlType) -> Any:
+    return _rounded(Decimal(v), kind.scale) if kind.decimal else _OF[kind.name](v)
