@@ -129,7 +129,8 @@ def _followed(
             entries[position] = bronze.read(t.files, dataset, position)
         return entries[position]
 
-    history = History(t.files, t.ledger, dataset, False, timeline, _span(lake, read))
+    span = _span(lake, read)
+    history = History(t.files, t.ledger, dataset, False, timeline, span)
     decided: dict[int, int | None] = {}
     places: list[tuple[Entry, int, int]] = []  # the entry, batch and line that the row was first said in
     judges: list[int] = []  # the position of the contract that judged it
@@ -143,7 +144,7 @@ def _followed(
             judges[-1] = decided[place] or judges[-1]
             entry, n = entry_of(batch[0]), batch[1]
         places.append((entry, n, row["_seq"]))
-    took = _took(lake, read)
+    took = _took(lake, dataset, span)
     lines: dict[tuple[int, int, int], tuple[Part | None, int, bytes]] = {}
     for entry in {id(e): e for e, _, _ in places}.values():
         wanted = {(n, seq) for e, n, seq in places if e is entry}
@@ -216,17 +217,16 @@ def _followed_one(
     return told
 
 
-def _took(lake: "Lake", read: Silver) -> list[tuple[int, str]]:
-    """Up to which position each evidence that a release's silver rests on took the log in, and its name, in order."""
-    span = _span(lake, read)
+def _took(lake: "Lake", dataset: str, span: tuple[int, int] | None) -> list[tuple[int, str]]:
+    """Up to which position each evidence of a span took the log in, and its name, in order."""
     if span is None:
         return []
     out = []
-    for fact in lake.target.ledger.since("evidence", read.dataset, f"{span[0] - 1:09}"):
+    for fact in lake.target.ledger.since("evidence", dataset, f"{span[0] - 1:09}"):
         if int(fact.id) > span[1]:
             break
         if fact.body["kind"] == "refined":
-            out.append((fact.body["position"], evidence.name_of(read.dataset, int(fact.id))))
+            out.append((fact.body["position"], evidence.name_of(dataset, int(fact.id))))
     return out
 
 

@@ -153,7 +153,11 @@ class SqliteLedger:
 
     def _read(self, where: str, *values: str) -> list[Fact]:
         with self._errors(), self._lock:
-            return list(map(_fact, self._con.execute(f"SELECT {_COLUMNS} FROM facts WHERE {where}", values)))
+            rows = self._con.execute(f"SELECT {_COLUMNS} FROM facts WHERE {where}", values).fetchall()
+        try:
+            return list(map(_fact, rows))
+        except (ValueError, TypeError, msgspec.DecodeError) as error:
+            raise self._damaged(f"a row of it cannot be read: {error}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -175,8 +179,8 @@ class SqliteLedger:
             raise
         except sqlite3.DatabaseError as error:
             raise self._meaning(error) from error
-        except (ValueError, TypeError, msgspec.DecodeError) as error:
-            raise self._damaged(f"a row of it cannot be read: {error}") from error
+        except UnicodeDecodeError as error:  # SQLite's own words are no text any more
+            raise self._damaged(str(error)) from error
 
     def _meaning(self, error: sqlite3.DatabaseError) -> AssayError:
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:

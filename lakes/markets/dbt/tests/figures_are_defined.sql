@@ -1,5 +1,5 @@
 -- A security whose figures are undefined on some day: a price that is no price, or a move beyond 12 decimals. It stops no
--- other's, so this is a warning that names it.
+-- other's, so this is a warning; the rows are such securities.
 {{ config(severity='warn') }}
 select security_id, min(date) as since, count(*) as sessions
 from {{ ref('fct_daily_price') }}
