@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from assay.contract.model import Contract, Rule
 from assay.engines.duckdb.fold import CLOCKS, ENDS
+from assay.errors import ContractError
 from assay.lake import duck
 from assay.ports import Act, Counted, Engine, Folded, Layout, Limits, Lines, N, Relation
 from tests.every.engines import COLUMNS, ENGINES, contract, engine_of, good, line, part
@@ -335,6 +336,13 @@ def test_every_expression_of_a_rule_is_judged_alike(tmp_path: Path) -> None:
     broken = {reason for reasons in found[0].values() for reason in reasons}
     never = {"whole IN (1, NULL)", "CASE whole WHEN 1 THEN true END"}  # true or null
     assert {EXPRESSIONS[int(one[1:])] for one in broken if one.startswith("r")} == set(EXPRESSIONS) - never
+
+
+def test_a_rule_that_divides_by_nothing_is_the_contracts_fault_and_no_damage(tmp_path: Path) -> None:
+    promised = contract(rules=(Rule("odd", "5 % whole = 1"),))
+    lines = [part(tmp_path / "p.gz", [line(0, 0, row(whole="0"))], {0: N})]
+    with pytest.raises(ContractError, match="a rule of the contract cannot be computed"):
+        engine_of("duckdb", tmp_path / "scratch").group(promised, lines).__enter__()
 
 
 # any batches at all

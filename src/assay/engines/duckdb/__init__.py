@@ -440,7 +440,8 @@ def bind(contract: Contract) -> None:
 
 def _meaning(error: duckdb.Error, limits: Limits) -> AssayError:
     """What an engine error asks of whom, without quoting any value of the data."""
-    if isinstance(error, duckdb.BinderException | duckdb.ConversionException | duckdb.OutOfRangeException):
+    rules = duckdb.BinderException | duckdb.ConversionException | duckdb.OutOfRangeException
+    if isinstance(error, rules) or "Division by zero" in str(error).partition("\n")[0]:
         return ContractError(
             f"a rule of the contract cannot be computed ({type(error).__name__}); `assay check` names it"
         )
