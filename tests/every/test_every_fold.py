@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from assay.contract.model import Contract, Rule
+from assay.contract.model import Column, Contract, Rule
 from assay.engines.duckdb.fold import CLOCKS, ENDS
 from assay.errors import ContractError
 from assay.lake import duck
@@ -25,6 +25,8 @@ FIRST, LEAP = date(2024, 3, 1), date(2024, 2, 29)
 AT = datetime(2024, 3, 1, 12, tzinfo=UTC)
 Key = tuple[Any, ...]
 EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
+NTH = Column("nth", (), "integer", required=True, ordinal=True)
+PHASES = set(Phase) - {Phase.shrink} if os.environ.get("QUICK") else set(Phase)
 
 
 class Nobody:
@@ -345,7 +347,44 @@ def test_a_rule_that_divides_by_nothing_is_the_contracts_fault_and_no_damage(tmp
         engine_of("duckdb", tmp_path / "scratch").group(promised, lines).__enter__()
 
 
+@pytest.mark.parametrize("limit", [100.0, 0.0], ids=["withdrawn", "held and withdrawn by decision"])
+def test_what_moved_to_another_key_is_known_once_at_any_moment(tables: Made, put: Any, limit: float) -> None:
+    made = tables()
+    made.fold([put(1, [row(day=LEAP), row("b", day=LEAP)])], [act(1, scope=ALL)])
+    made.fold([put(2, [row(day=date(2024, 2, 27)), row("b", day=LEAP)])], [act(2, day=30, scope=ALL, limit=limit)])
+    if not limit:
+        again = part(
+            Path(made.root / "3.gz"),
+            [line(0, 0, row(day=date(2024, 2, 27))), line(1, 0, row("b", day=LEAP))],
+            {0: 3 * N},
+        )
+        made.fold([again], [act(3, day=30, origin=2 * N, scope=ALL, absent=True)], Said({}))
+    spans = made.rows("current", "id, known_from, NULL") + made.rows("past", "id, known_from, known_to")
+    told = sorted(since_until[1:] for since_until in spans if since_until[0] == "a")
+    assert [until for _, until in told] == [told[1][0], None]
+    assert made.rows("current", "known_basis, backfilled")[0] == ("captured", True)
+
+
+def test_records_of_one_key_are_counted_where_a_column_does_so(tables: Made, put: Any) -> None:
+    """Equal records are one; one in quarantine has a number of its own, so that it withdraws nobody."""
+    made = tables(contract(NTH, key=("id", "day", NTH.name)))
+    first = [row(amount="1"), row(amount="2"), row(amount="1"), row(amount='"x"'), row("b"), row(amount="3")]
+    came = made.fold([put(1, first)], [act(1, scope=ALL)])
+    assert came == {N: Folded({"accepted": 4})}
+    assert made.judged[N] == Counted(6, 4, 1, 1, 0, {"amount:type": 1}, {})
+    assert made.rows("current", "id, nth, amount") == [("a", 1, 1), ("a", 2, 2), ("a", 4, 3), ("b", 1, None)]
+    assert made.bounds[N]["nth"] == (1, 4)
+    later = [row(amount="2"), row(amount="1"), row(amount="4"), row("b")]
+    assert made.fold([put(2, later)], [act(2, day=1, scope=ALL)])[2 * N].counts == {
+        "accepted": 3,
+        "unchanged": 1,
+        "withdrawn": 1,
+    }
+    assert made.rows("current", "id, nth, amount") == [("a", 1, 2), ("a", 2, 1), ("a", 3, 4), ("b", 1, None)]
+
+
 # any batches at all
+
 
 KEYS = st.sampled_from(["a", "a", "a", "b", "NULL"])
 DAYS = st.sampled_from([LEAP, LEAP, FIRST, date(2023, 12, 31)])
@@ -388,18 +427,26 @@ def groups(draw: st.DrawFn, *, complete: bool) -> list[list[tuple[Act, str, list
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=PHASES,
 )
 @given(
     st.booleans().flatmap(lambda complete: st.tuples(st.just(complete), groups(complete=complete))),
     st.sampled_from([None, ("day", "month"), ("day", "year"), ("id", "value")]),
-    st.dictionaries(st.tuples(KEYS, DAYS), st.integers(0, 3 * N)),
+    st.dictionaries(st.tuples(KEYS, DAYS), st.integers(0, N)),
     st.sampled_from(["P3D", "P1M", "PT0S"]),
+    st.booleans(),
 )
-def test_any_batches_are_folded_alike(tmp_path_factory: Any, made: Any, partition: Any, told: Any, settle: str) -> None:
+def test_any_batches_are_folded_alike(
+    tmp_path_factory: Any, made: Any, partition: Any, told: Any, settle: str, counted: bool
+) -> None:
     complete, drawn = made
     root = tmp_path_factory.mktemp("fold")
     numbered = tuple(replace(c, required=True) if c.name == "whole" else c for c in COLUMNS)
-    promised = contract(columns=numbered, settle=settle, sequence=None if complete else "whole")
+    changes: dict[str, Any] = {"sequence": None if complete else "whole", "columns": numbered}
+    if counted:
+        changes = {"columns": (*numbered, NTH), "key": ("id", "day", NTH.name)}
+        told = {(*key, nth): origin for key, origin in told.items() for nth in (1, 2)}
+    promised = contract(settle=settle, **changes)
     both = [Tables(engine_of(name, root / "scratch"), root / name, promised, partition) for name in ENGINES]
     for number, group in enumerate(drawn):
         lines = [

@@ -184,6 +184,8 @@ def read(contract: Any, line: bytes) -> tuple[dict[str, Any], set[str]]:
         return {}, {"record:type"}
     row, reasons = {}, set()
     for column in contract.columns:
+        if getattr(column, "ordinal", False):
+            continue
         if column.kind == "json":
             texts = (spelt(line.decode(), ["_record", *path]) for path in paths(column))
             text = next((one for one in texts if one is not None), None)
@@ -230,5 +232,6 @@ def canonical(column: Any, value: Any) -> str:
 
 def digest(contract: Any, row: dict[str, Any]) -> str:
     """A row's `_hash`."""
-    texts = (canonical(column, row[column.name]) for column in contract.columns)
+    read = [column for column in contract.columns if not getattr(column, "ordinal", False)]
+    texts = (canonical(column, row[column.name]) for column in read)
     return hashlib.md5(chr(31).join(texts).encode(), usedforsecurity=False).hexdigest()

@@ -135,6 +135,7 @@ class SlowEngine:
     ) -> Iterator[SlowGroup]:
         promised = tree(contract)
         found = [judge(contract, promised, place, seq, raw) for part in lines for place, seq, raw in of(part)]
+        number(contract, found)
         compare(contract, found)
         if only is not None:
             found = [one for one in found if one.place not in only or one.seq in only[one.place]]
@@ -170,6 +171,19 @@ def judge(contract: Contract, promised: Tree, place: int, seq: int, raw: bytes) 
 def broken(promised: Sequence[Holds], values: Mapping[str, Any]) -> set[str]:
     """The rules that are false of a row."""
     return {rule.name for rule in promised if rules.value(rule.expression, values) is False}
+
+
+def number(contract: Contract, lines: Sequence[Line]) -> None:
+    """Count the different records of a batch that share the rest of the key, where the contract has a column for that."""
+    nth = next((c.name for c in contract.columns if c.ordinal), None)
+    told: dict[Any, list[Any]] = {}
+    for one in sorted(lines, key=lambda one: one.seq):
+        if nth and not keyless(contract, one):
+            rest = (one.place, *(one.values[c] for c in contract.key if c != nth))
+            mine = told.setdefault(rest, [])
+            what = one.seq if one.reasons or one.deletes else one.hash
+            mine += [] if what in mine else [what]
+            one.values[nth] = mine.index(what) + 1
 
 
 def compare(contract: Contract, lines: Sequence[Line]) -> None:

@@ -77,15 +77,15 @@ class SlowFold:
         if act.origin != act.place:
             for k, origin in observed.newest(list({*(one.key for one in rows if one.op != "h"), *there})).items():
                 self.see(k, origin)
+        has = {one.key for one in rows}
+        gone = [k for k in there if k not in has and not self.newer(k, act.origin)]
         for one in sorted(rows, key=lambda one: one.seq):
             if one.op == "q":
                 self.see(one.key, act.origin)
             elif one.op != "h":
-                done[self.put(one, act) if one.op == "u" else self.delete(one.key, act)] += 1
+                done[self.put(one, act, anew=bool(gone)) if one.op == "u" else self.delete(one.key, act)] += 1
         if scope is None or (act.absent and self.pending.get(act.origin) is False):
             return Folded(done)
-        has = {one.key for one in rows}
-        gone = [k for k in there if k not in has and not self.newer(k, act.origin)]
         self.pending[act.origin] = pending = act.blocked or (
             len(gone) >= act.least and len(gone) * 100 > act.limit * len(there)
         )
@@ -97,8 +97,8 @@ class SlowFold:
             done["withdrawn"] += len(gone)
         return Folded(done, pending)
 
-    def put(self, one: Said, act: Act) -> str:
-        """Let a good row in, or say why not."""
+    def put(self, one: Said, act: Act, *, anew: bool) -> str:
+        """Let a good row in, or say why not; `anew`: its answer lacks something that was there."""
         now, late = self.now.get(one.key), self.newer(one.key, act.origin)
         last = now or self.last.get(one.key)
         if sequence := self.contract.sequence:
@@ -112,6 +112,7 @@ class SlowFold:
         vendor = at if known_at is None else min(known_at, at)
         before = last and last["known_at"]
         later = last is None or (known_at is not None and before is not None and known_at > before)
+        later = later and not (anew and last is None)
         known_from = max([vendor if later else at, *([last.get("known_to") or last["known_from"]] if last else [])])
         if now:
             self.close(one.key, known_from, at)

@@ -34,6 +34,11 @@ def _more(text: str) -> tuple[str, str]:
     return LAST, f"- {text}\n  {LAST}"
 
 
+ORDINAL = "customProperties: [{property: ordinal, value: true}],"
+NTH = (
+    "    quality:",
+    f"      - {{name: nth, {ORDINAL} logicalType: integer, required: true, primaryKey: true, classification: public}}\n    quality:",
+)
 # what stands in the contract of every type, what takes its place, the text whose line is named, and words of the remedy
 BAD = {
     # ODCS
@@ -125,6 +130,9 @@ BAD = {
     "a number's year": (*_more("{property: partitioning, value: {column: whole, by: year}}"), "by: year", "only days and times have"),
     "a sequence that is no column": (*_more("{property: sequence, value: number}"), "value: number", "must be a column"),
     "a sequence that may be missing": (*_more("{property: sequence, value: maybe}"), "value: maybe", "maybe must be required"),
+    "an ordinal beside the key": ("name: maybe,", f"name: maybe, {ORDINAL}", "name: maybe", "an integer of the key that is read from nowhere"),
+    "an ordinal of a field": (NTH[0], NTH[1].replace("value: true}", "value: true}, {property: from, value: n}"), "name: nth", "no `from`"),
+    "an ordinal by a word": (NTH[0], NTH[1].replace("value: true", "value: often"), "name: nth", "'often' is neither true nor false"),
     "a universe that is a path": (*_more("{property: universe, value: ../../x}"), "../../x", "it becomes a file's name"),
     "a gate that counts rows": (GATE, "{quarantinedAtMost: 50, unit: rows}", "unit: rows", "unit must be percent"),
     "a gate without a number": (GATE, "{quarantinedAtMost: many}", "many", "'many' is no share in percent"),
@@ -441,6 +449,23 @@ def test_a_refused_contract_is_not_kept_and_no_place_is_no_error(tmp_path: Path)
     assert odcs.parse(EVERY_TYPE, "things.yaml", None, tmp_path / "file").dataset == "things"
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("primaryKey: true, primaryKeyPosition: 1, ", ""), "nth is the whole key"),
+        ((NTH[0], NTH[1].replace("nth", "mth")), "nth and mth are both ordinal"),
+        (_more("{property: sequence, value: whole}"), "it orders the states of one key, nth tells them apart"),
+        (("whole < 1000000", "nth < 3"), "nth"),
+    ],
+)  # fmt: skip
+def test_an_ordinal_that_could_not_count_is_refused(more: tuple[str, str], said: str) -> None:
+    counted = EVERY_TYPE.replace(*NTH)
+    assert set(odcs.parse(counted).key) == {"id", "nth"}
+    assert more[0] in counted
+    with pytest.raises(ContractError, match=said):
+        odcs.parse(counted.replace(*more))
+
+
 # ------------------------------------------------------------------ changes
 
 FLAG, DAY = (next(line for line in EVERY_TYPE.splitlines() if f"name: {name}," in line) for name in ("flag", "day"))
@@ -462,6 +487,7 @@ CHANGES = {
     "another title": ("name: Things", "name: All things", [("described", "")]),
     "another version": ("version: 1.0.0", "version: 1.1.0", [("described", "")]),
     "another key": ("name: whole, logicalType: integer, required: true", "name: whole, logicalType: integer, required: true, primaryKey: true, primaryKeyPosition: 2", [("key", "")]),
+    "counted": (*NTH, [("added", "nth"), ("key", "")]),
     "partitions": (*_more("{property: partitioning, value: {column: id, by: value}}"), [("partition", "")]),
     "known later": ("{column: at}", "{column: at, lag: P1D}", [("clocks", "")]),
     "settled sooner": (*_more("{property: settle, value: P1D}"), [("clocks", ""), ("source", "")]),

@@ -67,7 +67,9 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
         yield Change("type", name, f"{name} was {_type(old)} and is {_type(new)}")
     if old.required != new.required:
         yield Change("required", name, f"{name} {'must now have' if new.required else 'need no longer have'} a value")
-    if old.origins != new.origins:
+    if old.ordinal != new.ordinal:
+        yield Change("key", name, f"{name} {'counts records now' if new.ordinal else 'no longer counts records'}")
+    elif old.origins != new.origins:
         yield Change("read", name, f"{name} was read from {_paths(old)} and is read from {_paths(new)}")
     for of in ("excess", "zone"):
         if getattr(old, of) != getattr(new, of):

@@ -39,6 +39,7 @@ class Column:
         excess: what happens to decimals beyond the scale: `refuse` quarantines the row, `round` rounds half away
             from zero (for numbers a vendor computes in binary, whose last digits mean nothing).
         zone: the time zone of texts without one (timestamps only).
+        ordinal: read from no record: it counts the different records of a batch that share the rest of the key.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Column:
     description: str = ""
     classification: str = "internal"
     unit: str = ""
+    ordinal: bool = False
 
     @property
     def type(self) -> str:
@@ -176,7 +178,16 @@ class Contract:
     def refine_fingerprint(self) -> str:
         """Changes when the same records give other rows: silver is rebuilt."""
         columns = [
-            [c.name, c.origins, c.kind, c.required, c.type, c.excess, c.zone if c.kind == "timestamp" else ""]
+            [
+                c.name,
+                c.origins,
+                c.kind,
+                c.required,
+                c.type,
+                c.excess,
+                c.zone if c.kind == "timestamp" else "",
+                c.ordinal,
+            ]
             for c in self.columns
         ]
         known = self.known_at and [

@@ -26,7 +26,7 @@ _OURS = {
     "source", "options", "universe", "start", "window", "every", "cursor", "settle", "reask", "complete", "knownAt",
     "sequence", "partitioning", "gate",
 }  # fmt: skip
-_COLUMN_OURS = {"from", "unit", "zone", "excess"}
+_COLUMN_OURS = {"from", "unit", "zone", "excess", "ordinal"}
 _RULE_OURS = {"minRows"}
 _GONE = {
     "mutability": "mutability means nothing; how a source treats its past is said by settle and complete",
@@ -210,7 +210,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines
         lines.fail(("id",), f"id {dataset!r} must match {NAME.pattern}: it becomes a table and a path")
     ours = _Properties(odcs.customProperties, _OURS, (), lines)
     table, columns, primary = _table(odcs, dataset, lines)
-    names = [c.name for c in columns]
+    names = [c.name for c in columns if not c.ordinal]
     rules = tuple(_rule(q, i, names, lines) for i, q in enumerate(table.quality or []))
     if twice := next((i for i, r in enumerate(rules) if r.name in {o.name for o in rules[:i]}), None):
         lines.fail(("schema", 0, "quality"), f"two rules are called {rules[twice].name}; a reason must name one rule")
@@ -224,6 +224,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines
     start, window, every, cursor = _time(ours)
     settle, reask = _settle(ours)
     sequence = _sequence(ours, columns)
+    _ordinal(ours, columns, primary, sequence)
     purpose = odcs.description.purpose if odcs.description else None
     return Contract(
         dataset=dataset,
@@ -339,6 +340,19 @@ def _sequence(ours: _Properties, columns: tuple[Column, ...]) -> str | None:
     return found.name
 
 
+def _ordinal(ours: _Properties, columns: tuple[Column, ...], key: tuple[str, ...], sequence: str | None) -> None:
+    """Refuse an ordinal that could not count: two of them, beside a sequence, or with nothing else in the key."""
+    found = [c.name for c in columns if c.ordinal]
+    if len(found) > 1:
+        ours.fail("", f"{' and '.join(found)} are both ordinal; one counts what shares the rest of the key")
+    if found and sequence:
+        ours.fail(
+            "sequence", f"sequence: it orders the states of one key, {found[0]} tells them apart; keep one of the two"
+        )
+    if found and len(key) == 1:
+        ours.fail("", f"{found[0]} is the whole key; an ordinal counts what shares the rest of it")
+
+
 def _complete(ours: _Properties, sequence: str | None, cursor: str | None) -> bool:
     """Whether what an answer lacks is withdrawn; what else the contract says must allow it."""
     complete = ours.get("complete", False)
@@ -417,8 +431,13 @@ def _column(prop: SchemaProperty, index: int, lines: _Lines) -> Column:
         precision, scale = found.precision, found.scale
     if ours.get("excess", "refuse") not in ("refuse", "round"):
         lines.fail(at, f"{name}: excess is refuse (the default) or round")
+    ordinal = ours.get("ordinal", False)
+    if not isinstance(ordinal, bool):
+        lines.fail(at, f"{name}: ordinal: {ordinal!r} is neither true nor false")
+    if ordinal and (kind != "integer" or not prop.primaryKey or "from" in ours):
+        lines.fail(at, f"{name}: an ordinal is an integer of the key that is read from nowhere: no `from`")
     try:
-        origins = _origins(ours.get("from", name))
+        origins = () if ordinal else _origins(ours.get("from", name))
     except ValueError as error:
         lines.fail(at, f"{name}: from {error}")
     zone = str(ours.get("zone", "UTC"))
@@ -440,6 +459,7 @@ def _column(prop: SchemaProperty, index: int, lines: _Lines) -> Column:
         description=str(prop.description or ""),
         classification=str(prop.classification),
         unit=str(ours.get("unit", "")),
+        ordinal=ordinal,
     )
 
 

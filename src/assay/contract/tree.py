@@ -149,7 +149,8 @@ class Field:
 class Tree:
     """What a contract makes of a record.
 
-    `identity` are the columns that tell rows of one batch apart: the key, and the sequence if there is one.
+    `identity` are the columns that tell rows of one batch apart: the key, and the sequence if there is one. `ordinal` is
+    the column of the key that counts the different records of a batch that share its `rest`; no field is read for it.
     """
 
     fields: tuple[Field, ...]
@@ -159,6 +160,12 @@ class Tree:
     warnings: tuple[Holds, ...]
     known_at: At | DayAt | Later | None
     hash: Digest
+    ordinal: str = ""
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        """The key without the ordinal."""
+        return tuple(name for name in self.key if name != self.ordinal)
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -172,7 +179,9 @@ class Tree:
 def tree(contract: Contract) -> Tree:
     """The contract's tree. Its rules are taken as they are: `assay check` has asked the guard about them."""
     fields = tuple(
-        Field(c.name, Token(paths_of(c)), _value(c), Refused(c.name, _value(c), c.required)) for c in contract.columns
+        Field(c.name, Token(paths_of(c)), _value(c), Refused(c.name, _value(c), c.required))
+        for c in contract.columns
+        if not c.ordinal
     )
     rules = [(r.severity, Holds(r.name, parse_one(r.expression, read="duckdb"))) for r in contract.rules]
     return Tree(
@@ -186,6 +195,7 @@ def tree(contract: Contract) -> Tree:
         hash=Digest(
             tuple((f.name, f.value) for f in fields), frozenset(c.name for c in contract.columns if c.required)
         ),
+        ordinal=next((c.name for c in contract.columns if c.ordinal), ""),
     )
 
 

@@ -72,6 +72,26 @@ KNOWN: dict[str, tuple[bool, list[Entry], list[int]]] = {
         ],
         [4],
     ),
+    "a list has a key for another": (
+        False,
+        [
+            PLAIN,
+            landed(3, row("A", 1, known_at=1), scope=EVERY),
+            landed(9, row("B", 1, known_at=2), scope=EVERY),
+            landed(12, row("B", 1, known_at=2), row("C", 1, known_at=2), scope=EVERY),
+        ],
+        [2, 4],
+    ),
+    "a list has a key for another, and may not withdraw": (
+        False,
+        [
+            CAREFUL,
+            landed(3, row("A", 1, known_at=1), scope=EVERY),
+            landed(9, row("B", 1, known_at=2), scope=EVERY),
+            decided(10, "withdraw", (3, 0)),
+        ],
+        [4],
+    ),
     "a list's row is in quarantine": (
         False,
         [PLAIN, landed(1, row("A", 1), row("B", 1), scope=EVERY), landed(2, row("A", 1), row("B", 9), scope=EVERY)],

@@ -103,12 +103,13 @@ class Oracle:
 
     def take(self, place: tuple[int, int], account: Account, origin: tuple[int, int]) -> None:
         scope = self.scope(account)
+        anew = bool(self.gone(account, origin, scope))
         for i, row in enumerate(account.batch.rows):
             verdict = account.judged.verdicts[i]
             if verdict == "bad" and row.sym is not None:
                 self.see(row.key, origin)
             what = {"bad": "quarantined", "duplicate": "duplicate"}.get(verdict)
-            self.count(place, **{what or self.put(row, (*place, i), origin): 1})
+            self.count(place, **{what or self.put(row, (*place, i), origin, anew=anew): 1})
         if account.batch.scope is not None:
             judged = account.judged
             limit = (judged.withdrawn_at_most, judged.withdrawn_min) if account.batch.rows else (0, 1)
@@ -116,6 +117,11 @@ class Oracle:
 
     def scope(self, account: Account) -> list[Key]:
         return [k for k in self.current if account.batch.scope is not None and inside(k, account.batch.scope)]
+
+    def gone(self, account: Account, origin: tuple[int, int], scope: list[Key]) -> list[Key]:
+        """The keys of `scope` that the batch lacks."""
+        has = {r.key for r in account.batch.rows}
+        return [k for k in scope if k not in has and not self.newer(k, origin)]
 
     def withdraw(
         self,
@@ -126,8 +132,7 @@ class Oracle:
         scope: list[Key],
     ) -> None:
         """`scope`: the keys that were current in it before the batch's own rows went in."""
-        has = {r.key for r in account.batch.rows}
-        gone = [k for k in scope if k not in has and not self.newer(k, origin)]
+        gone = self.gone(account, origin, scope)
         unreadable = any(r.sym is None for _, r in account.judged.of(account.batch, "bad"))
         percent, least = limit
         account.pending = unreadable or (len(gone) >= least and len(gone) * 100 > percent * len(scope))
@@ -138,7 +143,7 @@ class Oracle:
             self.complete.append((origin, account.batch.scope))
             self.count(place, withdrawn=len(gone))
 
-    def put(self, row: Row, place: tuple[int, int, int], origin: tuple[int, int]) -> str:
+    def put(self, row: Row, place: tuple[int, int, int], origin: tuple[int, int], *, anew: bool = False) -> str:
         key, now, late = row.key, self.current.get(row.key), self.newer(row.key, origin)
         last = now or self.last.get(key)
         if self.sequence:
@@ -152,6 +157,8 @@ class Oracle:
         later = last is None or (
             row.known_at is not None and last.row.known_at is not None and row.known_at > last.row.known_at
         )
+        if last is None and anew:
+            later = False
         known_from = max(vendor if later else self.at, (last.known_to or last.known_from) if last else 0)
         basis = "vendor" if row.known_at is not None and known_from == vendor else "captured"
         if now:

@@ -126,6 +126,8 @@ class DuckDBGroup:
         self._unreadable: dict[tuple[int, int], tuple[int, int]] = {}
         for first, some in _runs(self._lines):
             self._read(first, some)
+        if self._tree.ordinal:
+            self._number()
         self._compare()
         if only is not None:
             self._limit(only)
@@ -185,6 +187,22 @@ class DuckDBGroup:
         seq, n = int(envelope[1]), int(envelope[2])
         place = self._lines[part].batches.get(n)
         return None if place is None else (place, n, seq)
+
+    def _number(self) -> None:
+        """Number the records of a batch that share the rest of the key: equal ones alike, each bad one by itself."""
+        con, nth = self._con, ident(self._tree.ordinal)
+        rest = ", ".join(map(ident, self._tree.rest))
+        con.execute(f"UPDATE _lines SET {nth} = 1 WHERE _op IS NOT NULL")
+        con.execute(f"""
+            CREATE TABLE _nth AS
+            SELECT _row, dense_rank() OVER (PARTITION BY _place, {rest} ORDER BY _first) AS _is FROM (
+              SELECT rowid AS _row, _place, {rest},
+                min(_seq) OVER (PARTITION BY _place, {rest}, CASE WHEN _op = 'u' THEN _hash ELSE CAST(_seq AS VARCHAR) END) AS _first
+              FROM _lines SEMI JOIN (
+                SELECT hash(_place, {rest}) AS _h FROM _lines WHERE _op IS NOT NULL GROUP BY _h HAVING count(*) > 1) _d
+              ON hash(_place, {rest}) = _d._h WHERE _op IS NOT NULL)""")
+        con.execute(f"UPDATE _lines SET {nth} = _is FROM _nth WHERE _lines.rowid = _nth._row AND _is > 1")
+        con.execute("DROP TABLE _nth")
 
     def _compare(self) -> None:
         """Reject the rows of a batch that contradict each other, and leave one of those that are equal.

@@ -28,6 +28,7 @@ CLOCKS = {
 ENDS = {"known_to": "TIMESTAMPTZ", "recorded_to": "TIMESTAMPTZ"}
 """What former rows carry behind those."""
 _PLACE = f"(_position * {N} + _n)"
+_FIRST = "CASE WHEN _anew THEN captured_at ELSE least(coalesce(known_at, captured_at), captured_at) END"
 _LAST = 2**62
 _BEFORE = "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
 
@@ -133,7 +134,7 @@ class Fold:
     def _begin(self, acts: Sequence[Act]) -> None:
         story = f"_old BOOLEAN, _file VARCHAR, known_at TIMESTAMPTZ, captured_at TIMESTAMPTZ, known_from TIMESTAMPTZ, _hash VARCHAR, {self._typed_order}"
         self._con.execute(f"""
-            CREATE OR REPLACE TEMP TABLE _acts (_place BIGINT, captured_at TIMESTAMPTZ, _origin BIGINT);
+            CREATE OR REPLACE TEMP TABLE _acts (_place BIGINT, captured_at TIMESTAMPTZ, _origin BIGINT, _anew BOOLEAN);
             CREATE OR REPLACE TEMP TABLE _current ({self._typed_keys}, _place BIGINT, _seq BIGINT, {story});
             CREATE OR REPLACE TEMP TABLE _last ({self._typed_keys}, _place BIGINT, _seq BIGINT, known_at TIMESTAMPTZ,
               known_to TIMESTAMPTZ, {self._typed_order});
@@ -146,7 +147,7 @@ class Fold:
               known_from TIMESTAMPTZ, known_to TIMESTAMPTZ, recorded_to TIMESTAMPTZ)""")
         if acts:
             self._con.execute(
-                "INSERT INTO _acts SELECT unnest(CAST(? AS BIGINT[])), unnest(CAST(? AS TIMESTAMPTZ[])), unnest(CAST(? AS BIGINT[]))",
+                "INSERT INTO _acts SELECT unnest(CAST(? AS BIGINT[])), unnest(CAST(? AS TIMESTAMPTZ[])), unnest(CAST(? AS BIGINT[])), false",
                 [[a.place for a in acts], [a.captured_at for a in acts], [a.origin for a in acts]],
             )
 
@@ -181,7 +182,7 @@ class Fold:
     def _rows(self) -> str:
         """The staged rows of the round that are no mere keys of an `absent` act."""
         low, high = self._span
-        return f"""SELECT _s.*, _a.captured_at, _a._origin FROM staged _s JOIN (FROM _acts) _a USING (_place)
+        return f"""SELECT _s.*, _a.captured_at, _a._origin, _a._anew FROM staged _s JOIN (FROM _acts) _a USING (_place)
             WHERE _place BETWEEN {low} AND {high} AND _op <> 'h'"""
 
     @property
@@ -275,6 +276,9 @@ class Fold:
                 bound,
             ).fetchall():
                 found[place] = (there, lost)
+        # Of two keys, one gone and one new, the new one may be the other, corrected: nobody knew it before.
+        lacking = [place for place, (_, lost) in found.items() if lost]
+        con.execute("UPDATE _acts SET _anew = true WHERE _place IN (SELECT unnest(CAST(? AS BIGINT[])))", [lacking])
         done: list[tuple[Scope, tuple[int, ...]]] = []
         for act in complete:
             there, lost = found[act.place]
@@ -303,13 +307,13 @@ class Fold:
         self._con.execute(f"""
             CREATE OR REPLACE TEMP TABLE _events AS
             WITH _all AS (
-              SELECT {keys}, _place, _seq, 'i' AS _op, _old, _file, known_at, captured_at, known_from, _hash, _order, -1 AS _origin FROM _current
-              UNION ALL SELECT {keys}, _place, _seq, 'l', true, NULL, known_at, known_to, known_to, NULL, _order, -1
+              SELECT {keys}, _place, _seq, 'i' AS _op, _old, _file, known_at, captured_at, known_from, _hash, _order, -1 AS _origin, false AS _anew FROM _current
+              UNION ALL SELECT {keys}, _place, _seq, 'l', true, NULL, known_at, known_to, known_to, NULL, _order, -1, false
                 FROM (FROM _last QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY _place DESC, _seq DESC) = 1)
-              UNION ALL SELECT {keys}, -1, -1, 'q', NULL, NULL, NULL, NULL, NULL, NULL, NULL, _origin FROM _observed
+              UNION ALL SELECT {keys}, -1, -1, 'q', NULL, NULL, NULL, NULL, NULL, NULL, NULL, _origin, false FROM _observed
               UNION ALL SELECT {keys}, _place, _seq, _op, false, NULL, known_at, captured_at, NULL, _hash,
-                CASE WHEN _op = 'u' THEN {self._order} END, _origin FROM ({self._rows})
-              UNION ALL SELECT {keys}, _place, {_LAST}, 'w', false, NULL, NULL, captured_at, NULL, NULL, NULL, _origin
+                CASE WHEN _op = 'u' THEN {self._order} END, _origin, _anew FROM ({self._rows})
+              UNION ALL SELECT {keys}, _place, {_LAST}, 'w', false, NULL, NULL, captured_at, NULL, NULL, NULL, _origin, false
                 FROM _gone JOIN (FROM _acts) _a USING (_place)
             ), _fitting AS (
               SELECT *, _op IN ('i', 'l') OR ({fits}) AS _fits
@@ -350,8 +354,9 @@ class Fold:
             INSERT INTO _versions BY NAME
             SELECT *, lead(known_from) OVER _w AS known_to, lead(captured_at) OVER _w AS recorded_to
             FROM (
-              SELECT * EXCLUDE (known_from, _before), max(coalesce(known_from, CASE WHEN _op <> 'u' THEN captured_at
-                WHEN _before IS NULL OR known_at > _before['_at'] THEN least(coalesce(known_at, captured_at), captured_at)
+              SELECT * EXCLUDE (known_from, _before, _anew), max(coalesce(known_from, CASE WHEN _op <> 'u' THEN captured_at
+                WHEN _before IS NULL THEN {_FIRST}
+                WHEN known_at > _before['_at'] THEN least(known_at, captured_at)
                 ELSE captured_at END)) OVER _w AS known_from
               FROM (
                 SELECT * EXCLUDE (_origin, _fits, _had, _did), lag({said} IGNORE NULLS) OVER _w AS _before
@@ -372,7 +377,7 @@ class Fold:
             INSERT INTO _current SELECT {keys}, _place, _seq, false, NULL, known_at, captured_at, known_from, _hash, _order
               FROM _versions WHERE _op = 'u' AND known_to IS NULL;
             INSERT INTO _current SELECT {keys}, _place, _seq, false, NULL, known_at, captured_at,
-              least(coalesce(known_at, captured_at), captured_at), _hash, {self._order} FROM ({self._rows}) _r {self._lone} WHERE _op = 'u';
+              {_FIRST}, _hash, {self._order} FROM ({self._rows}) _r {self._lone} WHERE _op = 'u';
             DELETE FROM _last WHERE ({keys}) IN (SELECT ({keys}) FROM _current)""")
 
     # what goes out
@@ -384,8 +389,7 @@ class Fold:
             out.append(f"""SELECT {names} FROM ({duck.relation(leaving)}) _f ANTI JOIN (SELECT _place, _seq FROM _moved WHERE _old) _m
                 ON {_PLACE} = _m._place AND _f._seq = _m._seq""")
         if self._new:
-            first = "least(coalesce(known_at, captured_at), captured_at)"
-            out.append(f"SELECT {self._row(first)} FROM ({self._rows}) _r {self._lone} WHERE _op = 'u'")
+            out.append(f"SELECT {self._row(_FIRST)} FROM ({self._rows}) _r {self._lone} WHERE _op = 'u'")
         those = ["SELECT _place, _seq, known_from AS _from FROM _versions WHERE _op = 'u' AND known_to IS NULL"]
         if self._several:
             those.append("""SELECT _place, _seq, known_from AS _from FROM _current
