@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
@@ -204,9 +205,10 @@ def gold(silver: dict[str, list[Row]], tmp_path_factory: pytest.TempPathFactory)
 
 
 def again(
-    built: Built, given: Mapping[str, str | pa.Table], wanted: str = "", translate: Callable[[str], str] = str
-) -> duckdb.DuckDBPyConnection:
-    """The models' own SQL run over other silver rows in a plain DuckDB; only what `wanted` needs, if named."""
+    built: Built, given: Mapping[str, str | pa.Table], wanted: str = "", translate: Callable[[str], str] = str,
+    seeds: Mapping[str, pa.Table] | None = None,
+) -> duckdb.DuckDBPyConnection:  # fmt: skip
+    """The models' own SQL run over other silver rows, and seeds, in a plain DuckDB; only what `wanted` needs, if named."""
     db = duckdb.connect(config={"threads": 1})
     db.execute("SET TimeZone = 'UTC'; CREATE SCHEMA silver; CREATE SCHEMA stg; CREATE SCHEMA gold")
     db.execute(f"ATTACH '{built.database}' AS built (READ_ONLY)")
@@ -216,6 +218,9 @@ def again(
         db.execute(f"CREATE TABLE silver.{name} AS {source if isinstance(source, str) else 'SELECT * FROM rows_given'}")
     for model in recompute.ancestors(built.models, wanted)[0] if wanted else built.models:
         body = f"SELECT * FROM built.{model.relation}" if model.kind == "seed" else translate(model.sql)
+        if seeds and model.relation in seeds:
+            db.register("rows_given", seeds[model.relation])
+            body = "SELECT * FROM rows_given"
         db.execute(f"CREATE TABLE {model.relation} AS {body}")
     return db
 
@@ -229,10 +234,13 @@ def changes() -> list[tuple[date, str, str]]:
         return [(date.fromisoformat(r["changed_on"]), r["old_symbol"], r["new_symbol"]) for r in csv.DictReader(file)]
 
 
-def security_of(symbol: str, day: date) -> str:
+Changes = list[tuple[date, str, str]]
+
+
+def security_of(symbol: str, day: date, renamed: Changes | None = None) -> str:
     """Walks back through the renames, one at a time."""
     since = ALWAYS
-    while earlier := [c for c in changes() if symbol in c[1:] and c[0] <= day]:
+    while earlier := [c for c in renamed or changes() if symbol in c[1:] and c[0] <= day]:
         since, old, new = max(earlier)
         if new != symbol:
             break
@@ -344,6 +352,75 @@ def test_symbols_find_their_security(gold: Gold) -> None:
     assert len(rows) == len(gold.rows("dim_security"))
 
 
+PHASES = set(Phase) - {Phase.shrink} if os.environ.get("QUICK") else set(Phase)
+HISTORIES = int(os.environ.get("HISTORIES", "200"))
+Listed = list[tuple[str, date, date | None]]
+
+
+@st.composite
+def identities(draw: st.DrawFn) -> tuple[Changes, Listed]:
+    """Changes of a few symbols, each day and symbol once a side; a universe, each row after the one before it of its symbol."""
+    symbols, days = st.sampled_from("ABCD"), st.integers(1, 9).map(lambda n: date(2020, n, 1))
+    found = draw(st.lists(st.tuples(days, symbols, symbols).filter(lambda c: c[1] != c[2]), max_size=5))
+    renamed = [
+        c for i, c in enumerate(found) if all((c[0], c[1]) != o[:2] and (c[0], c[2]) != (o[0], o[2]) for o in found[:i])
+    ]
+    listed: Listed = []
+    for symbol in draw(st.lists(symbols, max_size=4, unique=True)):
+        ends = sorted(draw(st.lists(days, min_size=2, max_size=4, unique=True)))
+        rows = list(zip(ends[::2], ends[1::2], strict=False))
+        listed += [(symbol, *row) for row in rows]
+        if draw(st.booleans()):
+            listed[-1] = (symbol, rows[-1][0], None)
+    return renamed, listed
+
+
+@settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
+@given(identities())
+def test_a_record_is_of_who_holds_its_symbol_at_the_end_of_its_row_of_the_universe(
+    gold: Gold, drawn: tuple[Changes, Listed]
+) -> None:
+    """Ten records a row of the universe, against a walk along the renames; contradictions are found, and nothing else is."""
+    renamed, listed = drawn
+    last = [date(9999, 1, 1) if end is None else end - timedelta(days=1) for _, _, end in listed]
+    held = [security_of(symbol, day, renamed) for (symbol, _, _), day in zip(listed, last, strict=True)]
+    wrong = set()
+    for i, (symbol, start, _) in enumerate(listed):
+        inside = sorted(c for c in renamed if symbol in c[1:] and start < c[0] <= last[i])
+        if inside and not any(c[0] == inside[-1][0] and c[2] == symbol for c in inside):
+            wrong.add((symbol, start))
+        known = any(symbol in c[1:] for c in renamed)
+        for j, (other, since, _) in enumerate(listed):
+            if i != j and known and held[i] == held[j] and since <= last[i] and start <= last[j]:
+                wrong.add(min((symbol, start), (other, since)))
+    seeds = {
+        "stg.symbol_changes": pa.table(dict(zip(("changed_on", "old_symbol", "new_symbol"), map(list, zip(*renamed, strict=True)), strict=True)))
+        if renamed else pa.schema([("changed_on", pa.date32()), ("old_symbol", pa.string()), ("new_symbol", pa.string())]).empty_table(),
+        "stg.universe_us": pa.Table.from_pylist(
+            [dict(zip(("symbol", "valid_from", "valid_to"), row, strict=True)) for row in listed],
+            pa.schema([("symbol", pa.string()), ("valid_from", pa.date32()), ("valid_to", pa.date32())]),
+        ),
+    }  # fmt: skip
+    records: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
+    for (symbol, start, _), day in zip(listed, last, strict=True):
+        days = min((day - start).days, 300)
+        told = sorted({start + timedelta(days=days * n // 9) for n in range(10)})
+        records["price_eod"] += [price(symbol, str(one), "1") for one in told]
+    test = (PROJECT / "tests" / "universe_and_changes_are_one_truth.sql").read_text()
+    test = test.replace("{{ ref('universe_holder') }}", "stg.universe_holder")
+    with again(gold.built, tables_of(records), "stg.stg_price", seeds=seeds) as db:
+        assert set(db.execute(f"SELECT symbol, valid_from FROM ({test})").fetchall()) == wrong
+        if wrong:
+            return
+        found = {(s, d): i for s, d, i in db.execute("SELECT symbol, date, security_id FROM stg.stg_price").fetchall()}
+        spans = db.execute("SELECT symbol, valid_from, valid_to FROM stg.symbol_range ORDER BY ALL").fetchall()
+    for (symbol, start, _), day, security in zip(listed, last, held, strict=True):
+        mine = {i for (s, d), i in found.items() if s == symbol and start <= d <= day}
+        assert mine == {security}
+    for (symbol, _, end), (following, start, _) in pairwise(spans):
+        assert symbol != following or (end is not None and end <= start)
+
+
 def test_every_price_belongs_to_one_row_of_the_dimension(gold: Gold, silver: dict[str, list[Row]]) -> None:
     found = gold.db.execute(
         "SELECT count(*), count(DISTINCT (f.security_id, f.date)) FROM gold.fct_daily_price AS f JOIN gold.dim_security AS d "
@@ -436,6 +513,16 @@ ODD = {
 }
 
 
+def tables_of(rows: Mapping[str, list[Row]]) -> dict[str, str | pa.Table]:
+    """Silver's views over such rows, with room for prices in any unit."""
+    tables: dict[str, str | pa.Table] = {}
+    for name, found in rows.items():
+        schema = {c: WIDE if kind == NUMBER else kind for c, kind in SCHEMAS[name].items()} | CLOCKS
+        for suffix, kinds in (("", schema), ("_versions", schema | VERSIONS)):
+            tables[name + suffix] = pa.Table.from_pylist(found, pa.schema(list(kinds.items())))
+    return tables
+
+
 def daily(gold: Gold, given: Mapping[str, Market]) -> dict[str, list[Row]]:
     """What the model's own SQL gives for some securities."""
     first = date(2020, 1, 1)
@@ -450,12 +537,7 @@ def daily(gold: Gold, given: Mapping[str, Market]) -> dict[str, list[Row]]:
             rows["dividends"].append(
                 version(CAPTURED, symbol=symbol, date=first + timedelta(days=day), dividend=amount)
             )
-    tables: dict[str, str | pa.Table] = {}
-    for name, found in rows.items():
-        schema = {c: WIDE if kind == NUMBER else kind for c, kind in SCHEMAS[name].items()} | CLOCKS
-        for suffix, kinds in (("", schema), ("_versions", schema | VERSIONS)):
-            tables[name + suffix] = pa.Table.from_pylist(found, pa.schema(list(kinds.items())))
-    with again(gold.built, tables, "gold.fct_daily_price") as db:
+    with again(gold.built, tables_of(rows), "gold.fct_daily_price") as db:
         return by_security(rows_of(db, gold.model("fct_daily_price")))
 
 

@@ -41,3 +41,25 @@ def test_options_that_make_no_sense_are_the_owners(markets: Path) -> None:
         done = lake.apply(lake.plan(["splits"]))
     assert [type(e) for e in done.errors] == [SettingsError]
     assert "[source.fmp]" in str(done.errors[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("FB,2012-05-18,\nFB,2022-06-09,", "two rows of FB share days from 2022-06-09 on"),
+        ("FB,2012-05-18,2022-06-10\nFB,2022-06-09,", "two rows of FB share days from 2022-06-09 on"),
+        ("FB,2012-05-18,2012-05-18", "ends before it begins"),
+        (" ,2012-05-18,", "names no symbol"),
+    ],
+)
+def test_a_universe_that_contradicts_itself_is_refused(markets: Path, rows: str, said: str) -> None:
+    (markets / "universe_us.csv").write_text(f"symbol,valid_from,valid_to\n{rows}\n")
+    with pytest.raises(SettingsError, match=said):
+        lakes.promises(markets)
+
+
+def test_a_symbol_that_two_companies_had_has_two_rows(markets: Path) -> None:
+    (markets / "universe_us.csv").write_text(
+        "symbol,valid_from,valid_to\nMETA,2022-06-09,\nMETA,2021-06-30,2022-01-31\n"
+    )
+    assert [m.shard for m in lakes.promises(markets)[2]["us"]] == ["META", "META"]

@@ -25,7 +25,7 @@ from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
 from assay.lake.duck import ident
 from assay.lake.files import clear_errors
-from assay.lake.project import files_of, project_hash
+from assay.lake.project import files_of, project_hash, universes_of
 from assay.lake.release import Column, Gold, Input, Model
 from assay.ports import Limits
 
@@ -194,6 +194,9 @@ def _prepare(project: Path, work: Path, views: Sequence[SilverView], limits: Lim
         copy = work / path.relative_to(project)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+    for path in universes_of(project):
+        (work / "seeds").mkdir(exist_ok=True)
+        shutil.copyfile(path, work / "seeds" / path.name)
     tables = [
         {
             "name": view.name,

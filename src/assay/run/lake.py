@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -312,7 +313,7 @@ def _universe(root: Path, name: str) -> list[Member]:
     path = root / f"universe_{name}.csv"
     try:
         rows = list(csv.DictReader(path.read_text().splitlines()))
-        return [
+        found = [
             Member(
                 row["symbol"],
                 date.fromisoformat(row["valid_from"]),
@@ -326,6 +327,17 @@ def _universe(root: Path, name: str) -> list[Member]:
         ) from error
     except (KeyError, ValueError, TypeError) as error:
         raise SettingsError(f"{path}: expects symbol,valid_from,valid_to with dates as YYYY-MM-DD ({error})") from error
+    for one in found:
+        if not one.shard.strip() or (one.valid_to and one.valid_to <= one.valid_from):
+            raise SettingsError(
+                f"{path}: the row {one.shard!r} from {one.valid_from} names no symbol, or ends before it begins"
+            )
+    for one, following in pairwise(sorted(found, key=lambda member: (member.shard, member.valid_from))):
+        if one.shard == following.shard and (one.valid_to is None or following.valid_from < one.valid_to):
+            raise SettingsError(
+                f"{path}: two rows of {one.shard} share days from {following.valid_from} on; end one where the next begins"
+            )
+    return found
 
 
 def init(path: Path, example: Path) -> Path:

@@ -8,7 +8,15 @@
   date '1900-01-01'
 {%- endmacro %}
 
-{# Rows of a silver relation with the security their symbol stood for on their date. #}
+{# Whether older records of a renamed company may be filed under its symbol of today. #}
+{% macro filed_under_today() -%}
+  {% if var('filed_under') not in ('today', 'as_traded') -%}
+    {{ exceptions.raise_compiler_error("vars.filed_under is `today` or `as_traded`, not " ~ var('filed_under')) }}
+  {%- endif -%}
+  {{ 'true' if var('filed_under') == 'today' else 'false' }}
+{%- endmacro %}
+
+{# Rows of a silver relation with the security that records of their symbol and date are about. #}
 {% macro with_security(relation, columns) -%}
 select
   coalesce(r.security_id, {{ security_id('s.symbol', always()) }}) as security_id,

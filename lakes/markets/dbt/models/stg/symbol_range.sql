@@ -1,44 +1,33 @@
 {{ config(materialized='table') }}
--- Each symbol of the seed cut at each of its changes; ranges that a change links belong to one security.
-with recursive
+-- Which security the records of a symbol are about, and when. What the universe says is filed under a symbol from before
+-- it was theirs is taken from whom else had the symbol, and from their own former symbols.
+with
 
-changes as (
-  select changed_on, old_symbol, new_symbol from {{ ref('symbol_changes') }}
+filed as (
+  select symbol, security_id, held_from, filed_since
+  from {{ ref('universe_holder') }}
+  where filed_since is not null
 ),
 
-cuts (symbol, valid_from) as (
-  select old_symbol, changed_on from changes
-  union
-  select new_symbol, changed_on from changes
-  union
-  select old_symbol, {{ always() }} from changes
-  union
-  select new_symbol, {{ always() }} from changes
+cut as (
+  select
+    l.security_id, l.symbol, l.valid_from as linked_from, l.valid_to, l.current_symbol, l.in_change,
+    coalesce(min(case when f.symbol = l.symbol and f.held_from = l.valid_from then f.filed_since end), l.valid_from) as valid_from,
+    min(case when f.held_from > l.valid_from and (f.symbol = l.symbol or f.security_id = l.security_id) then f.filed_since end)
+      as taken_from
+  from {{ ref('symbol_link') }} as l
+  left join filed as f on f.symbol = l.symbol or f.security_id = l.security_id
+  group by l.security_id, l.symbol, l.valid_from, l.valid_to, l.current_symbol, l.in_change
 ),
 
-ranges (symbol, valid_from, valid_to) as (
-  select symbol, valid_from, lead(valid_from) over (partition by symbol order by valid_from)
-  from cuts
-),
-
-chain (symbol, valid_from, valid_to, first_symbol, first_from, renamed) as (
-  select r.symbol, r.valid_from, r.valid_to, r.symbol, r.valid_from, false
-  from ranges as r
-  left join changes as c on c.new_symbol = r.symbol and c.changed_on = r.valid_from
-  where c.new_symbol is null
-  union all
-  select r.symbol, r.valid_from, r.valid_to, p.first_symbol, p.first_from, true
-  from chain as p
-  inner join changes as c on c.old_symbol = p.symbol and c.changed_on = p.valid_to
-  inner join ranges as r on r.symbol = c.new_symbol and r.valid_from = c.changed_on
+moved as (
+  select
+    security_id, symbol, valid_from,
+    case when valid_to is null or taken_from < valid_to then coalesce(taken_from, valid_to) else valid_to end as valid_to,
+    current_symbol, in_change
+  from cut
 )
 
-select
-  {{ security_id('h.first_symbol', 'h.first_from') }} as security_id,
-  h.symbol,
-  h.valid_from,
-  h.valid_to,
-  max(case when h.valid_to is null then h.symbol end) over (partition by h.first_symbol, h.first_from) as current_symbol,
-  h.renamed or c.old_symbol is not null as in_change
-from chain as h
-left join changes as c on c.old_symbol = h.symbol and c.changed_on = h.valid_to
+select security_id, symbol, valid_from, valid_to, current_symbol, in_change
+from moved
+where valid_to is null or valid_from < valid_to

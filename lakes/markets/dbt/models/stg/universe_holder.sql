@@ -1,0 +1,33 @@
+-- Whose the days of a row of the universe are: who holds its symbol on its last day. Where it reaches over a change into the
+-- range of who came by the symbol, all of it is theirs, and so is what is older: the vendor files under today's symbol.
+with
+
+listed as (
+  select
+    symbol, valid_from, valid_to,
+    lag(valid_to) over (partition by symbol order by valid_from) as before
+  from {{ ref('universe_us') }}
+),
+
+held as (
+  select
+    u.symbol, u.valid_from, u.valid_to, u.before,
+    l.security_id, l.valid_from as held_from, l.renamed, l.valid_from > u.valid_from as reaches
+  from listed as u
+  inner join {{ ref('symbol_link') }} as l
+    on l.symbol = u.symbol
+    and (u.valid_to is null or l.valid_from < u.valid_to)
+    and (l.valid_to is null or l.valid_to >= u.valid_to)
+)
+
+select
+  symbol,
+  valid_from,
+  valid_to,
+  security_id,
+  held_from,
+  case
+    when reaches and renamed and {{ filed_under_today() }} then coalesce(before, {{ always() }})
+  end as filed_since,
+  reaches
+from held
