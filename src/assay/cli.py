@@ -234,6 +234,7 @@ def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str |
     landed = [one for one in done.landed if one.batch]
     data = {
         "run": done.run, "steps": len(steps), "landed": len(landed), "rows": done.rows, "held": done.held,
+        "refined": {one.evidence[0].dataset: one.counts for one in done.refined if one.evidence},
         "release": done.release.number if done.release else None, "errors": [str(e) for e in done.errors],
     }  # fmt: skip
     what = f"{some(len(steps), 'step')}, {some(len(landed), 'batch')} of {some(done.rows, 'row')}"
@@ -278,7 +279,7 @@ def refine(ctx: click.Context, lake: "Lake", dataset: str, rebuild: bool) -> Non
       assay refine price_eod
     """
     done = lake.refine(dataset, everything=rebuild)
-    _out(ctx, {"evidence": [e.number for e in done.evidence]}, [tell.refined(done)])
+    _out(ctx, {"evidence": [e.number for e in done.evidence], "counts": done.counts}, [done.told])
     _raise(tell.held(done))
 
 
@@ -343,7 +344,7 @@ def quarantine_replay(ctx: click.Context, lake: "Lake", dataset: str) -> None:
       assay quarantine replay price_eod
     """
     done = lake.replay(dataset)
-    _out(ctx, {"evidence": [e.number for e in done.evidence]}, [tell.refined(done)])
+    _out(ctx, {"evidence": [e.number for e in done.evidence], "counts": done.counts}, [done.told])
     _raise(tell.held(done))
 
 
@@ -367,7 +368,7 @@ def decide(
       assay decide release price_eod 1260.17 --why "the vendor confirmed the split"
     """
     done = lake.decide(dataset, kind, batch, who=who, why=why)
-    _out(ctx, {"evidence": [e.number for e in done.evidence]}, [tell.refined(done)])
+    _out(ctx, {"evidence": [e.number for e in done.evidence], "counts": done.counts}, [done.told])
     _raise(tell.held(done))
 
 

@@ -252,7 +252,10 @@ class Act:
 
 @dataclass(frozen=True)
 class Folded:
-    """What one act did, by `accepted`, `unchanged`, `superseded` and `withdrawn`; `pending`: its withdrawals are held."""
+    """What one act did, by `accepted`, `unchanged`, `superseded` and `withdrawn`; `pending`: its withdrawals are held.
+
+    `changed` counts those of the accepted rows that took the place of another version; the rest is new, or back again.
+    """
 
     counts: Mapping[str, int]
     pending: bool = False

@@ -11,6 +11,19 @@ def some(number: int, one: str) -> str:
     return f"{number} {one}" if number == 1 else f"{number} {one}{'es' if one.endswith('ch') else 's'}"
 
 
+def changes(counts: Mapping[str, int], rows: int) -> str:
+    """What a refine changed, in a line: `terms`, the accepted rows cut into new and changed ones.
+
+    >>> changes({"accepted": 3, "changed": 1, "unchanged": 2, "quarantined": 1, "withdrawn": 1, "pending": 1}, 6)
+    '6 captured = 2 new + 1 changed + 2 unchanged + 1 quarantined + 0 held; 1 withdrawn; withdrawals of 1 batch are held'
+    """
+    of = {"new": counts["accepted"] - counts["changed"], **counts}
+    always = ("new", "changed", "unchanged", "quarantined", "held")
+    said = " + ".join(f"{of.get(t, 0)} {t}" for t in ("new", "changed", *TERMS[1:]) if of.get(t) or t in always)
+    pending = f"; withdrawals of {some(counts['pending'], 'batch')} are held" if counts.get("pending") else ""
+    return f"{rows} captured = {said}; {counts['withdrawn']} withdrawn{pending}"
+
+
 def terms(counts: Mapping[str, int], rows: int) -> str:
     """The account in a line: what there is none of is left out, but for the terms people look for."""
     said = " + ".join(f"{counts[t]} {t}" for t in TERMS if counts[t] or t in ALWAYS)

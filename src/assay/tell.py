@@ -41,13 +41,6 @@ def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def refined(done: "Refined") -> str:
-    """A refine's counts in a line."""
-    if not done.evidence:
-        return "nothing new"
-    return terms(done.counts, done.rows)
-
-
 def held(done: "Refined") -> "list[AssayError]":
     """The error a held batch is for whoever asked for the refine."""
     from assay.errors import GateClosed

@@ -83,7 +83,8 @@ class SlowFold:
             if one.op == "q":
                 self.see(one.key, act.origin)
             elif one.op != "h":
-                done[self.put(one, act, anew=bool(gone)) if one.op == "u" else self.delete(one.key, act)] += 1
+                what = self.put(one, act, anew=bool(gone)) if one.op == "u" else self.delete(one.key, act)
+                done.update([what, "accepted"] if what == "changed" else [what])
         if scope is None or (act.absent and self.pending.get(act.origin) is False):
             return Folded(done)
         self.pending[act.origin] = pending = act.blocked or (
@@ -121,7 +122,7 @@ class SlowFold:
             "backfilled": known_at is not None and settled(known_at, self.contract.settle, at), "captured_at": at,
             "_position": act.place // N, "_n": act.place % N, "_seq": one.seq, "_file": None,
         }  # fmt: skip
-        return "accepted"
+        return "changed" if now else "accepted"
 
     def delete(self, k: Key, act: Act) -> str:
         """Withdraw one key by hand, unless it was seen since."""

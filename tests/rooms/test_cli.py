@@ -487,7 +487,10 @@ def test_a_held_batch_is_decided_about(released: Path, assay: Callable[..., Said
     again = assay("--lake", released, "decide", "rejudge", "trades", batch, "--why", "look again", "--who", "me")
     assert (again.code, "20 of 30 rows are bad" in again.err) == (errors.GateClosed.exit_code, True)
     said = assay("--lake", released, "decide", "release", "trades", batch, "--why", "the broker says so", "--who", "me")
-    assert (said.code, said.out) == (0, "30 captured = 10 accepted + 20 quarantined + 0 held\n"), said
+    assert (said.code, said.out) == (
+        0,
+        "30 captured = 10 new + 0 changed + 0 unchanged + 20 quarantined + 0 held; 0 withdrawn\n",
+    ), said
     status = assay("--lake", released, "status").out
     assert "40 captured = 20 accepted + 20 quarantined + 0 held" in status
     assert f"held {batch}" not in status
@@ -498,6 +501,29 @@ def test_a_held_batch_is_decided_about(released: Path, assay: Callable[..., Said
     assert assay("--lake", released, "apply").code == 0
     why = assay("--lake", released, "explain", "mart_position", "symbol=IBM", "--column", "quantity")
     assert (why.code, "decided by me: release, the broker says so" in why.out) == (0, True), why
+
+
+def test_a_refine_says_what_it_changed(lake: Path, assay: Callable[..., Said]) -> None:
+    contract = lake / "contracts/trades.yaml"
+    contract.write_text(f"{contract.read_text()}- {{property: complete, value: true}}\n")
+    _ready(lake, "land", "trades")
+    said = assay("--lake", lake, "refine", "trades").out
+    assert said == "10 captured = 10 new + 0 changed + 0 unchanged + 0 quarantined + 0 held; 0 withdrawn\n"
+    header, first, _, _, *rest = (lake / TRADES).read_text().splitlines()
+    bad = "T-0002,2024-01-03,MSFT,0,370.87"
+    (lake / TRADES).write_text("\n".join([header, f"{first}1", bad, *rest, "T-0011,2024-02-21,IBM,1,1", first + "1"]))
+    _ready(lake, "land", "trades", "--again")
+    said = assay("--lake", lake, "--json", "refine", "trades").out
+    counts = {name: n for name, n in json.loads(said)["counts"].items() if n}
+    assert counts == {"accepted": 2, "changed": 1, "unchanged": 7, "duplicate": 1, "quarantined": 1, "withdrawn": 1}
+    said = assay("--lake", lake, "refine", "trades", "--rebuild").out
+    assert said == (
+        "the whole log anew: 21 captured = 11 new + 1 changed + 7 unchanged + 1 duplicate + 1 quarantined + 0 held; 1 withdrawn\n"
+    )
+    (lake / TRADES).write_text(f"{header}\n{first}\n")
+    _ready(lake, "land", "trades", "--again")
+    said = assay("--lake", lake, "--json", "refine", "trades")
+    assert (said.code, json.loads(said.out)["counts"]["pending"]) == (0, 1)
 
 
 def test_what_is_excluded_is_out_and_asked_again(released: Path, assay: Callable[..., Said]) -> None:

@@ -26,7 +26,8 @@ GZIP = 31  # as zlib's wbits: a gzip member without name and time, so the same l
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """One act's account: rows = accepted + unchanged + superseded + duplicate + quarantined + held.
 
-    Each term is counted from its own output. `withdrawn` keys are counted beside it.
+    Each term is counted from its own output. `withdrawn` keys are counted beside it, and so are those of the accepted
+    rows that `changed` another version; evidence of before it was counted says 0.
 
     Attributes:
         position, n: the batch, or the act of a decision.
@@ -60,6 +61,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     quarantined: int = 0
     held: int = 0
     withdrawn: int = 0
+    changed: int = 0
     keyless: int = 0
     pending: bool = False
     reasons: dict[str, int] = {}

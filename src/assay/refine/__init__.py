@@ -24,7 +24,7 @@ from assay.refine import draft as drafts
 from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
 from assay.refine.history import History, Timeline, by_hand
-from assay.spoken import TERMS
+from assay.spoken import TERMS, changes
 
 ATTEMPTS = 5
 RHYTHM = 20
@@ -56,8 +56,19 @@ class Refined:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The terms that sum to `rows`, and `withdrawn` beside them."""
-        return {term: sum(getattr(v, term) for v in self.verdicts) for term in (*TERMS, "withdrawn")}
+        """The terms that sum to `rows`, and beside them `changed` (of the accepted), `withdrawn` and `pending` batches."""
+        return {
+            term: sum(int(getattr(v, term)) for v in self.verdicts)
+            for term in (*TERMS, "changed", "withdrawn", "pending")
+        }
+
+    @property
+    def told(self) -> str:
+        """What it changed, in a line; of the whole log folded anew, what all of it comes to."""
+        if not self.evidence:
+            return "nothing new"
+        anew = "the whole log anew: " if self.evidence[0].current.everything else ""
+        return anew + changes(self.counts, self.rows)
 
     @property
     def bad(self) -> int:

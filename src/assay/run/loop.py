@@ -20,7 +20,7 @@ from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
-from assay.spoken import some, terms
+from assay.spoken import some
 from assay.windows import Window
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
 
 def _refined(lake: "Lake", step: Refine, run: str, say: Callable[[str], None]) -> dict[str, Any]:
     done = refine(lake, step.dataset, run, everything=step.everything)
-    say(f"refined {step.dataset}: {terms(done.counts, done.rows) if done.evidence else 'nothing new'}")
+    say(f"refined {step.dataset}: {done.told}")
     if done.bad:
         say(f"  `assay quarantine list {step.dataset}` shows the rejected rows and why")
     return {"refined": done}

@@ -165,7 +165,7 @@ class Oracle:
             self.close(key, known_from, self.at)
         backfilled = row.known_at is not None and self.at > row.known_at + SETTLE
         self.current[key] = Version(row, known_from, basis, backfilled, self.at, place)
-        return "accepted"
+        return "changed" if now else "accepted"
 
     def close(self, key: Key, known_to: int, recorded_to: int) -> None:
         if version := self.current.pop(key, None):
@@ -179,6 +179,7 @@ class Oracle:
         return self.seen.get(key, (0, 0)) > origin or any(o > origin and inside(key, s) for o, s in self.complete)
 
     def count(self, place: tuple[int, int], **found: int) -> None:
+        found = found | ({"accepted": found["changed"]} if "changed" in found else {})
         for what, n in found.items():
             counts = self.counts.setdefault(place, {})
             counts[what] = counts.get(what, 0) + n

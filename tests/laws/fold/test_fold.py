@@ -75,6 +75,7 @@ def same(silver: Silver, right: Oracle) -> None:
     shape = silver.shape
     assert silver.rows("current") == Counter(told(shape, v) for v in right.current.values())
     assert silver.rows("past") == Counter(told(shape, v) for v in right.past)
+    assert len(right.past) == sum(c.get("changed", 0) + c.get("withdrawn", 0) for c in right.counts.values())
     counted = {p: {k: n for k, n in c.items() if n} for p, c in silver.counts.items()}
     wanted = {p: {k: n for k, n in c.items() if n} for p, c in right.counts.items()}
     assert {p: c for p, c in counted.items() if c} == {p: c for p, c in wanted.items() if c}
@@ -86,7 +87,7 @@ def conserved(entries: list[Entry], silver: Silver, right: Oracle) -> None:
     """rows = accepted + unchanged + superseded + duplicate + quarantined + held, of each batch that is not void."""
 
     def rows(place: tuple[int, int]) -> int:
-        return sum(n for what, n in silver.counts.get(place, {}).items() if what != "withdrawn")
+        return sum(n for what, n in silver.counts.get(place, {}).items() if what not in {"withdrawn", "changed"})
 
     for place, account in silver.planner.accounts.items():
         if account.state == "void":
@@ -169,7 +170,18 @@ def test_the_histories_were_worth_it() -> None:
             found.update(f"{one.kind}s" for one in (entry.decisions if isinstance(entry, Decided) else ()))
 
     look()
-    wanted = ["accepted", "unchanged", "superseded", "duplicate", "quarantined", "held", "withdrawn", "pending", "void"]
+    wanted = [
+        "accepted",
+        "changed",
+        "unchanged",
+        "superseded",
+        "duplicate",
+        "quarantined",
+        "held",
+        "withdrawn",
+        "pending",
+        "void",
+    ]
     for what in [*wanted, "past", "releases", "rejudges", "withdraws", "upserts", "deletes"]:
         assert found[what] > 5, (what, found)
 

@@ -341,6 +341,9 @@ class Fold:
         if told:
             parts.append("""SELECT _place, _did, count(*) FROM _events
             WHERE _did NOT IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn') GROUP BY ALL""")
+            parts.append(
+                "SELECT _place, 'changed', count(*) FROM _events WHERE _did = 'accepted' AND _had <> '' GROUP BY ALL"
+            )
         for place, did, n in self._con.execute(" UNION ALL ".join(parts)).fetchall():
             counts, what = self._counts[place], "accepted" if did == "new" else did
             counts[what] = counts.get(what, 0) + n
