@@ -41,6 +41,33 @@ class Covered(Protocol):
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What a dataset's files held when they were landed last, and hold now: names to hashes; why nobody can look."""
+
+    landed: Mapping[str, str]
+    there: Mapping[str, str]
+    error: str = ""
+
+    @property
+    def changed(self) -> str:
+        """What differs, in a line; nothing if the same is there.
+
+        >>> Looked({"a.csv": "1", "b.csv": "2"}, {"b.csv": "3", "c.csv": "1"}).changed
+        'a.csv is gone, b.csv changed, c.csv is new'
+        """
+        if self.error:
+            return self.error
+        said = []
+        for name in sorted(self.landed.keys() | self.there.keys()):
+            before, after = self.landed.get(name), self.there.get(name)
+            if before != after:
+                what = "is gone" if after is None else "is new" if before is None else "changed"
+                said.append(f"{name} {what}")
+        more = [f"and {len(said) - 5} more"] if len(said) > 5 else []
+        return ", ".join([*said[:5], *more])
+
+
+@dataclass(frozen=True)
 class Standing:
     """Where a dataset stands.
 
@@ -168,15 +195,16 @@ def missing(
     span: Window | None = None,
     regate: bool = False,
     gold: Gold | None = None,
+    looked: Mapping[str, Looked] | None = None,
 ) -> list[Step]:
     """The missing steps in the order they must run; applying them leaves an empty plan.
 
     `coverage` is per dataset and shard. `span` limits what is landed to those days; `regate` judges all batches again
-    where the gate changed. Without `gold`, none is built.
+    where the gate changed. Without `gold`, none is built. Files that were `looked` at and changed are landed at once.
     """
     steps: list[Step] = []
     for dataset, contract in contracts.items():
-        steps += _land(contract, coverage.get(dataset, {}), universes, now.date(), span)
+        steps += _land(contract, coverage.get(dataset, {}), universes, now.date(), span, (looked or {}).get(dataset))
     landing = {step.dataset for step in steps if isinstance(step, Land)}
     changed = []
     for dataset, contract in contracts.items():
@@ -225,6 +253,7 @@ def _land(
     universes: Mapping[str, Sequence[Member]],
     today: date,
     span: Window | None,
+    looked: Looked | None,
 ) -> list[Step]:
     if getattr(contract, "cursor", None):
         return []
@@ -236,16 +265,17 @@ def _land(
     ageing = _Ageing(today.toordinal(), settle, max(settle, reask))
     sha256, guess = contract.sha256, _guess(covers.values())
     known: dict[object, list[tuple[Window, Window | None]]] = {}
+    changed = looked.changed if looked else ""
     out: list[Step] = []
     for shard, listed in shards.items():
         cover = covers.get(shard)
         wanted = _wanted(contract, listed, today)
         history = (cover.settled, cover.open) if cover else ((), ())
         if (wanted, *history) not in known:  # most shards have the same history: one computation for all of them
-            known[wanted, *history] = _asks(contract, ageing, wanted, *history, span)
+            known[wanted, *history] = _asks(contract, ageing, wanted, *history, span, bool(changed))
         why = "the contract asks the source differently now" if cover and not cover.batches else "not landed yet"
         if cover and cover.batches:
-            why = "new days, or days asked again"
+            why = changed or "new days, or days asked again"
         out += [Land(contract.dataset, sha256, shard, w, days, why, guess) for w, days in known[wanted, *history]]
     return out
 
@@ -257,14 +287,15 @@ def _asks(
     settled: Spans,
     young: tuple[tuple[int, int, int], ...],
     span: Window | None,
+    due: bool,
 ) -> list[tuple[Window, Window | None]]:
-    """What a shard's batches will claim, and the days each asks for."""
+    """What a shard's batches will claim, and the days each asks for; of a whole that is `due`, whatever the slot."""
     step = contract.step
     if not contract.window:
         if contract.start and not wanted:
             return []
         cell = cell_of(date.fromordinal(ageing.today), step)
-        if not without((_ordinals(cell),), joined((*settled, *((a, b) for a, b, _ in young)))):
+        if not due and not without((_ordinals(cell),), joined((*settled, *((a, b) for a, b, _ in young)))):
             return []
         whole = _window(wanted[0][0], wanted[-1][1]) if contract.start and wanted else None
         return [(cell, whole)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -9,11 +10,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +25,7 @@ from isal import igzip
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
 from assay.lake import bronze
 from assay.land import source as sources
-from assay.land.source import Ask, Original, Page, SourceSettings
+from assay.land.source import Ask, Content, Original, Page, SourceSettings
 from assay.land.sources import files, fmp
 from assay.plan import Land
 from assay.run import Lake
@@ -462,3 +465,125 @@ def test_the_landed_file_is_kept_as_it_came_and_a_broken_one_leaves_nothing(tmp_
         stored = lake.target.files.read(raw.name)
         assert igzip.decompress(stored) == good
         assert (batch.rows, raw.bytes, raw.sha256) == (10, len(good), hashlib.sha256(stored).hexdigest())
+
+
+# ------------------------------------------------------------------ what changed is due at once
+
+
+class Folder:
+    """A lake of the files `*.csv`, applied once; the clock stays in one slot."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = lakes.init(root, ROOT / "lakes/csv")
+        contract = root / "contracts/trades.yaml"
+        contract.write_text(contract.read_text().replace("{path: trades.csv}", '{path: "*.csv"}'))
+        self.header, *self.rows = (root / "files/trades.csv").read_text().splitlines()
+        self.write("b.csv", "B-1,2024-05-01,IBM,1,2", "B-2,2024-05-01,IBM,1,2")
+        self.apply()
+
+    def write(self, name: str, *rows: str) -> None:
+        (self.root / "files" / name).write_text("\n".join([self.header, *rows, ""]))
+
+    def due(self) -> list[str]:
+        """Why something is to be landed."""
+        with lakes.open(self.root) as lake:
+            return [step.why for step in lake.plan(["trades"]) if isinstance(step, Land)]
+
+    def apply(self) -> Applied:
+        with lakes.open(self.root) as lake:
+            return lake.apply(lake.plan(["trades"]))
+
+    def ids(self) -> set[str]:
+        with lakes.open(self.root) as lake:
+            current = lake.target.catalog.load_table("silver.trades").scan().to_arrow()
+        return {one for one in current["trade_id"].to_pylist() if not one.startswith("T-")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "lake")
+
+
+def test_a_file_that_changed_is_new_or_gone_is_due_at_once_and_once(folder: Folder) -> None:
+    assert folder.due() == []
+    folder.write("b.csv", "B-1,2024-05-01,IBM,1,3", "B-2,2024-05-01,IBM,1,2")
+    assert folder.due() == ["b.csv changed"]
+    folder.write("c.csv", "C-1,2024-05-01,IBM,1,3")
+    assert folder.due() == ["b.csv changed, c.csv is new"]
+    assert not folder.apply().errors
+    assert (folder.due(), folder.ids()) == ([], {"B-1", "B-2", "C-1"})
+    (folder.root / "files/b.csv").rename(folder.root / "files/d.csv")
+    assert folder.due() == ["b.csv is gone, d.csv is new"]
+    (folder.root / "files/d.csv").unlink()
+    assert folder.due() == ["b.csv is gone"]
+    assert not folder.apply().errors
+    assert (folder.due(), folder.ids()) == ([], {"C-1"})
+    assert folder.apply().landed == []
+
+
+def test_a_file_is_known_by_what_it_holds_and_by_nothing_else(folder: Folder) -> None:
+    path = folder.root / "files/b.csv"
+    old = path.stat().st_mtime_ns
+    os.utime(path, ns=(old + 10**9, old + 10**9))
+    assert folder.due() == []  # touched
+    text = path.read_text()
+    path.write_text(text.replace("B-1", "B-9"))
+    os.utime(path, ns=(old, old))
+    assert folder.due() == ["b.csv changed"]  # the same size and time of change
+    path.write_text(text)
+    assert folder.due() == []  # put back
+
+
+def test_a_file_that_stood_still_is_not_read_again(folder: Folder) -> None:
+    settings = SourceSettings(f"file:{folder.root}/files", "synthetic")
+    folder.write("b.csv", "B-1,2024-05-01,IBM,1,3")
+    # Within a tick of the disk's clock it may be another already.
+    assert files.there({"path": "b.csv"}, settings, {})["b.csv"].state == ()
+    time.sleep(files.YOUNG / 1e9 + 0.1)
+    assert folder.due() == folder.due() == ["b.csv changed"]
+    with lakes.open(folder.root) as lake:
+        facts = list(lake.target.ledger.since("file", "trades"))
+    known = {f.body["name"]: Content(f.body["sha256"], tuple(f.body["state"])) for f in facts}
+    assert files.there({"path": "*.csv"}, settings, known) == known
+    assert all(one.state for one in known.values())
+    false = {name: dataclasses.replace(one, sha256="as it was") for name, one in known.items()}
+    assert files.there({"path": "*.csv"}, settings, false) == false  # nothing was read
+    folder.write("b.csv", "B-2,2024-05-01,IBM,1,2", "B-1,2024-05-01,IBM,1,2")
+    found = files.there({"path": "*.csv"}, settings, false)
+    assert [name for name in found if found[name].sha256 == "as it was"] == ["trades.csv"]
+
+
+def test_what_cannot_be_looked_at_is_due_and_landing_says_why(folder: Folder) -> None:
+    for one in (folder.root / "files").glob("*.csv"):
+        one.unlink()
+    assert folder.due() == ["b.csv is gone, trades.csv is gone"]
+    [error] = folder.apply().errors
+    assert isinstance(error, SourceSuspect)
+    assert folder.ids() == {"B-1", "B-2"}
+    (folder.root / "files").rmdir()
+    [why] = folder.due()
+    assert "must be file: and a directory that exists" in why
+    [error] = folder.apply().errors
+    assert isinstance(error, SettingsError)
+
+
+def test_a_landing_that_did_not_keep_contents_waits_for_its_slot(folder: Folder) -> None:
+    with lakes.open(folder.root) as lake:
+        name = bronze.name_of("trades", 2)
+        entry = bronze.decode(lake.target.files.read(name))
+        [batch] = entry.batches
+        asked = [msgspec.structs.replace(a, raw=msgspec.structs.replace(a.raw, content="")) for a in batch.requests]
+        old = msgspec.structs.replace(entry, batches=(msgspec.structs.replace(batch, requests=tuple(asked)),))
+        path = Path(lake.target.files.url(name))
+    path.chmod(0o600)
+    path.write_bytes(bronze.encode(old))
+    (folder.root / "data/dev/ledger.db").unlink()
+    folder.write("b.csv", "B-1,2024-05-01,IBM,1,3")
+    with lakes.open(folder.root) as lake:
+        assert lake.landings("trades") == []
+
+
+def test_a_name_that_is_no_text_is_refused(folder: Folder) -> None:
+    (folder.root / os.fsdecode(b"files/\xff.csv")).write_text(folder.header)
+    [why] = folder.due()
+    assert "name that is no text" in why

@@ -14,7 +14,7 @@ from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.errors import UsageError
 from assay.lake.coverage import Ageing, Cover, Days, take
-from assay.plan import Build, Gold, Land, Member, Refine, Standing, Step, from_json, missing, promised, to_json
+from assay.plan import Build, Gold, Land, Looked, Member, Refine, Standing, Step, from_json, missing, promised, to_json
 from assay.windows import Duration, Window, cell_of, joined, without
 
 LAKES = Path(__file__).resolve().parents[2] / "lakes"
@@ -107,6 +107,22 @@ def test_the_whole_is_asked_once_a_slot() -> None:
     asked = landed(first, NOW)
     assert landings(asked, NOW + timedelta(days=4), SPLITS) == []
     assert windows(landings(asked, NOW + timedelta(days=5), SPLITS)) == ["2013-06-10..2013-06-17"]
+
+
+def test_a_whole_that_changed_is_due_whatever_the_slot_and_the_plan_says_what() -> None:
+    contract = dataclasses.replace(SPLITS, universe=None)
+    asked = landed(landings([], NOW, contract), NOW)
+
+    def why(before: dict[str, str], after: dict[str, str], error: str = "") -> list[str]:
+        looked = {contract.dataset: Looked(before, after, error)}
+        return [step.why for step in landings(asked, NOW, contract, looked=looked)]
+
+    assert why({"a": "1"}, {"a": "1"}) == why({}, {}) == []
+    assert why({"a": "1"}, {"a": "2"}) == ["a changed"]
+    assert why({"a": "1"}, {"b": "1"}) == ["a is gone, b is new"]
+    assert why({}, {str(n): "" for n in range(7)}) == ["0 is new, 1 is new, 2 is new, 3 is new, 4 is new, and 2 more"]
+    assert why({"a": "1"}, {}, "nobody may look") == ["nobody may look"]
+    assert [s.why for s in landings([], NOW, contract, looked={contract.dataset: Looked({}, {})})] == ["not landed yet"]
 
 
 def test_a_calendar_is_asked_for_all_its_days_once_a_slot() -> None:

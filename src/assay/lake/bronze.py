@@ -39,12 +39,16 @@ class Part(msgspec.Struct, frozen=True, gc=False):
 
 
 class Raw(msgspec.Struct, frozen=True, gc=False):
-    """An answer that was no JSON, kept gzipped as it came: `bytes` as it came, `sha256` of the stored gzip."""
+    """An answer that was no JSON, kept gzipped as it came.
+
+    `bytes` and `content` (SHA-256; none in entries of before it was written) as it came, `sha256` of the stored gzip.
+    """
 
     name: str
     bytes: int
     stored: int
     sha256: str
+    content: str = ""
 
 
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -191,16 +191,17 @@ class Ask:
         self.pieces.append(piece)
 
     def _keep(self, raw: Iterable[bytes], kind: str) -> Raw:
-        zipped = _Zipped(self._landing.files)
+        zipped, content = _Zipped(self._landing.files), hashlib.sha256()
         try:
             for piece in raw:
                 zipped.write(piece)
+                content.update(piece)
             sha256 = zipped.close()
         except BaseException:
             zipped.discard()
             raise
         name = self._landing.name(f"raw-{next(self._landing.raws)}", sha256, kind)
-        self.raw.append((zipped.path, Raw(name, zipped.bytes, zipped.stored, sha256)))
+        self.raw.append((zipped.path, Raw(name, zipped.bytes, zipped.stored, sha256, content.hexdigest())))
         return self.raw[-1][1]
 
     def discard(self) -> None:

@@ -136,6 +136,18 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a file holds: the SHA-256 of its bytes, and how it stood when they were read; () where that tells nothing."""
+
+    sha256: str
+    state: tuple[int, ...] = ()
+
+
+There = Callable[[Mapping[str, Any], SourceSettings, Mapping[str, Content]], Mapping[str, Content]]
+"""`(options, settings, known)` to what there is now, by name; what stands as `known` says need not be read again."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A way to get records.
 
@@ -144,6 +156,8 @@ class Source:
         fetch: `(ask, remote)` to pages, in order. SourceBusy, SourceRefused or SourceSuspect where it must.
         version: changes when the same answer would be landed differently.
         check: raises ContractError for `options` it does not know, before anything is asked; see `options_of`.
+        there: what there is now, where that can be looked at without asking anybody: what changed since it was landed is
+            due at once. Its names are the `url` of the requests whose pages come with an `Original`.
         code: SHA-256 of the source's file, filled in by `load`. Where it imports neighbours of its lake, of the lines
             `<sha256>  <path below the lake>` of all of them, sorted.
     """
@@ -153,6 +167,7 @@ class Source:
     version: str
     check: Callable[[Mapping[str, Any]], object] | None = None
     code: str = ""
+    there: There | None = None
 
 
 def options_of(kind: type[T], said: Mapping[str, Any]) -> T:

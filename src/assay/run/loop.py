@@ -72,15 +72,18 @@ def missing(
     t = lake.target
     covered: dict[str, Mapping[str, coverage.Cover]] = {}
     standing: dict[str, Standing] = {}
+    looked: dict[str, planning.Looked] = {}
     for dataset, contract in contracts.items():
         brought(lake, dataset)
         if not again:
             covered[dataset] = _covered(lake, contract)
+            if found := _looked(lake, contract, covered[dataset].get("all")):
+                looked[dataset] = found
         standing[dataset] = _standing(lake, contract, regate=regate)
     built = release.current(t.files, released(t.ledger)) if gold else None
     steps = planning.missing(
         contracts, covered, standing, lake.universes, at, span=span, regate=regate,
-        gold=_gold(lake, built) if gold else None,
+        gold=_gold(lake, built) if gold else None, looked=looked,
     )  # fmt: skip
     if span is None:
         _ended(t.ledger, contracts, steps)
@@ -95,6 +98,18 @@ def _covered(lake: "Lake", contract: Contract) -> Mapping[str, coverage.Cover]:
         return coverage.bring(entries, t.ledger, contract).covers
     except SettingsError:
         return coverage.bring(entries, t.ledger, contract, keep=False).covers
+
+
+def _looked(lake: "Lake", contract: Contract, cover: coverage.Cover | None) -> planning.Looked | None:
+    """What a dataset's files hold now, where they lie on this machine and were landed whole."""
+    t = lake.target
+    said = t.settings.sources.get(contract.source, {})
+    if contract.window or not cover or not cover.batches or not str(said.get("base_url", "")).startswith("file:"):
+        return None
+    from assay.land import settings_of, there
+
+    settings = settings_of(contract.source, t.settings.sources)
+    return there.looked(contract, cover.last, settings=settings, root=lake.root, files=t.files, ledger=t.ledger)
 
 
 def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step]) -> None:

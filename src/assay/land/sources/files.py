@@ -17,13 +17,14 @@ import msgspec
 from assay.clock import now
 from assay.errors import ContractError, SettingsError, SourceBusy, SourceRefused, SourceSuspect
 from assay.land.http import one_line
-from assay.land.source import Ask, Original, Page, Request, Source, SourceSettings, options_of, sha256_of
+from assay.land.source import Ask, Content, Original, Page, Request, Source, SourceSettings, options_of, sha256_of
 from assay.ports import Secrets
 
 LARGEST = 512 * 2**20  # bytes of one file; whoever verifies what is kept of it inflates it at once
 PAGE = 8 * 2**20  # bytes of records
 CHUNK = 2**20  # bytes read at once
 LONGEST = 8 * 2**20  # characters of one line
+YOUNG = 2e9  # nanoseconds that a file must have stood still for its state to tell what it holds
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,15 +89,40 @@ def _directory(settings: SourceSettings) -> Path:
     return directory.resolve()
 
 
+def there(options: Mapping[str, Any], settings: SourceSettings, known: Mapping[str, Content]) -> Mapping[str, Content]:
+    """What the files hold now, by name; one that stands as `known` has it is not read again."""
+    said, directory = check(options), _directory(settings)
+    return {name: _content(directory, name, known.get(name)) for name in _matches(said, directory)}
+
+
+def _content(directory: Path, name: str, known: Content | None) -> Content:
+    reading = _Reading(directory / name, directory, name)
+    if known and known.state and known.state == reading.state():
+        return known
+    for _ in reading.chunks():
+        pass
+    state = reading.state()
+    # Two writes within a tick of the disk's clock leave one state: what was written just now is read once more.
+    settled = now().timestamp() * 1e9 - max(state[1:3]) > YOUNG
+    return Content(reading.original().sha256, state if settled else ())
+
+
 def _names(ask: Ask, options: Options, directory: Path) -> list[str]:
-    """The files the glob matches, sorted by their names below the directory."""
+    """The files the glob matches, sorted by their names below the directory; SourceSuspect if there are none."""
     try:
-        found = [one for one in directory.glob(options.path) if not one.is_dir()]
-    except ValueError as error:
-        raise ContractError(f"{ask.dataset}: path {options.path!r} is no glob: {error}") from None
+        found = _matches(options, directory)
+    except ContractError as error:
+        raise ContractError(f"{ask.dataset}: {error}") from None
     if not found:
         raise SourceSuspect(f"{ask.dataset}: no file of {directory} is called {options.path}")
-    return sorted(one.relative_to(directory).as_posix() for one in found)
+    return found
+
+
+def _matches(options: Options, directory: Path) -> list[str]:
+    try:
+        return sorted(one.relative_to(directory).as_posix() for one in directory.glob(options.path) if not one.is_dir())
+    except ValueError as error:
+        raise ContractError(f"path {options.path!r} is no glob: {error}") from None
 
 
 class _Reading:
@@ -137,6 +163,12 @@ class _Reading:
         except FileNotFoundError:
             raise SourceBusy(f"{self.name} went away while it was looked at; run it again") from None
 
+    def state(self) -> tuple[int, ...]:
+        """How the file stands: a write changes one of these, whatever is done to hide it."""
+        with self._told():
+            found = self.path.stat()
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
     def original(self) -> Original:
         """The file, for whoever keeps it."""
         return Original(self.path, self.size, self._digest.hexdigest())
@@ -149,6 +181,10 @@ def _state(found: os.stat_result) -> tuple[int, ...]:
 def _target(path: Path, directory: Path, name: str) -> Path:
     """The file itself, where a link leads to it; SourceRefused for what is none of the directory."""
     target = path
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise SourceRefused(f"{name!r}: a file's name that is no text; name it otherwise") from None
     try:
         target = path.resolve()
         target.stat()  # from Python 3.13 on it is this that fails for a loop
@@ -298,4 +334,4 @@ def _rows(lines: Iterator[str], options: Options, name: str) -> Iterator[tuple[i
             yield line, cells
 
 
-source = Source(connect, fetch, version="2", check=check)
+source = Source(connect, fetch, version="2", check=check, there=there)
