@@ -74,7 +74,7 @@ class SourceSuspect(SourceError):
 
 
 class GateClosed(AssayError):
-    """One or more batches were held by their gate."""
+    """One or more batches were held by their gate, or most of a landing is bad."""
 
     exit_code = 4
 

@@ -42,12 +42,15 @@ def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
 
 
 def held(done: "Refined") -> "list[AssayError]":
-    """The error a held batch is for whoever asked for the refine."""
+    """The errors that held batches, and hollow landings, are for whoever asked for the refine."""
     from assay.errors import GateClosed
 
     return [
-        GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable")
-        for v in done.held
+        *(
+            GateClosed(f"batch {v.position}.{v.n} is held: {'; '.join(v.why)}; nothing of it is readable")
+            for v in done.held
+        ),
+        *map(GateClosed, done.hollow),
     ]
 
 
@@ -67,9 +70,16 @@ def status(found: Mapping[str, Any]) -> list[str]:
             )
         if one["replaced"]:
             lines.append(f"  {one['replaced']} of the held rows were landed again since, and passed")
-        if one["pending"]:
+        for batch, what in one["pending_batches"].items():
+            whose = printable(what["shard"]) + (f" {what['start']}..{what['end']}" if what["start"] else "")
             lines.append(
-                f"  withdrawals of {some(one['pending'], 'batch')} are held: assay decide withdraw {name} BATCH --why …"
+                f"  withdrawals of {batch} ({whose}) are held, what it lacks is still readable: "
+                f"assay decide withdraw {name} {batch} --why …"
+            )
+        if one["withdrawn"]:
+            lines.append(
+                f"  {some(one['withdrawn'], 'key')} withdrawn: silver.{name}_versions has what was said of them, recorded_to "
+                "until when it held"
             )
         if one["lost"]:
             lines.append(

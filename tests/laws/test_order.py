@@ -109,6 +109,30 @@ def test_siblings_of_one_landing_are_judged_alone(made: Made) -> None:
     assert made.current(CONTRACT, "_position, _n") == [good.at]
 
 
+@pytest.mark.parametrize("bad", [1, 2, 3])
+def test_a_landing_of_which_most_is_bad_is_told(made: Made, bad: int) -> None:
+    good, none = [record()], [record(whole="null")]
+    made.land_all(CONTRACT, [(f"s{n}", n + 1, none if n < bad else good) for n in range(3)])
+    made.land(CONTRACT, none, day=9)  # one batch alone is no landing of several
+    done = made.refine(CONTRACT)
+    said = (
+        f"{bad} of 3 batches of landing 2 of things have no good row (whole:required {bad}): did the source change? "
+        "`assay quarantine list things` shows the rows"
+    )
+    assert done.hollow == ([said] if bad > 1 else [])
+    assert (done.held, made.refine(CONTRACT).hollow) == ([], [])
+    made.promise(CONTRACT, everything=True)
+    assert made.refine(CONTRACT).hollow == []
+
+
+def test_empty_and_held_batches_of_a_landing_are_no_good_ones(made: Made) -> None:
+    held, good = [record(whole="null")] * 2, [record()]
+    made.land_all(CONTRACT, [("a", 1, held), ("b", 2, good), ("c", 3, []), ("d", 4, [])])
+    assert made.refine(CONTRACT).hollow == []
+    made.land_all(CONTRACT, [("a", 5, held), ("b", 6, held), ("c", 7, good)])
+    assert made.refine(CONTRACT).hollow[0].startswith("2 of 3 batches of landing 3 of things")
+
+
 def test_a_percentage_is_silent_below_its_min_rows(made: Made) -> None:
     made.land(CONTRACT, [record(whole="null"), record(id='"b"')])
     done = made.refine(CONTRACT)

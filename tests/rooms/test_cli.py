@@ -520,8 +520,18 @@ def test_a_refine_says_what_it_changed(lake: Path, assay: Callable[..., Said]) -
     )
     (lake / TRADES).write_text(f"{header}\n{first}\n")
     _ready(lake, "land", "trades", "--again")
-    said = assay("--lake", lake, "--json", "refine", "trades")
-    assert (said.code, json.loads(said.out)["counts"]["pending"]) == (0, 1)
+    said = assay("--lake", lake, "apply", "trades")
+    assert "  `assay status` names them, and the decision that lets them go" in said.err.splitlines()
+    status = assay("--lake", lake, "status").out.splitlines()
+    [line] = [one for one in status if "withdrawals of" in one]
+    assert "what it lacks is still readable: assay decide withdraw trades 5.0 --why …" in line
+    assert assay("--lake", lake, "decide", "withdraw", "trades", "5.0", "--why", "sold", "--who", "me").code == 0
+    status = assay("--lake", lake, "status").out.splitlines()
+    assert not [one for one in status if "withdrawals of" in one]
+    assert (
+        "  10 keys withdrawn: silver.trades_versions has what was said of them, recorded_to until when it held"
+        in status
+    )
 
 
 def test_what_is_excluded_is_out_and_asked_again(released: Path, assay: Callable[..., Said]) -> None:

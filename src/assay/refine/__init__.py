@@ -71,6 +71,31 @@ class Refined:
         return anew + changes(self.counts, self.rows)
 
     @property
+    def hollow(self) -> list[str]:
+        """A sentence for each landing of several batches of which more than half have no row that went in.
+
+        None of a log that was folded anew: it was told when it was judged.
+        """
+        if any(one.current.everything for one in self.evidence):
+            return []
+        landings: dict[int, list[Verdict]] = {}
+        for v in self.verdicts:
+            if v.of is None and v.origin == 0 and v.state != "void" and v.rows:
+                landings.setdefault(v.position, []).append(v)
+        out = []
+        for position, batches in landings.items():
+            bad = [v for v in batches if v.quarantined + v.held == v.rows]
+            if len(batches) > 1 and 2 * len(bad) > len(batches):
+                reasons = sum((Counter(v.reasons) for v in bad), Counter[str]()).most_common(3)
+                said = ", ".join(f"{reason} {n}" for reason, n in reasons)
+                dataset = self.evidence[0].dataset
+                out.append(
+                    f"{len(bad)} of {len(batches)} batches of landing {position} of {dataset} have no good row ({said}): did the "
+                    f"source change? `assay quarantine list {dataset}` shows the rows"
+                )
+        return out
+
+    @property
     def bad(self) -> int:
         """How many rows did not become silver: quarantined ones, and all of held batches."""
         return sum(v.quarantined + v.held for v in self.verdicts)

@@ -157,6 +157,7 @@ class Lake:
                 "captured": found.sum("captured"),
                 **{term: found.sum(term) for term in (*TERMS, "withdrawn", "void")},
                 "pending": len(found.pending),
+                "pending_batches": {h.batch: {"shard": h.shard, "start": h.start, "end": h.end} for h in found.pending},
                 "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
                 "replaced": sum(h.rows for h in found.replaced),
                 "unjudged": found.waiting,

@@ -234,6 +234,7 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
                 f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
             )
         )
+    errors += [GateClosed(said) for one in refined for said in one.hollow]
     try:
         if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, now()):
             found = upkeep.run(t, lake.contracts, dry=False, say=say)
@@ -304,6 +305,8 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
 def _refined(lake: "Lake", step: Refine, run: str, say: Callable[[str], None]) -> dict[str, Any]:
     done = refine(lake, step.dataset, run, everything=step.everything)
     say(f"refined {step.dataset}: {done.told}")
+    if done.counts["pending"]:
+        say("  `assay status` names them, and the decision that lets them go")
     if done.bad:
         say(f"  `assay quarantine list {step.dataset}` shows the rejected rows and why")
     return {"refined": done}
