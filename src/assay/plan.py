@@ -219,20 +219,28 @@ def missing(
 
 @dataclass(frozen=True)
 class _Ageing:
-    """A contract's durations and today, as ordinals of days."""
+    """A contract's durations and today, as ordinals of days.
+
+    Attributes:
+        slide, slot: days of up to that age are asked again if they were asked before the slot that began then.
+    """
 
     today: int
     settle: int
     reask: int
+    slide: int
+    slot: int
 
     def gaps(self, wanted: Spans, settled: Spans, young: tuple[tuple[int, int, int], ...]) -> Spans:
         """The days of `wanted` to ask for; two gaps no wider apart than `settle` are one ask, not two.
 
-        A day is asked once a day until it is `reask` days old, and then unless it was `settle` days old when last asked.
+        A day is asked once a day until it is `reask` days old, once a slot until it is `slide` days old, and then unless
+        it was `settle` days old when last asked.
         """
         have = list(settled)
         for start, end, asked in young:
-            past = end if asked >= self.today else min(end, asked - self.settle, self.today - self.reask)
+            horizon = self.reask if asked >= self.slot else self.slide
+            past = end if asked >= self.today else min(end, asked - self.settle, self.today - horizon)
             if start < past:
                 have.append((start, past))
         covered = joined(have)
@@ -262,7 +270,10 @@ def _land(
     for member in members:  # a symbol may be listed twice
         shards.setdefault(member.shard, []).append(member)
     settle, reask = _days(contract.settle), _days(getattr(contract, "reask", None) or contract.settle)
-    ageing = _Ageing(today.toordinal(), settle, max(settle, reask))
+    reask = max(settle, reask)
+    slide, every = getattr(contract, "slide", None) or (reask, "P1D")
+    slot = cell_of(today, Duration.parse(every)).start
+    ageing = _Ageing(today.toordinal(), settle, reask, max(reask, slide), slot.toordinal())
     sha256, guess = contract.sha256, _guess(covers.values())
     known: dict[object, list[tuple[Window, Window | None]]] = {}
     changed = looked.changed if looked else ""

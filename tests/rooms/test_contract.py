@@ -105,6 +105,14 @@ BAD = {
     "a cursor without a name": (EVERY, "{property: cursor}", "property: cursor", "cursor: None is no text"),
     "asked again too rarely": (*_more("{property: reask, value: P2D}"), "value: P2D", "P2D is shorter than settle, P3D"),
     "asked again for months": (*_more("{property: reask, value: P1M}"), "value: P1M", "say it in days or hours"),
+    "asked again in slots by a word": (*_more("{property: reask, value: {days: many, every: P7D}}"), "days: many", "'many' is no number of days"),
+    "asked again in slots for ever": (*_more("{property: reask, value: {days: 99999999999, every: P7D}}"), "days: 99", "is no number of days"),
+    "asked again in no slots": (*_more("{property: reask, value: {days: 60}}"), "days: 60", "say both days and every"),
+    "asked again in slots of a key that is none": (*_more("{property: reask, value: {days: 60, evry: P7D}}"), "evry", "a mapping of days, every"),
+    "asked again in slots that are none": (*_more("{property: reask, value: {days: 60, every: often}}"), "often", "is not an ISO 8601 duration"),
+    "asked again in slots of hours": (*_more("{property: reask, value: {days: 60, every: PT9H}}"), "PT9H", "whole months or in whole days"),
+    "asked again in slots for a moment": (*_more("{property: reask, value: {days: 3, every: P7D}}"), "days: 3", "not longer than settle, P3D"),
+    "the whole asked again in slots": (EVERY, f"{EVERY}\n  - {{property: reask, value: {{days: 60, every: P7D}}}}", "days: 60", "it needs window"),
     "complete by a word": (*_more("{property: complete, value: often}"), "value: often", "'often' is neither true nor false"),
     "complete with a sequence": (*_more("{property: sequence, value: whole}\n  - {property: complete, value: true}"), "complete", "the sequence alone decides"),
     "complete with a cursor": (EVERY, "{property: cursor, value: at}\n  - {property: complete, value: true}", "complete", "is not all there is"),
@@ -235,6 +243,15 @@ def test_a_complete_contract_with_a_long_memory() -> None:
     assert (found.complete, found.settle, found.reask, found.gate) == (True, "P5D", "P5D", Gate(5, 100, 2.5))
     assert odcs.parse(text.replace(*_more("{property: reask, value: P60D}"))).reask == "P60D"
     assert odcs.parse(text.replace(*_more("{property: reask, value: PT120H}"))).reask == "PT120H"
+
+
+def test_a_sliding_past_is_asked_again_in_slots() -> None:
+    text = EVERY_TYPE.replace(EVERY, "{property: window, value: P1Y}\n  - {property: start, value: 2020-01-01}")
+    found = odcs.parse(
+        text.replace("{property: window", "{property: reask, value: {days: 60, every: P7D}}\n  - {property: window")
+    )
+    assert (found.settle, found.reask, found.slide) == ("P3D", "P3D", (60, "P7D"))
+    assert odcs.parse(text).slide is None
 
 
 def test_a_cursor_is_a_third_way_that_no_source_reads_yet() -> None:
@@ -539,6 +556,7 @@ SIMPLE = {
     "float | None": st.none() | st.floats(0, 100), "str | None": st.none() | st.text(max_size=5), "date | None": st.none() | st.dates(),
     "tuple[str, ...]": st.lists(st.text(max_size=5), max_size=3).map(tuple),
     "tuple[str, str] | None": st.none() | st.tuples(st.text(max_size=5), st.text(max_size=5)),
+    "tuple[int, str] | None": st.none() | st.tuples(st.integers(1, 60), st.text(max_size=5)),
     "tuple[tuple[str, ...], ...]": st.lists(st.lists(st.text(max_size=5), min_size=1, max_size=2).map(tuple), min_size=1, max_size=2).map(tuple),
     "Mapping[str, Any]": st.dictionaries(st.text(max_size=5), st.booleans() | st.integers(0, 1) | st.text(max_size=5), max_size=2),
     "Kind": st.sampled_from(get_args(Kind)), "'error' | 'warning'": st.sampled_from(["error", "warning"]),

@@ -30,6 +30,7 @@ class Restated(Contract):
     """A contract that says how long a day is asked again."""
 
     reask: str = ""
+    slide: tuple[int, str] | None = None
 
 
 def restated(reask: str, **more) -> Contract:
@@ -91,6 +92,23 @@ def test_days_younger_than_reask_are_asked_once_a_day() -> None:
     assert landings(asked, NOW + timedelta(hours=11), contract) == []
     assert windows(landings(asked, NOW + timedelta(days=1), contract)) == ["2013-05-27..2013-06-06"]
     assert windows(landings(asked, NOW + timedelta(days=40), contract)) == ["2013-06-02..2013-07-15"]
+
+
+def test_a_sliding_past_is_asked_again_once_a_slot() -> None:
+    contract = restated("P3D", slide=(30, "P7D"))
+    asked = landed(landings([], NOW, contract), NOW)  # a Wednesday; a slot begins on Mondays
+    per_day = []
+    for n in range(1, 20):
+        at = NOW + timedelta(days=n)
+        found = landings(asked, at, contract)
+        asked += landed(found, at)
+        assert landings(asked, at, contract) == []
+        per_day.append(windows(found))
+    assert per_day[0] == ["2013-06-02..2013-06-06"]
+    assert per_day[4] == ["2013-05-11..2013-06-10"]  # Monday
+    assert per_day[5] == ["2013-06-07..2013-06-11"]
+    assert [len(w) for w in per_day] == [1] * 19
+    assert [n for n, (w,) in enumerate(per_day) if len(days([Window.parse(w)])) > 7] == [4, 11, 18]
 
 
 def test_another_question_to_the_source_is_asked_anew() -> None:
@@ -319,12 +337,17 @@ def test_applying_whatever_was_planned_leaves_nothing_to_plan(gaps: list[int]) -
     assert days([w for _, w, _ in asked]) == days([Window(date(2000, 3, 1), final.date())])
 
 
-def rule(asked: list[tuple[int, int, int]], wanted: set[int], today: int, settle: int, reask: int) -> set[int]:
-    """Day by day, what must be asked: never asked; young and not today; older and last asked too early."""
+def rule(
+    asked: list[tuple[int, int, int]], wanted: set[int], today: int, ages: tuple[int, int, int], slot: int
+) -> set[int]:
+    """Day by day, what must be asked: never asked; young and not today; less young and not in this slot; too early."""
+    settle, reask, slide = ages
     out = set()
     for day in wanted:
         last = max((at for a, b, at in asked if a <= day < b), default=None)
-        if last is None or (day >= today - reask and last < today) or (day < today - reask and last <= day + settle):
+        young = last is not None and day >= today - reask and last < today
+        slides = last is not None and today - slide <= day < today - reask and last < slot
+        if last is None or young or slides or (day < today - reask and last <= day + settle):
             out.add(day)
     return out
 
@@ -339,21 +362,22 @@ def bridged(asked: set[int], wanted: set[int], settle: int) -> set[int]:
 
 
 SETTLED = st.integers(0, 5).flatmap(lambda s: st.tuples(st.just(s), st.integers(s, 9)))
+SLIDES = st.none() | st.tuples(st.integers(1, 40), st.sampled_from(["P1D", "P3D", "P7D", "P1M"]))
 ASKS = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20), st.integers(0, 60)), max_size=7)
 SPELLS = st.lists(st.tuples(st.integers(-5, 60), st.none() | st.integers(1, 70)), min_size=1, max_size=3)
 
 
 @settings(max_examples=150, deadline=None)
-@given(SETTLED, ASKS, SPELLS, st.integers(0, 9), st.sampled_from(["P1D", "P7D", "P1M", "P1Y"]))
+@given(SETTLED, SLIDES, ASKS, SPELLS, st.integers(0, 9), st.sampled_from(["P1D", "P7D", "P1M", "P1Y"]))
 def test_the_days_asked_are_those_the_rules_say(
-    ages: tuple[int, int], asks: list, spells: list, later: int, step: str
+    ages: tuple[int, int], slide: tuple[int, str] | None, asks: list, spells: list, later: int, step: str
 ) -> None:
     settle, reask = ages
     first = date(2020, 1, 1)
     asks = sorted(((a, a + n, at) for a, n, at in asks), key=lambda one: one[2])
     today = max([at for _, _, at in asks], default=30) + later
 
-    contract = restated(f"P{reask}D", settle=f"P{settle}D", window=step, start=first)
+    contract = restated(f"P{reask}D", settle=f"P{settle}D", window=step, start=first, slide=slide)
     base = first.toordinal()
 
     def day(n: int) -> date:
@@ -366,7 +390,9 @@ def test_the_days_asked_are_those_the_rules_say(
     now = datetime.combine(day(today), datetime.min.time(), UTC)
     steps = missing({"price_eod": contract}, {"price_eod": {"X": cover}}, {}, members, now)
     wanted = {d for a, n in spells for d in range(max(a, 0), min(today, a + n if n else today))}
-    expected = bridged(rule(asks, wanted, today, settle, reask), wanted, settle)
+    back, every = slide or (0, "P1D")
+    slot = cell_of(day(today), Duration.parse(every)).start.toordinal() - base
+    expected = bridged(rule(asks, wanted, today, (settle, reask, back), slot), wanted, settle)
     found = [s.window for s in steps if isinstance(s, Land)]
     assert days(found) == {day(n) for n in expected}
     assert sum((w.end - w.start).days for w in found) == len(expected)

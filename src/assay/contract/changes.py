@@ -12,7 +12,7 @@ What = Literal[
 ]  # fmt: skip
 _BREAKS: tuple[What, ...] = ("removed", "type", "key", "partition")
 _CLOCKS = ("known_at", "sequence", "settle", "complete")
-_SOURCE = ("source", "options", "universe", "start", "window", "every", "cursor", "reask")
+_SOURCE = ("source", "options", "universe", "start", "window", "every", "cursor", "reask", "slide")
 
 
 @dataclass(frozen=True)

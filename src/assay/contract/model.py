@@ -123,6 +123,7 @@ class Contract:
         cursor: the record's field by which a source is asked for what came since.
         settle: how long a source may still change a day; what is captured later is `backfilled`.
         reask: how long a day is asked again each day; at least `settle`.
+        slide: (days, every): so many days back are asked again once in each slot of `every` too; none if nobody says so.
         complete: an answer says all there is for its scope: a key it lacks is withdrawn.
     """
 
@@ -145,6 +146,7 @@ class Contract:
     cursor: str | None = None
     settle: str = "P3D"
     reask: str = "P3D"
+    slide: tuple[int, str] | None = None
     complete: bool = False
     known_at: KnownAt | None = None
     sequence: str | None = None

@@ -222,7 +222,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines
     if gate.get("unit", "percent") != "percent":
         ours.fail("gate", "gate: unit must be percent")
     start, window, every, cursor = _time(ours)
-    settle, reask = _settle(ours)
+    settle, reask, slide = _settle(ours)
     sequence = _sequence(ours, columns)
     _ordinal(ours, columns, primary, sequence)
     purpose = odcs.description.purpose if odcs.description else None
@@ -250,6 +250,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines
         cursor=cursor,
         settle=settle,
         reask=reask,
+        slide=slide,
         complete=_complete(ours, sequence, cursor),
         known_at=_known_at(ours, columns),
         sequence=sequence,
@@ -314,15 +315,35 @@ def _time(ours: _Properties) -> tuple[date | None, str | None, str | None, str |
     return start, window, every, cursor
 
 
-def _settle(ours: _Properties) -> tuple[str, str]:
-    """`settle` and `reask`, which is as long where nobody says it."""
+def _settle(ours: _Properties) -> tuple[str, str, tuple[int, str] | None]:
+    """`settle`; `reask`, which is as long where nobody says it; and how far back it slides, where it is `{days, every}`."""
     settle = ours.lag("settle", ours.get("settle", "P3D"))
+    if isinstance(ours.get("reask"), dict):
+        return settle, settle, _slide(ours, settle)
     reask = ours.lag("reask", ours.get("reask", settle))
     if _exact(reask) < _exact(settle):
         ours.fail(
             "reask", f"reask: {reask} is shorter than settle, {settle}: a day that may change must be asked again"
         )
-    return settle, reask
+    return settle, reask, None
+
+
+def _slide(ours: _Properties, settle: str) -> tuple[int, str]:
+    said = ours.mapping("reask", {"days", "every"})
+    if said.keys() != {"days", "every"}:
+        ours.fail("reask", "reask: say both days and every, as {days: 60, every: P7D}, or a length alone, as P10D")
+    days, every = said["days"], str(said["every"])
+    if not isinstance(days, int) or isinstance(days, bool) or not 0 < days <= 36_500:
+        ours.fail("reask", f"reask: {days!r} is no number of days; say a whole number such as 60")
+    try:
+        cell_of(date(2024, 1, 1), Duration.parse(every))
+    except UsageError as error:
+        ours.fail("reask", f"reask: every: {error}")
+    if timedelta(days) <= _exact(settle):
+        ours.fail("reask", f"reask: {days} days are not longer than settle, {settle}: those are asked every day")
+    if "window" not in ours:
+        ours.fail("reask", "reask: days and every are of a history in pieces: it needs window")
+    return days, every
 
 
 def _exact(lag: str) -> timedelta:

@@ -107,7 +107,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Ageing:
-    """How days age: they are asked once a day for `reask` days, and last when they are `settle` days old or older.
+    """How days age: they may be asked again for `reask` days, and last when they are `settle` days old or older.
 
     Without `settle`, what was asked is never asked again: a whole that is asked once a slot.
     """
@@ -123,7 +123,8 @@ class Ageing:
             return cls(contract.capture_fingerprint, None, 0)
         settle = Duration.parse(contract.settle).exact.days
         reask = Duration.parse(getattr(contract, "reask", None) or contract.settle).exact.days
-        return cls(contract.capture_fingerprint, settle, max(settle, reask))
+        slide, _ = getattr(contract, "slide", None) or (0, "")
+        return cls(contract.capture_fingerprint, settle, max(settle, reask, slide))
 
 
 def key(contract: Contract) -> str:
