@@ -325,6 +325,9 @@ def quarantine() -> None:
 def quarantine_list(ctx: click.Context, lake: "Lake", dataset: str | None, limit: int) -> None:
     """Show quarantined rows with their reasons, and the line as it lies in bronze; of held batches the bad rows.
 
+    Beside a row stands what is current of its key: the older row of a batch, which may be out of date, or that it was
+    mended since.
+
     \b
     Example:
       assay quarantine list price_eod

@@ -103,7 +103,11 @@ def status(found: Mapping[str, Any]) -> list[str]:
 def rejected(row: Mapping[str, Any]) -> str:
     """A rejected row in a line."""
     where = f"{row['dataset']} {row['batch']}{' (held)' if row['held'] else ''} #{row['seq']}"
-    return f"{where} {', '.join(row['reasons'])}: {printable(row['line'][:200])}"
+    said = ""
+    if current := row["current"]:
+        what = "mended since by" if current["newer"] else "current is the older row of"
+        said = f" ({what} {current['batch']})"
+    return f"{where} {', '.join(row['reasons'])}{said}: {printable(row['line'][:200])}"
 
 
 def explanation(found: Mapping[str, Any]) -> list[str]:

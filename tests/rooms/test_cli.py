@@ -534,6 +534,35 @@ def test_a_refine_says_what_it_changed(lake: Path, assay: Callable[..., Said]) -
     )
 
 
+def test_a_rejected_row_says_what_is_current_of_its_key(lake: Path, assay: Callable[..., Said]) -> None:
+    header, first, second, *rest = (lake / TRADES).read_text().splitlines()
+    _ready(lake, "land", "trades")
+    bad = [
+        f"{first.rpartition(',')[0]},-1",
+        f"{second.rpartition(',')[0]},x",
+        "T-0099,2024-01-03,IBM,0,1",
+        ",2024-01-03,IBM,1,1",
+    ]
+    (lake / TRADES).write_text("\n".join([header, *bad, *rest, *(f"N-{n},2024-01-03,IBM,1,1" for n in range(90))]))
+    assert assay("--lake", lake, "apply", "trades").code == 0
+
+    def marks() -> dict[str, object]:
+        rows = json.loads(assay("--lake", lake, "--json", "quarantine", "list", "trades").out)
+        return {json.loads(row["line"])["_record"]["trade_id"]: row["current"] for row in rows}
+
+    older = {"batch": "2.0", "newer": False}
+    assert marks() == {"T-0001": older, "T-0002": older, "T-0099": None, "": None}
+    (lake / TRADES).write_text("\n".join([header, first.replace("100", "101"), *bad[1:], *rest]))
+    _ready(lake, "land", "trades")
+    assert assay("--lake", lake, "refine", "trades").code == 0
+    listed = assay("--lake", lake, "quarantine", "list", "trades").out.splitlines()
+    said = [re.sub(r"^trades (\S+) #\d+ .*?(\(.*?\))?: .*", r"\1 \2", line) for line in listed]
+    assert said == [
+        "3.0 (mended since by 4.0)", "3.0 (current is the older row of 2.0)", "3.0 ", "3.0 ",
+        "4.0 (current is the older row of 2.0)", "4.0 ", "4.0 ",
+    ]  # fmt: skip
+
+
 def test_what_is_excluded_is_out_and_asked_again(released: Path, assay: Callable[..., Said]) -> None:
     said = assay("--lake", released, "decide", "exclude", "trades", "2.0", "--why", "a trial", "--who", "me")
     assert said.code == 0, said

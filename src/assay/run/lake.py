@@ -180,16 +180,18 @@ class Lake:
         return [m.shard for m in self.universes[contract.universe]] if contract.universe else ["all"]
 
     def quarantined(self, dataset: str | None, limit: int) -> list[dict[str, Any]]:
-        """Rejected rows with reasons and their bronze line, as text; of held batches (`held`) those that hold them."""
-        from assay.run import prove
+        """Rejected rows with reasons and their bronze line, as text; of held batches (`held`) those that hold them.
+
+        `current` of each says whether its key has a current row, and whether that was said since.
+        """
+        from itertools import islice
+
+        from assay.run import mended, prove
 
         out: list[dict[str, Any]] = []
         for one in [dataset] if dataset else list(self.contracts):
             self.contract(one)
-            for row in prove.rejected(self, one):
-                if len(out) >= limit:
-                    return out
-                out.append(row)
+            out += mended.marked(self, one, list(islice(prove.rejected(self, one), limit - len(out))))
         return out
 
     # ------------------------------------------------------------------ reading

@@ -128,7 +128,7 @@ def _silver_counts(lake: "Lake", dataset: str, pair: Pair, judged: dict[tuple[in
     rows = " UNION ALL ".join(
         f"SELECT _position, _n FROM ({duck.relation(relation)})" for relation in _relations(lake, pair)
     )
-    with _opened(lake) as con:
+    with opened(lake) as con:
         found = con.execute(f"SELECT _position, _n, count(*) FROM ({rows}) GROUP BY ALL").fetchall()
     stored = {(p, n): number for p, n, number in found}
     for place, v in judged.items():
@@ -207,7 +207,8 @@ def _relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:
 
 
 @contextmanager
-def _opened(lake: "Lake") -> Iterator[duckdb.DuckDBPyConnection]:
+def opened(lake: "Lake") -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own, whose errors say who must act."""
     con = duck.open(lake.target.limits)
     try:
         yield con
@@ -333,7 +334,7 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
 def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
     key = lake.contract(dataset).key
     columns = [name for _, name, _ in is_now.columns]
-    with _opened(lake) as con:
+    with opened(lake) as con:
         names = ", ".join(ident(c) for c in columns)
         con.execute(f"CREATE TABLE is_now AS SELECT {names} FROM ({duck.relation(is_now)})")
         con.execute(f"CREATE TABLE should_be AS SELECT {names} FROM ({duck.relation(should_be)})")
@@ -370,6 +371,12 @@ def quarantined(lake: "Lake", dataset: str) -> list[tuple[tuple[int, int], str]]
     """The passed batches with rows in quarantine: position and n, and the contract that judged them last."""
     last, contracts = _judgements(lake, dataset)
     return [(divmod(place, N), contracts[one.judged_by]) for place, one in sorted(last.items()) if one.quarantined]
+
+
+def judges(lake: "Lake", dataset: str) -> dict[int, str]:
+    """The contract that judged last what lies in quarantine, or is held, by the place at which it is listed."""
+    last, contracts = _judgements(lake, dataset)
+    return {place if one.state == "held" else one.judged_at: contracts[one.judged_by] for place, one in last.items()}
 
 
 def _judgements(lake: "Lake", dataset: str) -> tuple[dict[int, Judgement], dict[int, str]]:

@@ -1,0 +1,73 @@
+"""What is current of the keys of rejected rows: said before the row, so that it may be out of date, or said since."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from assay.contract.model import Contract
+from assay.lake import account, bronze, duck, silver, tables
+from assay.lake.duck import ident
+from assay.ports import N
+from assay.run import prove
+
+if TYPE_CHECKING:
+    from assay.run.lake import Lake
+
+TOGETHER = 10_000
+
+
+def marked(lake: "Lake", dataset: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rejected rows of one dataset, each with `current`: the batch of its key's current row, and whether that is `newer`.
+
+    None where the key cannot be read, or has no current row.
+    """
+    judges = prove.judges(lake, dataset) if rows else {}
+    out: list[dict[str, Any]] = []
+    for start in range(0, len(rows), TOGETHER):
+        some = rows[start : start + TOGETHER]
+        places = [_place(row) for row in some]
+        keys: dict[int, tuple[Any, ...]] = {}
+        for sha256 in sorted({judges[place] for place in places if place in judges}):
+            mine = [n for n, place in enumerate(places) if judges.get(place) == sha256]
+            keys |= _keys(lake, bronze.pinned(lake.target.files, sha256), mine, some)
+        there = _current(lake, dataset, keys)
+        for n, row in enumerate(some):
+            said = {"batch": account.spoken(there[n]), "newer": there[n] > places[n]} if n in there else None
+            out.append(row | {"current": said})
+    return out
+
+
+def _place(row: Mapping[str, Any]) -> int:
+    position, _, n = row["batch"].partition(".")
+    return int(position) * N + int(n)
+
+
+def _keys(
+    lake: "Lake", contract: Contract, mine: Sequence[int], rows: Sequence[Mapping[str, Any]]
+) -> dict[int, tuple[Any, ...]]:
+    """The keys of those rows that have a readable one: each line is read again as if the key were all that is promised."""
+    of_key = tuple(column for column in contract.columns if column.name in contract.key)
+    alone = replace(contract, columns=of_key, rules=(), known_at=None, sequence=None, partition=None)
+    lines = [b"" if "line:encoding" in rows[n]["reasons"] else rows[n]["line"].encode() for n in mine]
+    found = lake.target.engine.rows(alone, lines)
+    return {n: tuple(one[k] for k in contract.key) for n, one in zip(mine, found, strict=True) if one}
+
+
+def _current(lake: "Lake", dataset: str, keys: Mapping[int, tuple[Any, ...]]) -> dict[int, int]:
+    """The place of the current row of each key that has one."""
+    pair = silver.load(lake.target.catalog, dataset)
+    if pair is None or not keys:
+        return {}
+    key = lake.contract(dataset).key
+    box = {k: (min(one[i] for one in keys.values()), max(one[i] for one in keys.values())) for i, k in enumerate(key)}
+    rows = tables.relation(pair.current, silver.snapshot_id(pair.current), lake.target.files, [box])
+    kinds = {name: kind for _, name, kind in rows.columns}
+    same = " AND ".join(f"_c.{ident(k)} = _k.{ident(k)}" for k in key)
+    with prove.opened(lake) as con:
+        con.execute(f"CREATE TABLE _keys (_row BIGINT, {', '.join(f'{ident(k)} {kinds[k]}' for k in key)})")
+        con.executemany(f"INSERT INTO _keys VALUES (?{', ?' * len(key)})", [(n, *values) for n, values in keys.items()])
+        return dict(
+            con.execute(
+                f"SELECT _row, _c._position * {N} + _c._n FROM ({duck.relation(rows)}) _c JOIN _keys _k ON {same}"
+            ).fetchall()
+        )
