@@ -81,6 +81,11 @@ def status(found: Mapping[str, Any]) -> list[str]:
                 f"  {some(one['withdrawn'], 'key')} withdrawn: silver.{name}_versions has what was said of them, recorded_to "
                 "until when it held"
             )
+        if less := one["shrank"]:
+            lines.append(
+                f"  the list shrank: {less['batch']} has {some(less['rows'], 'row')}, {less['before']} had "
+                f"{less['rows_before']}; {_lacking(one, less['batch'])}"
+            )
         if one["lost"]:
             lines.append(
                 f"  {some(one['lost'], 'batch')} declared lost: nothing of that is readable, its days are asked again"
@@ -98,6 +103,12 @@ def status(found: Mapping[str, Any]) -> list[str]:
         f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet"
     )
     return lines
+
+
+def _lacking(one: Mapping[str, Any], batch: str) -> str:
+    if not one["complete"]:
+        return "what it lacks is current still"
+    return "its withdrawals are held" if batch in one["pending_batches"] else "what it lacks is withdrawn"
 
 
 def rejected(row: Mapping[str, Any]) -> str:

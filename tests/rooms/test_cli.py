@@ -17,6 +17,7 @@ import duckdb
 import pytest
 
 from assay import cli, errors
+from assay.lake import bronze
 from assay.run import lake as lakes
 from tests import forked
 from tests.conftest import ROOT
@@ -561,6 +562,28 @@ def test_a_rejected_row_says_what_is_current_of_its_key(lake: Path, assay: Calla
         "3.0 (mended since by 4.0)", "3.0 (current is the older row of 2.0)", "3.0 ", "3.0 ",
         "4.0 (current is the older row of 2.0)", "4.0 ", "4.0 ",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("complete", ["true", "false"])
+def test_a_list_that_shrank_is_told(lake: Path, assay: Callable[..., Said], complete: str) -> None:
+    contract = lake / "contracts/trades.yaml"
+    contract.write_text(contract.read_text().replace("complete\n  value: true", f"complete\n  value: {complete}"))
+    lines = (lake / TRADES).read_text().splitlines()
+
+    def told(*more: str, rows: int) -> list[str]:
+        (lake / TRADES).write_text("\n".join([*lines[: rows + 1], *more]))
+        assert assay("--lake", lake, "apply", "trades").code == 0
+        return [line for line in assay("--lake", lake, "status").out.splitlines() if "shrank" in line]
+
+    assert told(rows=9) == []
+    assert told(rows=10) == []
+    what = "withdrawn" if complete == "true" else "current still"
+    assert told(rows=9) == [f"  the list shrank: 4.0 has 9 rows, 3.0 had 10; what it lacks is {what}"]
+    assert told("T-0099,2024-01-03,IBM,1,1", rows=8) == []
+    what = "its withdrawals are held" if complete == "true" else "what it lacks is current still"
+    assert told(rows=2) == [f"  the list shrank: 6.0 has 2 rows, 5.0 had 9; {what}"]
+    (lake / f"data/dev/{bronze.name_of('trades', 5)}").unlink()
+    assert "trades: 5 batches" in assay("--lake", lake, "status").out
 
 
 def test_what_is_excluded_is_out_and_asked_again(released: Path, assay: Callable[..., Said]) -> None:

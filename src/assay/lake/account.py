@@ -14,6 +14,8 @@ from assay.ports import Fact, Files, Ledger, N
 from assay.spoken import TERMS
 
 HUNDRED = 100
+LISTS = 4
+"""How many batches are looked at for the last two that count: those that others were faster with are rare."""
 
 
 @dataclass(frozen=True)
@@ -379,6 +381,12 @@ def newest(files: Files, ledger: Ledger, dataset: str, limit: int) -> list[Line]
             )  # fmt: skip
         position -= 1
     return out[:limit]
+
+
+def shrank(files: Files, ledger: Ledger, dataset: str) -> tuple[Line, Line] | None:
+    """The newest whole list and the one before it, where it has fewer rows; for datasets that are landed whole, as one shard."""
+    read = [one for one in newest(files, ledger, dataset, LISTS) if one.state != "void"][:2]
+    return (read[0], read[1]) if len(read) == 2 and read[0].rows < read[1].rows else None
 
 
 def _day(day: Any) -> str:

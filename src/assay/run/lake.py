@@ -16,7 +16,7 @@ from assay import targets
 from assay.clock import now
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.errors import ContractError, SettingsError, UsageError
+from assay.errors import ContractError, LakeDamaged, SettingsError, UsageError
 from assay.lake import account, release
 from assay.lake.release import Release
 from assay.plan import Land, Member, Step
@@ -166,6 +166,8 @@ class Lake:
                 "origins": list(found.origins),
                 "failing": account.failing(ledger, dataset),
                 "clock": found.landed.get("clock"),
+                "complete": self.contract(dataset).complete,
+                "shrank": self._shrank(dataset),
             }
         newest = release.current(self.target.files, loop.released(ledger))
         return {
@@ -173,6 +175,20 @@ class Lake:
             "datasets": datasets,
             "release": release.describe(newest) if newest else None,
         }
+
+    def _shrank(self, dataset: str) -> dict[str, Any] | None:
+        """The newest answer of a dataset that is landed whole, where it has fewer rows than the one before."""
+        contract = self.contract(dataset)
+        if not contract.every or contract.universe:
+            return None
+        try:
+            found = account.shrank(self.target.files, self.target.ledger, dataset)
+        except LakeDamaged:  # `verify` says what; what else is there is told all the same
+            return None
+        if found is None:
+            return None
+        now_, before = found
+        return {"batch": now_.batch, "rows": now_.rows, "before": before.batch, "rows_before": before.rows}
 
     def shards(self, dataset: str) -> list[str]:
         """The shards of a dataset: its universe's symbols, or "all"."""
