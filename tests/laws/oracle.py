@@ -5,12 +5,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from decimal import Decimal, localcontext
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+_LINE = re.compile(r'\{"_seq":[0-9]{1,18},"_n":[0-9]{1,9},(?:"_op":"([a-z]+)",)?"_record":(.*)\}', re.DOTALL)
 _TOKENS = re.compile(r""""(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+""")
 
 
@@ -18,20 +20,27 @@ class Number(str):
     """A JSON number token, spelt as it came."""
 
 
-class Constant(str):
-    """NaN, Infinity or -Infinity."""
-
-
 class Object(list):
     """A JSON object as its (name, value) pairs, equal names and all."""
 
 
-def parse(line: bytes) -> Any:
-    """The line's JSON with number tokens kept and objects as pairs; ValueError where it is none."""
-    text = line.decode()
-    found = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=Constant, object_pairs_hook=Object)
+def enveloped(line: bytes) -> tuple[str, str]:
+    """A line's `_op` and the text of its record, between the beginning and the end that are ours; ValueError if they are not."""
+    found = _LINE.fullmatch(line.decode())
+    if not found:
+        raise ValueError("no envelope")
+    return found[1] or "", found[2]
+
+
+def parse(text: str) -> Any:
+    """A record's JSON with number tokens kept and objects as pairs; ValueError where it is none."""
+    found = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_no_json, object_pairs_hook=Object)
     json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate is no text
     return found
+
+
+def _no_json(constant: str) -> Any:
+    raise ValueError(constant)
 
 
 def get(value: Any, path: Iterable[str]) -> Any:
@@ -54,11 +63,9 @@ def twice(value: Any, path: Iterable[str]) -> bool:
     return False
 
 
-def spelt(line: str, path: Iterable[str]) -> str | None:
-    """The text of what stands at a path of a line, without whitespace between tokens; '' where the line has NaN or so."""
-    tokens = _TOKENS.findall(line)
-    if any(one.lstrip("-") in ("NaN", "Infinity") for one in tokens):
-        return ""
+def spelt(record: str, path: Iterable[str]) -> str | None:
+    """The text of what stands at a path of a record, without whitespace between tokens."""
+    tokens = _TOKENS.findall(record)
     for name in path:
         found = None if tokens[0] != "{" else next((v for k, v in _members(tokens) if json.loads(k) == name), None)
         if found is None or found == ["null"]:
@@ -94,7 +101,7 @@ def token(column: Any, value: Any) -> tuple[Any, str | None]:
 
 
 def _string(_: Any, value: Any) -> tuple[Any, str | None]:
-    if not isinstance(value, str) or isinstance(value, Number | Constant):
+    if not isinstance(value, str) or isinstance(value, Number):
         return None, "type"
     return value, None
 
@@ -131,27 +138,39 @@ def _timestamp(column: Any, value: Any) -> tuple[Any, str | None]:
 
 
 def _number(column: Any, value: Any) -> tuple[Any, str | None]:
-    scale = column.scale if column.kind == "number" else 0
-    limit = Decimal(10) ** (column.precision - scale) if column.kind == "number" else Decimal(2) ** 63
-    quoted = isinstance(value, str) and not isinstance(value, Number | Constant)
-    rough = column.excess == "round"
-    shape = r"[0-9]*)?([eE][+-]?[0-9]{1,3})?" if rough else rf"[0-9]{{0,{scale}}}0*)?"
-    if quoted and not re.fullmatch(r"[+-]?[0-9]{1,38}([.]" + shape, value):
+    quoted = isinstance(value, str) and not isinstance(value, Number)
+    if quoted and not re.fullmatch(r"[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?", value):
         return None, "type"
     if not quoted and not isinstance(value, Number):
         return None, "type"
-    exact = Decimal(value)
-    with localcontext(prec=200):
-        rounded = exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP) if abs(exact) < limit * 2 else exact
+    return _fitting(column, _exact(value))
+
+
+def _exact(token: str) -> Fraction | None:
+    """What a number token says; None where that is too large for anything to hold."""
+    digits, _, power = token.lower().partition("e")
+    mantissa = Fraction(digits.removesuffix("."))
+    if not mantissa:
+        return mantissa
+    if len(power) < 5:
+        return mantissa * Fraction(10) ** int(power or 0)
+    return Fraction(1, 10**4000) * (1 if mantissa > 0 else -1) if power.startswith("-") else None
+
+
+def _fitting(column: Any, exact: Fraction | None) -> tuple[Any, str | None]:
+    """A number at the column's scale, or why it is none."""
+    scale = column.scale if column.kind == "number" else 0
+    limit = 10**column.precision if column.kind == "number" else 2**63
+    if exact is None:
+        return None, "range"
+    scaled = exact * 10**scale
+    rounded = int(abs(scaled) + Fraction(1, 2)) * (1 if scaled > 0 else -1)  # half away from zero
     if abs(rounded) >= limit and not (column.kind == "integer" and rounded == -limit):
-        return None, "type" if quoted else "range"
-    if rough:
-        return (int(rounded) if column.kind == "integer" else rounded), None
-    if not quoted and float(exact) != float(rounded):
+        return None, "range"
+    if column.excess != "round" and rounded != scaled:
         return None, "scale"
-    if not quoted and abs(rounded) >= Decimal(10) ** max(0, 15 - scale) and not re.fullmatch(r"-?[0-9]+", value):
-        return None, "digits"
-    return (int(rounded) if column.kind == "integer" else rounded), None
+    with localcontext(prec=100):
+        return (rounded if column.kind == "integer" else Decimal(rounded).scaleb(-scale)), None
 
 
 def _found(record: Any, origins: Any) -> Any:
@@ -174,12 +193,12 @@ def judge(contract: Any, line: bytes) -> tuple[dict[str, Any] | None, set[str]]:
 def read(contract: Any, line: bytes) -> tuple[dict[str, Any], set[str]]:
     """A bronze line's values as far as they can be read, and every reason why it is no row."""
     try:
-        found = parse(line)
+        text = enveloped(line)[1]
+        record = parse(text)
     except UnicodeDecodeError:
         return {}, {"line:encoding"}
     except (ValueError, UnicodeEncodeError, RecursionError):
         return {}, {"line:malformed"}
-    record = get(found, ["_record"])
     if not isinstance(record, Object):
         return {}, {"record:type"}
     row, reasons = {}, set()
@@ -187,10 +206,9 @@ def read(contract: Any, line: bytes) -> tuple[dict[str, Any], set[str]]:
         if getattr(column, "ordinal", False):
             continue
         if column.kind == "json":
-            texts = (spelt(line.decode(), ["_record", *path]) for path in paths(column))
-            text = next((one for one in texts if one is not None), None)
-            missing = "required" if column.required else None
-            row[column.name], reason = text or None, missing if text is None else None if text else "type"
+            texts = (spelt(text, path) for path in paths(column))
+            row[column.name] = next((one for one in texts if one is not None), None)
+            reason = "required" if column.required and row[column.name] is None else None
         else:
             tokens = (get(record, path) for path in paths(column))
             row[column.name], reason = token(column, next((one for one in tokens if one is not None), None))

@@ -157,7 +157,7 @@ def of(part: Lines) -> Iterator[tuple[int, int, bytes]]:
 def judge(contract: Contract, promised: Tree, place: int, seq: int, raw: bytes) -> Line:
     values, reasons = oracle.read(contract, raw)
     line = Line(place, seq, raw, values, reasons)
-    line.deletes = bool(values) and oracle.get(oracle.parse(raw), ["_op"]) == "delete"
+    line.deletes = bool(values) and oracle.enveloped(raw)[0] == "delete"
     if line.deletes:  # its key alone is read
         line.reasons = {one for one in reasons if one.split(":")[0] in contract.key}
     elif values:

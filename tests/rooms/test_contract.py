@@ -312,7 +312,7 @@ def test_a_value_is_read_at_the_first_path_that_leads_to_one(made: Made) -> None
 
 
 def _by_oracle(contract: Contract, record: bytes) -> dict[str, Any] | None:
-    return oracle.judge(contract, b'{"_seq":1,"_record":' + record + b"}")[0]
+    return oracle.judge(contract, b'{"_seq":1,"_n":0,"_record":' + record + b"}")[0]
 
 
 def test_an_object_and_an_array_are_texts_in_silver() -> None:

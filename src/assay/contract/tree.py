@@ -38,10 +38,10 @@ class IntegerOf:
 
 @dataclass(frozen=True)
 class NumberOf:
-    """A decimal: exactly what the token says, or with `excess` `round` half away from zero at its scale.
+    """A decimal: exactly what the token says, of any length and with any exponent, bare or as a text.
 
-    Refused: `type` what is no number, `range` what has too many digits before the point, `scale` decimals that would
-    be lost, `digits` a JSON number with a fraction that has more than 15 digits (it may have been rounded on its way).
+    With `excess` `round` it is rounded half away from zero at its scale. Refused: `type` what is no number, `range` what
+    has too many digits before the point, `scale` decimals other than 0 that would be lost.
     """
 
     precision: int

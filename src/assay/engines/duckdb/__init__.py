@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import duckdb
 from isal import igzip
 
 from assay.contract.model import Contract
-from assay.contract.tree import Tree, tree
+from assay.contract.tree import Field, Tree, tree
 from assay.engines.duckdb import operators
 from assay.engines.duckdb.fold import Fold
 from assay.engines.duckdb.operators import FIRST, LAST, sql
@@ -70,11 +70,11 @@ class DuckDBEngine:
         plan = tree(contract)
         names = [*(f.name for f in plan.fields), "known_at", "_hash"]
         with self._open() as con:
-            _spell(con, plan, ((n, lines[n]) for n, _ in texts))
+            _spell(con, plan, ((n, lines[n]) for n, _ in texts), exact=True)
             con.execute("CREATE TABLE _given (_part BIGINT, _raw VARCHAR)")
             con.executemany("INSERT INTO _given VALUES (?, ?)", texts)
             found = con.execute(
-                f"SELECT _part, {', '.join(map(ident, names))} FROM ({_judged_sql(plan, '_given', placed=False)}) WHERE _reasons = ''"
+                f"SELECT _part, {', '.join(map(ident, names))} FROM ({_judged_sql(plan, '_given', placed=False, exact=True)}) WHERE _reasons = ''"
             ).fetchall()
         for part, *values in found:
             out[part] = dict(zip(names, values, strict=True))
@@ -155,7 +155,22 @@ class DuckDBGroup:
             )
             _spell(con, self._tree, wanted_lines)
         con.execute(f"INSERT INTO _lines BY NAME {_judged_sql(self._tree, _parts_sql(lines, first))}")
+        self._read_exactly()
         self._read_unreadable(first, lines)
+
+    def _read_exactly(self) -> None:
+        """Stage once more, exactly, the lines that were in doubt."""
+        con = self._con
+        con.execute("CREATE TABLE _doubted AS SELECT _part, _raw FROM _lines WHERE _op = 'doubted'")
+        doubted = con.cursor()
+        doubted.execute("SELECT _part, encode(_raw) FROM _doubted")
+        some = doubted.fetchmany(10_000)
+        if some:
+            con.execute("DELETE FROM _lines WHERE _op = 'doubted'")
+            lines = chain(some, chain.from_iterable(iter(lambda: doubted.fetchmany(10_000), [])))
+            _spell(con, self._tree, lines, exact=True)
+            con.execute(f"INSERT INTO _lines BY NAME {_judged_sql(self._tree, '_doubted', exact=True)}")
+        con.execute("DROP TABLE _doubted")
 
     def _read_unreadable(self, first: int, lines: Sequence[Lines]) -> None:
         """Lines DuckDB could not read as text come by their number: bytes that are no UTF-8, or a line over its limit."""
@@ -370,46 +385,59 @@ def _parts_sql(lines: Sequence[Lines], first: int) -> str:
         compression = 'gzip'))"""
 
 
-def _spell(con: duckdb.DuckDBPyConnection, plan: Tree, lines: Iterable[tuple[int, bytes]]) -> None:
-    """Put the tokens of the JSON columns of lines, each with the number of its part, into the table `_spelt`."""
-    fields = operators.spelt(plan)
-    if not fields:
+def _spell(
+    con: duckdb.DuckDBPyConnection, plan: Tree, lines: Iterable[tuple[int, bytes]], *, exact: bool = False
+) -> None:
+    """Put the tokens that Python cuts out of lines, each with the number of its part, into the table `_spelt`.
+
+    `_strict` says whether the line is JSON and its record one value.
+    """
+    fields = operators.spelt(plan, exact=exact)
+    if not fields and not exact:
         return
     import pyarrow as pa
 
     names = [f"_t_{f.name}" for f in fields]
     con.execute(
-        f"CREATE OR REPLACE TABLE _spelt (_part BIGINT, _n BIGINT, _seq BIGINT, {', '.join(f'{ident(n)} VARCHAR' for n in names)})"
+        f"CREATE OR REPLACE TABLE _spelt (_part BIGINT, _n BIGINT, _seq BIGINT, _strict BOOLEAN{''.join(f', {ident(n)} VARCHAR' for n in names)})"
     )
-    kinds = [pa.int64()] * 3 + [pa.string()] * len(names)
-    schema = pa.schema(list(zip(["_part", "_n", "_seq", *names], kinds, strict=True)))
-    rows = (
-        (part, int(envelope[2]), int(envelope[1]), *(operators.json_token(line, f.token.paths) for f in fields))
-        for part, line in lines
-        if (envelope := _ENVELOPE_BYTES.match(line)) and _is_text(line)
-    )
-    while some := list(islice(rows, 10_000)):
+    kinds = [pa.int64()] * 3 + [pa.bool_()] + [pa.string()] * len(names)
+    schema = pa.schema(list(zip(["_part", "_n", "_seq", "_strict", *names], kinds, strict=True)))
+    rows = (_spelt_row(part, line, fields) for part, line in lines)
+    told = (row for row in rows if row)
+    while some := list(islice(told, 10_000)):
         found = pa.table([list(column) for column in zip(*some, strict=True)], schema=schema)
         con.register("_found", found)
         con.execute("INSERT INTO _spelt SELECT * FROM _found")
         con.unregister("_found")
 
 
-def _judged_sql(plan: Tree, given: str, *, placed: bool = True) -> str:
+def _spelt_row(part: int, line: bytes, fields: Sequence[Field]) -> tuple[Any, ...] | None:
+    envelope = _ENVELOPE_BYTES.match(line)
+    if not envelope or not _is_text(line):
+        return None
+    record = operators.record_of(line)
+    tokens = ("" if record is None else operators.exact_token(record, f) for f in fields)
+    return (part, int(envelope[2]), int(envelope[1]), record is not None, *tokens)
+
+
+def _judged_sql(plan: Tree, given: str, *, placed: bool = True, exact: bool = False) -> str:
     """The one SELECT that reads lines, those of `given` (_part, _raw): tokens, values, reasons, clocks.
 
-    `placed`: a line belongs to the batch that `_wanted` has for its part and number; others are left out.
+    `placed`: a line belongs to the batch that `_wanted` has for its part and number; others are left out. A line in
+    doubt has the `_op` doubted, unless it is read exactly, with what `_spell` put into `_spelt`.
     """
     names = ", ".join(ident(f.name) for f in plan.fields)
     values = ", ".join(f"{sql(f.value, f.name)} AS {ident(f.name)}" for f in plan.fields)
     refused = [sql(f.refused, f.name) for f in plan.fields]
-    doubly = [
-        f"CASE WHEN {operators.twice(f)} THEN {text(f.name + ':twice')} ELSE {why} END"
-        for f, why in zip(plan.fields, refused, strict=True)
-    ]
+    if exact:
+        refused = [
+            f"CASE WHEN CASE WHEN _is_json THEN {operators.twice(f)} ELSE false END THEN {text(f.name + ':twice')} ELSE {why} END"
+            for f, why in zip(plan.fields, refused, strict=True)
+        ]
     rules = [f"CASE WHEN NOT ({sql(rule)}) THEN {text(rule.name)} END" for rule in plan.rules]
     warned = [f"CASE WHEN NOT ({sql(rule)}) THEN {text(rule.name)} END" for rule in plan.warnings]
-    of_key = [why for f, why in zip(plan.fields, doubly, strict=True) if f.name in plan.key]
+    of_key = [why for f, why in zip(plan.fields, refused, strict=True) if f.name in plan.key]
     keyless = " OR ".join(f"({why}) IS NOT NULL" for why in of_key)
     no_token = " AND ".join(f"{ident('_t_' + f.name)} IS NULL" for f in plan.fields)
     seq, n = (
@@ -417,25 +445,27 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True) -> str:
         for name, group in (("_seq", 1), ("_n", 2))
     )
     source = "_read JOIN _wanted USING (_part, _n)" if placed else "(SELECT *, 0 AS _place FROM _read)"
-    source += " LEFT JOIN _spelt USING (_part, _n, _seq)" if operators.spelt(plan) else ""
+    source += " LEFT JOIN _spelt USING (_part, _n, _seq)" if operators.spelt(plan, exact=exact) or exact else ""
+    is_json = "_is_json AND coalesce(_strict, false)" if exact else "_is_json"
+    doubted = "false" if exact else f"CASE WHEN _is_json THEN {operators.doubted(plan)} ELSE false END"
     return f"""
 WITH _parsed AS (SELECT _part, _raw, TRY(json_transform(_raw, {text(operators.shape(plan))})) AS _v FROM {given} _g),
-_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan)} FROM _parsed),
-_typed AS (SELECT *, {values} FROM {source} WHERE _seq IS NOT NULL),
+_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan, exact=exact)} FROM _parsed),
+_typed AS (SELECT * REPLACE ({is_json} AS _is_json), {values} FROM {source} WHERE _seq IS NOT NULL),
 _told AS (SELECT *, CASE WHEN _is_delete THEN concat_ws(';', {", ".join(of_key)})
   ELSE concat_ws(';', {", ".join([*refused, *rules])}) END AS _told FROM _typed),
 _found AS (
   SELECT *, {sql(plan.known_at) if plan.known_at else "CAST(NULL AS TIMESTAMPTZ)"} AS _known, {sql(plan.hash)} AS _hash,
+    {doubted} AS _doubted,
     CASE WHEN NOT _is_json THEN 'line:malformed'
       WHEN {no_token} AND json_type(_raw, '/_record') IS DISTINCT FROM 'OBJECT' THEN 'record:type'
-      WHEN NOT _is_delete AND ({operators.suspected(plan)}) THEN concat_ws(';', {", ".join([*doubly, *rules])})
       ELSE _told END AS _reasons,
-    {f"CASE WHEN _is_delete THEN '' ELSE concat_ws(';', {', '.join(warned)}) END" if warned else "''"} AS _warnings
+    {f"CASE WHEN NOT _is_json OR _is_delete THEN '' ELSE concat_ws(';', {', '.join(warned)}) END" if warned else "''"} AS _warnings
   FROM _told)
 SELECT _place, _seq, {names}, _hash, _reasons, _warnings, _part, _n,
   CASE WHEN _known < {FIRST} THEN {FIRST} WHEN _known > {LAST} THEN {LAST} ELSE _known END AS known_at,
-  CASE WHEN _reasons = '' THEN CASE WHEN _is_delete THEN 'd' ELSE 'u' END WHEN NOT _is_json OR {no_token} THEN NULL WHEN {keyless} THEN NULL ELSE 'q' END AS _op,
-  CASE WHEN _reasons <> '' THEN _raw END AS _raw
+  CASE WHEN _doubted THEN 'doubted' WHEN _reasons = '' THEN CASE WHEN _is_delete THEN 'd' ELSE 'u' END WHEN NOT _is_json OR {no_token} THEN NULL WHEN {keyless} THEN NULL ELSE 'q' END AS _op,
+  CASE WHEN _doubted OR _reasons <> '' THEN _raw END AS _raw
 FROM _found"""
 
 

@@ -19,6 +19,10 @@ FIRST, LAST = "TIMESTAMPTZ '0001-01-01 00:00:00+00'", "TIMESTAMPTZ '9999-12-31 2
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?\z"
 _ZONED = r"(Z|[+-][0-9]{2}:[0-9]{2})\z"
 _SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
+_HEAD = re.compile(rb'\{"_seq":[0-9]{1,18},"_n":[0-9]{1,9},(?:"_op":"[a-z]+",)?"_record":')
+_NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>[0-9]+)(?:[.](?P<part>[0-9]*))?(?:[eE](?P<power>[+-]?[0-9]+))?")
+_FAR = 80  # digits before or after the point, more than any decimal has
+_value = msgspec.json.Decoder(msgspec.Raw)
 _records = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -36,9 +40,13 @@ def check(tree: Tree) -> None:
         sql(one, "_")
 
 
-def spelt(tree: Tree) -> list[Field]:
-    """The JSON columns: DuckDB would spell their numbers and escapes its own way, so Python cuts them out of the line."""
-    return [f for f in tree.fields if isinstance(f.value, ops.JsonOf)]
+def spelt(tree: Tree, *, exact: bool = False) -> list[Field]:
+    """The columns whose tokens Python cuts out of the line, because DuckDB would spell them its own way.
+
+    These are the JSON columns, and of a line that is in doubt (`exact`) the numbers: DuckDB reads a fraction through a double.
+    """
+    kinds = (ops.JsonOf, ops.IntegerOf, ops.NumberOf) if exact else ops.JsonOf
+    return [f for f in tree.fields if isinstance(f.value, kinds)]
 
 
 def shape(tree: Tree) -> str:
@@ -46,16 +54,51 @@ def shape(tree: Tree) -> str:
     return json.dumps({"_seq": "BIGINT", "_n": "UINTEGER", "_op": "VARCHAR", "_record": _branches(_paths(tree.fields))})
 
 
-def json_token(line: bytes, paths: Sequence[Sequence[str]]) -> str | None:
-    """The token at the first of the paths that is there, as it is spelt; '' where the line is no strict JSON."""
+def record_of(line: bytes) -> msgspec.Raw | None:
+    """The record of a line, if it is strict JSON and nothing but our envelope is around it."""
+    head = _HEAD.match(line)
+    if not head or not line.endswith(b"}"):
+        return None
     try:
-        record = _records.decode(line)["_record"]
-        for path in paths:
+        return _value.decode(line[head.end() : -1])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def exact_token(record: msgspec.Raw, field: Field) -> str | None:
+    """The token at the first of the field's paths that is there, as it is spelt; for a number it is written without exponent.
+
+    '' where the way to it is no strict JSON.
+    """
+    try:
+        for path in field.token.paths:
             if (found := _walk(record, path)) is not None and bytes(found) != b"null":
-                return _SPACE.sub(r"\1", bytes(found).decode())
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, KeyError):
+                token = _SPACE.sub(r"\1", bytes(found).decode())
+                return token if isinstance(field.value, ops.JsonOf) else _plain(token)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ""
     return None
+
+
+def _plain(token: str) -> str:
+    """A number without exponent, exactly, bare or in quotes; beyond any decimal it stays beyond. Other tokens as they are."""
+    if len(token) > 2 and token[0] == token[-1] == '"':
+        return f'"{_plain(token[1:-1])}"'
+    found = _NUMBER.fullmatch(token)
+    if not found:
+        return token
+    sign, whole, part, power = found["sign"], found["whole"], found["part"] or "", found["power"] or "0"
+    digits = (whole + part).lstrip("0")
+    if not digits:
+        return "0"
+    # A power of more digits than this moves any line's digits out of sight.
+    shift = int(power) if len(power.lstrip("+-0")) < 10 else int(f"{power[0]}1".replace("+", "")) * 10**9
+    point = len(digits) - len(part) + shift
+    if point > _FAR or point < -_FAR:
+        return f"{sign}1{'0' * _FAR}" if point > 0 else f"{sign}0.{'0' * _FAR}1"
+    digits = "0" * (1 - point) + digits if point < 1 else digits.ljust(point, "0")
+    point = max(point, 1)
+    return f"{sign}{digits[:point]}.{digits[point:]}".removesuffix(".")
 
 
 def _walk(value: msgspec.Raw, path: Sequence[str]) -> msgspec.Raw | None:
@@ -86,12 +129,12 @@ def _branches(paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     return out
 
 
-def tokens(tree: Tree) -> str:
+def tokens(tree: Tree, *, exact: bool = False) -> str:
     """A SELECT list: the token of each field but `spelt` ones, by name `_t_<column>`, out of `_v`, the transformed line."""
     shaped = _branches(_paths(tree.fields))
-    out = []
+    out, others = [], spelt(tree, exact=exact)
     for f in tree.fields:
-        if f in spelt(tree):
+        if f in others:
             continue
         found = ", ".join(_path(path, shaped) for path in f.token.paths)
         found = f"coalesce({found})" if len(f.token.paths) > 1 else found
@@ -117,25 +160,43 @@ def _t(column: str) -> str:
     return ident(f"_t_{column}")
 
 
-# names that a record says twice
+# lines in doubt
 
 
-def suspected(tree: Tree) -> str:
-    """Whether a line may hold a name twice that is read: cheap, and true too often rather than too seldom.
+def doubted(tree: Tree) -> str:
+    """Whether a line must be read exactly: cheap, and true too often rather than too seldom.
 
-    `_told` are the reasons found so far. A line in which the fields that were read leave no room for one more needs no search.
+    In doubt is what DuckDB lets pass (names twice, of which it takes the first; NaN, a comma too many, fields of ours behind the
+    record) and what it changes (a number that a double does not hold). `_told` are the reasons found so far. A line in which
+    the fields that were read leave no room for any of it needs no search.
     """
     names = dict.fromkeys(name for f in tree.fields for path in f.token.paths for name in path)
     spelt = [re.escape(json.dumps(name, ensure_ascii=False)) for name in names]
     # A name that is spelt with escapes is looked at more closely in any case.
-    doubts = "|".join([*(rf"{name}\s*:.*{name}\s*:" for name in spelt), r'\\.[^"\\]*"\s*:'])
-    searched = f"regexp_matches(_raw, {text(doubts)})"
+    doubts = [*(rf"{name}\s*:.*{name}\s*:" for name in spelt), r'\\.[^"\\]*"\s*:', *_LAX]
+    if _numbers(tree):
+        doubts += _LONG
+    powers = [f"coalesce({_has_power(_t(f.name))}, false)" for f in _numbers(tree)]
+    searched = " OR ".join([*powers, f"regexp_matches(_raw, {text('|'.join(doubts))})", "len(json_keys(_raw)) > 3"])
     room = _room(tree)
-    return f"CASE WHEN {room} THEN {searched} ELSE false END" if room else searched
+    return f"CASE WHEN {room} THEN {searched} ELSE false END" if room else f"({searched})"
+
+
+def _numbers(tree: Tree) -> list[Field]:
+    return [f for f in tree.fields if isinstance(f.value, ops.IntegerOf | ops.NumberOf)]
+
+
+_LAX = [r",\s*[}\]]", r"[:,\[]\s*[-+]?(?:[nN][aA]|[iI][nN])"]
+# A fraction of more than 15 digits, or an exponent that leads below the doubles: those above are printed with it.
+_LONG = [
+    *(rf"[0-9]{{{n}}}[.][0-9]{{{16 - n}}}" for n in range(1, 16)), "[0-9]{16}[eE]", "[0-9][eE]-[0-9]{3}",
+]  # fmt: skip
+_SHORT, _LOST = 12, 5
+# A fraction that a double does not hold has 17 letters or more. Printed with _SHORT at most, it has lost _LOST of them.
 
 
 def _room(tree: Tree) -> str:
-    """Whether a line is longer than what was read of it by as much as another field would need; '' if it takes a search.
+    """Whether a line is longer than what was read of it by as much as any doubt would need; '' if it takes a search.
 
     A token is never longer than it was in the line, but for a number that was spelt with an exponent.
     """
@@ -144,9 +205,15 @@ def _room(tree: Tree) -> str:
         return ""
     sizes = [len(json.dumps(one[0][0], ensure_ascii=False).encode()) + 1 for one in paths]
     read = " - ".join(f"coalesce(strlen({_t(f.name)}) + {n + 1}, 0)" for f, n in zip(tree.fields, sizes, strict=True))
-    rest = f"strlen(_raw) - strpos(_raw, '\"_record\":') - {read} >= {min(sizes) + 2 + 11}"
+    rest = f"strlen(_raw) - strpos(_raw, '\"_record\":') - {read} >= {_LOST + 11}"
     return " OR ".join(
-        [rest, "_told <> ''", *(_grown(f) for f in tree.fields if isinstance(f.value, ops.IntegerOf | ops.NumberOf))]
+        [
+            rest,
+            "_told <> ''",
+            *(f"strlen({_t(f.name)}) > {_SHORT}" for f in _numbers(tree)),
+            *(_grown(f) for f in _numbers(tree)),
+            r"NOT regexp_matches(_raw, '[^,\s]\}\}\z')",
+        ]
     )
 
 
@@ -193,7 +260,14 @@ def _number_of(op: ops.NumberOf, c: str) -> str:
 
 
 def _numeric(c: str, kind: str) -> str:
-    return f"TRY_CAST(CASE WHEN ASCII({_t(c)}) = 34 THEN {_inner(c)} ELSE CAST({_t(c)} AS VARCHAR) END AS {kind})"
+    """A number token cast, but none with an exponent: DuckDB casts some of those to more digits than the type has."""
+    t = _t(c)
+    return f"""TRY_CAST(CASE WHEN {_has_power(t)} THEN NULL WHEN ASCII({t}) = 34 THEN {_inner(c)}
+        ELSE CAST({t} AS VARCHAR) END AS {kind})"""
+
+
+def _has_power(t: str) -> str:
+    return f"CONTAINS({t}, 'e') OR CONTAINS({t}, 'E')"
 
 
 def _day_of(_: ops.DayOf, c: str) -> str:
@@ -259,25 +333,19 @@ def _refused(op: ops.Refused, c: str) -> str:
 
 
 def _refused_number(c: str, scale: int, excess: str, missing: str) -> str:
-    t, v, exact = _t(c), ident(c), 10 ** max(0, 15 - scale)
-    of_type, of_range = _reason(c, "type"), _reason(c, "range")
-    if excess == "round":
-        rough = text(r'^"[+-]?[0-9]{1,38}([.][0-9]*)?([eE][+-]?[0-9]{1,3})?"\z')
-        return f"""{missing} WHEN {v} IS NULL AND ASCII({t}) BETWEEN 45 AND 57 AND {t} <> '-Infinity' THEN {of_range}
-            WHEN {v} IS NULL OR (ASCII({t}) = 34 AND NOT REGEXP_MATCHES({t}, {rough})) THEN {of_type}"""
-    as_text = text(rf'^"[+-]?[0-9]{{1,38}}([.][0-9]{{0,{scale}}}0*)?"\z')
-    # The first branch is what nearly every row takes; the others are then evaluated for the rest alone.
-    # A JSON number is printed with as few digits as tell its double apart, so excess decimals show in its length;
-    # and from 0.001 to 10^15 it is printed without exponent.
-    return f"""WHEN ASCII({t}) BETWEEN 48 AND 57 AND {v} >= 0.001 AND {v} < {exact}
-            AND (STRPOS({t}, '.') = 0 OR LENGTH({t}) - STRPOS({t}, '.') <= {scale}) THEN NULL
-        {missing}
-        WHEN ASCII({t}) = 34 THEN CASE WHEN {v} IS NULL OR NOT REGEXP_MATCHES({t}, {as_text}) THEN {of_type} END
-        WHEN NOT ASCII({t}) BETWEEN 45 AND 57 OR {t} = '-Infinity' THEN {of_type}
-        WHEN {v} IS NULL THEN {of_range}
-        WHEN TRY_CAST({t} AS DOUBLE) <> CAST({v} AS DOUBLE) THEN {_reason(c, "scale")}
-        WHEN ({v} >= {exact} OR {v} <= -{exact}) AND (CONTAINS({t}, '.') OR CONTAINS({t}, 'e') OR CONTAINS({t}, 'E'))
-            THEN {_reason(c, "digits")}"""
+    t, v = _t(c), ident(c)
+    short, shape = "FALSE", text(r'^"[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?"\z')
+    too_fine = ""
+    if excess == "refuse":
+        plain = text(rf'^"?[+-]?[0-9]+([.][0-9]{{0,{scale}}}0*)?"?\z')
+        # What nearly every row takes; the other branches are then evaluated for the rest alone.
+        short = f"""ASCII({t}) BETWEEN 48 AND 57 AND {v} >= 0.001
+            AND (STRPOS({t}, '.') = 0 OR LENGTH({t}) - STRPOS({t}, '.') <= {scale})"""
+        too_fine = f"WHEN NOT REGEXP_MATCHES({t}, {plain}) THEN {_reason(c, 'scale')}"
+    return f"""WHEN {short} THEN NULL {missing}
+        WHEN CASE WHEN ASCII({t}) = 34 THEN NOT REGEXP_MATCHES({t}, {shape}) ELSE NOT ASCII({t}) BETWEEN 45 AND 57 END
+            THEN {_reason(c, "type")}
+        WHEN {v} IS NULL THEN {_reason(c, "range")} {too_fine}"""
 
 
 def _reason(column: str, reason: str) -> str:

@@ -1,0 +1,226 @@
+"""Law 11: a value is the record's token, exactly, or the row is in quarantine; a line that is no JSON is never a row."""
+
+import json
+from decimal import ROUND_HALF_UP, Context, Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from assay.engines.duckdb import DuckDBEngine
+from assay.ports import Engine, Limits, N
+from tests.every.engines import ENGINES, column, contract, engine_of, line, part
+from tests.laws.slow_engine import SlowEngine
+
+NUMBERS = (
+    column("whole", "integer"),
+    column("price", "number", precision=18, scale=6),
+    column("wide", "number", precision=38, scale=10),
+    column("share", "number", precision=4, scale=4),
+    column("large", "number", precision=20, scale=0),
+    column("rough", "number", precision=18, scale=6, excess="round"),
+    column("rounded", "integer", excess="round"),
+)
+COLUMNS = (column("id", "string", required=True), *NUMBERS)
+PROMISED = contract(columns=COLUMNS, key=tuple(c.name for c in COLUMNS), known_at=None)
+"""Every number is in the key, so that an engine says what it read."""
+
+DIGITS = st.text("0123456789", min_size=1, max_size=45)
+FEW = st.integers(0, 10**9).map(str)
+WHOLE = st.one_of(
+    FEW, st.just("0"), DIGITS.map(lambda d: d.lstrip("0") or "0"), st.sampled_from(["9" * 18, "9223372036854775807"])
+)
+PART = st.one_of(st.just(""), st.one_of(FEW, DIGITS, st.integers(0, 30).map(lambda n: "0" * n + "1")).map("".__add__))
+POWER = st.one_of(
+    st.just(""),
+    st.just(""),
+    st.tuples(st.sampled_from("eE"), st.sampled_from(["", "+", "-"]), st.integers(0, 40) | st.integers(0, 10**12)).map(
+        lambda p: "".join(map(str, p))
+    ),
+)
+TOKENS = st.builds(
+    lambda sign, whole, part, power: f"{sign}{whole}{'.' if part else ''}{part}{power}",
+    st.sampled_from(["", "", "-"]),
+    WHOLE,
+    PART,
+    POWER,
+)
+TOKENS |= TOKENS.map(json.dumps)
+AROUND = st.sampled_from(
+    ["%s", "%s", "%s", '{"note":"1e-400 and 0.12345678901234567",%s', '%s,"more":[1.5,{"price":2}]}', '{ %s , "x" : 1 }']
+)  # fmt: skip
+
+
+def exactly(token: str, precision: int, scale: int, *, rough: bool) -> Decimal | str:
+    """What Python's decimals make of a token: its value at the scale, or the reason against it."""
+    context = Context(prec=200_000, Emax=10**17, Emin=-(10**17))
+    said = Decimal(token.strip('"'))
+    if said and said.adjusted() > 100:
+        return "range"
+    if said and said.adjusted() < -100:
+        return Decimal(0) if rough else "scale"
+    told = said.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP, context)
+    limit = Decimal(10) ** (precision - scale) if precision else Decimal(2) ** 63
+    if abs(told) >= limit and not (not precision and told == -limit):
+        return "range"
+    return told if rough or told == said else "scale"
+
+
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+HISTORIES = st.lists(
+    st.tuples(st.lists(TOKENS, min_size=len(NUMBERS), max_size=len(NUMBERS)), AROUND, st.booleans()),
+    min_size=50,
+    max_size=80,
+)
+
+
+def _read_alike(tmp_path: Path, told: list) -> None:
+    """One history: a line and batch each, judged by both engines and by Python's decimals."""
+    lines = []
+    for n, (tokens, around, alone) in enumerate(told):
+        # Alone, the line holds a number for one column and a short one for the others: it shows nothing else to doubt.
+        said = [one if not alone or at == n % len(NUMBERS) else "0" for at, one in enumerate(tokens)]
+        fields = ",".join(f'"{c.name}":{token}' for c, token in zip(NUMBERS, said, strict=True))
+        record = (around if around.startswith("{") else "{" + around) % f'"id":"a",{fields}'
+        lines.append((line(0, n, record if record.endswith("}") else record + "}"), said))
+    given = [part(tmp_path / "p", [one for one, _ in lines], {n: (n + 1) * N for n in range(len(lines))})]
+    with (
+        DuckDBEngine(Limits(scratch=tmp_path / "s")).group(PROMISED, given) as fast,
+        SlowEngine().group(PROMISED, given) as slow,
+    ):
+        judged, places = fast.judged(), [(n + 1) * N for n in range(len(lines))]
+        assert judged == slow.judged()
+        boxes = fast.bounds(places)
+        assert boxes == slow.bounds(places)
+    rows = DuckDBEngine(Limits(scratch=tmp_path / "s")).rows(PROMISED, [one for one, _ in lines])
+    assert rows == SlowEngine().rows(PROMISED, [one for one, _ in lines])
+    for place, (_, said) in zip(places, lines, strict=True):
+        for c, token in zip(NUMBERS, said, strict=True):
+            precision, scale = (c.precision, c.scale) if c.kind == "number" else (0, 0)
+            expected = exactly(token, precision, scale, rough=c.excess == "round")
+            if isinstance(expected, str):
+                assert f"{c.name}:{expected}" in judged[place].reasons, token
+            elif place in boxes:
+                assert boxes[place][c.name] == (expected, expected), token
+            else:
+                assert not any(reason.startswith(f"{c.name}:") for reason in judged[place].reasons), token
+
+
+@pytest.mark.parametrize("histories", [8, pytest.param(220, marks=pytest.mark.slow)])
+def test_any_number_is_exactly_its_value_or_quarantined_with_the_true_reason(tmp_path: Path, histories: int) -> None:
+    @settings(max_examples=histories, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
+    @given(HISTORIES)
+    def told(some: list) -> None:
+        _read_alike(tmp_path, some)
+
+    told()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    return engine_of(request.param, tmp_path / "scratch")
+
+
+def read(engine: Engine, tmp_path: Path, *records: str) -> list[object]:
+    """Of each record what its `wide`, or else its `id`, became; the reasons where it is in quarantine."""
+    promised = contract(columns=(column("id", "string", required=True), column("wide", "number", precision=38, scale=19), column("flag", "boolean")),
+                        key=("id",), known_at=None)  # fmt: skip
+    lines = [line(0, n, record) for n, record in enumerate(records)]
+    with engine.group(promised, [part(tmp_path / "p", lines, {n: (n + 1) * N for n in range(len(lines))})]) as group:
+        judged = group.judged()
+    rows = engine.rows(promised, lines)
+    assert [row is None for row in rows] == [bool(judged[(n + 1) * N].reasons) for n in range(len(lines))]
+    return [
+        ";".join(sorted(judged[(n + 1) * N].reasons)) if row is None else row["id"] if row["wide"] is None else row["wide"]
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("token", "value"),
+    [
+        ("1.0000000000000000001", Decimal("1.0000000000000000001")),
+        ("1.00000000000000000001", "wide:scale"),
+        ("0.9999999999999999999999999", "wide:scale"),
+        ("1234567890.5", Decimal("1234567890.5")),
+        ("1234567890123.1234567890123456789", Decimal("1234567890123.1234567890123456789")),
+        ("9007199254740993.0", Decimal(9007199254740993)),
+        ("12345678901234567890e-10", Decimal("1234567890.1234567890")),
+        ("1e-19", Decimal("1e-19")),
+        ("1e-20", "wide:scale"),
+        ("1e-400", "wide:scale"),
+        ("0e-400", Decimal(0)),
+        ("-0.0", Decimal(0)),
+        ("1.5e18", Decimal("1.5e18")),
+        ("1e19", "wide:range"),
+        ("1e400", "wide:range"),
+        ("1" + "0" * 400, "wide:range"),
+        ('"1.00000000000000000001"', "wide:scale"),
+        ('"1' + "0" * 40 + '"', "wide:range"),
+        ('"1.5E+3"', Decimal(1500)),
+        ('"1e"', "wide:type"),
+        ('"x"', "wide:type"),
+        ("true", "wide:type"),
+    ],
+)
+@pytest.mark.parametrize("more", ["", ',"flag":true', ',"other":{"a":[1,2]}'])
+def test_a_number_is_its_value(engine: Engine, tmp_path: Path, token: str, value: object, more: str) -> None:
+    assert read(engine, tmp_path, f'{{"id":"a","wide":{token}{more}}}') == [value]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"id":"a"},"_op":"delete"',
+        '{"id":"a"},"_record":{"id":"b"}',
+        '{"id":"a"},"_seq":7',
+        '{"id":"a"},"x":1',
+        '{"id":"a"},"x":{}',
+        '{"id":"a"}}',
+        '{"id":"a"}},{"id":"b"}',
+        '{"id":"a"}}{"id":"b"}',
+        '5,"_op":"delete"',
+        '{"id":"a","x":NaN}',
+        '{"id":"a","wide":NaN}',
+        '{"id":"a","x":[-Infinity]}',
+        '{"id":"a","x":nan}',
+        '{"id":"a","x":inf}',
+        '{"id":"a",}',
+        '{"id":"a", }',
+        '{"id":"a","x":[1,]}',
+        '{"id":"a","x":01}',
+        '{"id":"a","x":"\t"}',
+        '{"id":"a"/**/}',
+        "{'id':'a'}",
+        '\ufeff{"id":"a"}',
+        '{"id":"\\ud800"}',
+        "",
+    ],
+)
+def test_what_is_no_json_is_never_a_row_nor_closes_our_envelope(engine: Engine, tmp_path: Path, record: str) -> None:
+    assert read(engine, tmp_path, record, '{"id":"good"}') == ["line:malformed", "good"]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ('{"id":"a","id":"b"}', "id:twice"),
+        ('{"id":"a","\\u0069d":"b"}', "id:twice"),
+        ('{"id":"a","wide":1,"wide":1}', "wide:twice"),
+        ('{"id":"a","x":{"id":1},"id":"b"}', "id:twice"),
+        ('{"id":"a","x":{"id":1},"y":[{"id":2}]}', "a"),
+        ('{"id" : "a" , "id" : "a"}', "id:twice"),
+    ],
+)
+def test_a_name_twice_is_no_value_whoever_reads_it(engine: Engine, tmp_path: Path, record: str, reason: str) -> None:
+    assert read(engine, tmp_path, record) == [reason]
+
+
+def test_json_that_is_spelt_with_blanks_and_escapes_is_read(engine: Engine, tmp_path: Path) -> None:
+    records = [
+        '{ "id" : "a" , "wide" : 1.50 }',
+        '{"\\u0069d":"a,}","wide":1}',
+        json.dumps({"id": "NaN:inf", "x": ["a,]"]}),
+    ]
+    assert read(engine, tmp_path, *records) == [Decimal("1.5"), 1, "NaN:inf"]
