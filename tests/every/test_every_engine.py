@@ -151,7 +151,7 @@ def test_a_json_value_is_its_token_as_it_was_spelt(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia", "America/Sao_Paulo", "Africa/Cairo", "UTC"])  # fmt: skip
-@pytest.mark.parametrize("time", ["00:00", "01:30", "02:30", "16:00"])
+@pytest.mark.parametrize("time", ["00:00", "01:30", "02:30", "16:00", "24:00"])
 def test_known_at_is_the_zones_own_time(tmp_path: Path, zone: str, time: str) -> None:
     """Every day of some years with odd changes of clocks."""
     days = [

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
@@ -106,6 +107,12 @@ def _string(_: Any, value: Any) -> tuple[Any, str | None]:
     return value, None
 
 
+def unfit_key(text: str) -> str | None:
+    """Why a text is no key."""
+    kinds = {unicodedata.category(letter) for letter in text}
+    return "control" if "Cc" in kinds else "blank" if kinds <= {"Zs", "Zl", "Zp"} else None
+
+
 def _boolean(_: Any, value: Any) -> tuple[Any, str | None]:
     if value is True or value is False:
         return value, None
@@ -134,7 +141,8 @@ def _timestamp(column: Any, value: Any) -> tuple[Any, str | None]:
         return None, "range"
     if instant.astimezone(ZoneInfo(column.zone)).replace(tzinfo=None) != found:
         return None, "gap"
-    return instant, None
+    again = found.replace(tzinfo=ZoneInfo(column.zone), fold=1).astimezone(UTC)
+    return (instant, None) if again == instant else (None, "ambiguous")
 
 
 def _number(column: Any, value: Any) -> tuple[Any, str | None]:
@@ -212,6 +220,8 @@ def read(contract: Any, line: bytes) -> tuple[dict[str, Any], set[str]]:
         else:
             tokens = (get(record, path) for path in paths(column))
             row[column.name], reason = token(column, next((one for one in tokens if one is not None), None))
+            if column.kind == "string" and not reason and column.name in contract.key:
+                reason = unfit_key(row[column.name])
         if any(twice(record, path) for path in paths(column)):
             reason = "twice"
         if reason:
@@ -229,7 +239,9 @@ def known_at(contract: Any, row: dict[str, Any]) -> datetime | None:
     lag = timedelta(days=int(days or 0), hours=int(hours or 0), minutes=int(minutes or 0))
     try:
         if not isinstance(value, datetime):
-            value = datetime.combine(value, time.fromisoformat(known.time), ZoneInfo(known.zone)).astimezone(UTC)
+            hours, *rest = map(int, known.time.split(":"))
+            at = datetime.combine(value + timedelta(hours // 24), time(hours % 24, *rest), ZoneInfo(known.zone))
+            value = at.astimezone(UTC)
         return value + lag
     except OverflowError:
         return FIRST if row[known.column].year == 1 else LAST

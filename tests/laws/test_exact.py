@@ -224,3 +224,49 @@ def test_json_that_is_spelt_with_blanks_and_escapes_is_read(engine: Engine, tmp_
         json.dumps({"id": "NaN:inf", "x": ["a,]"]}),
     ]
     assert read(engine, tmp_path, *records) == [Decimal("1.5"), 1, "NaN:inf"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a\\u0000b", "id:control"),
+        ("\\n", "id:control"),
+        ("a\\u001b[31m", "id:control"),
+        ("a\x7f", "id:control"),
+        ("a\u0085", "id:control"),
+        ("   ", "id:blank"),
+        ("\u00a0\\u2003", "id:blank"),
+        (" a", " a"),
+        ('\\u00e9 \\"', 'é "'),
+        ("日本", "日本"),
+    ],
+)
+def test_a_key_has_something_to_see_and_nothing_else(engine: Engine, tmp_path: Path, text: str, reason: str) -> None:
+    assert read(engine, tmp_path, f'{{"id":"{text}"}}') == [reason]
+
+
+@pytest.mark.parametrize(
+    ("zone", "time", "reason"),
+    [
+        ("America/New_York", "2024-11-03T01:30:00", "at:ambiguous"),
+        ("America/New_York", "2024-11-03T01:00:00", "at:ambiguous"),
+        ("America/New_York", "2024-11-03T00:59:59", ""),
+        ("America/New_York", "2024-11-03T02:00:00", ""),
+        ("America/New_York", "2024-11-03T01:30:00-04:00", ""),
+        ("America/New_York", "2024-03-10T02:30:00", "at:gap"),
+        ("Australia/Lord_Howe", "2024-04-07T01:45:00", "at:ambiguous"),
+        ("Europe/London", "1971-10-31T02:30:00", "at:ambiguous"),
+        ("UTC", "2024-11-03T01:30:00", ""),
+    ],
+)
+def test_a_local_time_that_came_twice_or_never_is_no_instant(
+    engine: Engine, tmp_path: Path, zone: str, time: str, reason: str
+) -> None:
+    promised = contract(
+        columns=(column("id", "string", required=True), column("at", "timestamp", zone=zone)),
+        key=("id",),
+        known_at=None,
+    )
+    lines = [line(0, 0, f'{{"id":"a","at":"{time}"}}')]
+    with engine.group(promised, [part(tmp_path / "p", lines, {0: N})]) as group:
+        assert group.judged()[N].reasons == ({reason: 1} if reason else {})

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +18,12 @@ from assay import land as landing
 from assay.contract import odcs
 from assay.contract.changes import breaking, changes
 from assay.contract.model import Contract, Gate, Kind, KnownAt
+from assay.engines.duckdb import DuckDBEngine
 from assay.errors import ContractError
+from assay.ports import Limits
 from tests.conftest import ROOT
 from tests.laws import oracle
+from tests.laws.slow_engine import SlowEngine
 from tests.making import EVERY_TYPE, Made, every_type, record
 
 EVERY = "{property: every, value: P1D}"
@@ -614,3 +617,18 @@ def test_every_difference_is_seen_and_none_where_there_is_none(data: st.DataObje
     assert bool(changes(old, new)) == (repr(old) != repr(new))
     assert bool(changes(new, old)) == (repr(old) != repr(new))
     assert {one.kind for one in breaking(changes(old, new))} <= {"removed", "type", "key", "partition"}
+
+
+def test_a_day_without_an_hour_is_known_at_its_end(tmp_path: Path) -> None:
+    """Never at its first minute: that would let a backtest look ahead."""
+    at = "knownAt, value: {column: at}"
+    days = {"": "2024-07-02T04:00", ', time: "24:00"': "2024-07-02T04:00", ', time: "00:00"': "2024-07-01T04:00"}
+    for said, moment in days.items():
+        text = EVERY_TYPE.replace(at, f"knownAt, value: {{column: day{said}, zone: America/New_York}}")
+        line = b'{"_seq":0,"_n":0,"_record":%s}' % record(day='"2024-07-01"')
+        for engine in (DuckDBEngine(Limits(scratch=tmp_path)), SlowEngine()):
+            (row,) = engine.rows(odcs.parse(text), [line])
+            assert row
+            assert row["known_at"] == datetime.fromisoformat(f"{moment}:00+00:00")
+    with pytest.raises(ContractError, match="24:30 is not a time"):
+        odcs.parse(EVERY_TYPE.replace(at, 'knownAt, value: {column: day, time: "24:30"}'))

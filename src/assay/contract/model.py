@@ -105,10 +105,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class KnownAt:
-    """When the public could know a row: `column`'s day at `time` in `zone`, `lag` later."""
+    """When the public could know a row: `column`'s day at `time` in `zone`, `lag` later. Without a time it is the day's end."""
 
     column: str
-    time: str = "00:00"
+    time: str = "24:00"
     zone: str = "UTC"
     lag: str = "PT0S"
 

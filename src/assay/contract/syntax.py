@@ -396,10 +396,10 @@ def _known_at(ours: _Properties, columns: tuple[Column, ...]) -> KnownAt | None:
     found = next((c for c in columns if c.name == known.get("column")), None)
     if found is None or found.kind not in ("date", "timestamp"):
         ours.fail("knownAt", "knownAt: column must be a date or timestamp column of the contract")
-    zone, at = str(known.get("zone", "UTC")), known.get("time", "00:00")
+    zone, at = str(known.get("zone", "UTC")), known.get("time", "24:00")
     if not _is_zone(zone):
         ours.fail("knownAt", f"knownAt: zone or lag cannot be read: no time zone is called {zone}")
-    if not isinstance(at, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", at):
+    if not isinstance(at, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|24:00", at):
         ours.fail("knownAt", f'knownAt: {at} is not a time such as "16:00"; quote it')
     return KnownAt(found.name, at, zone, ours.lag("knownAt", known.get("lag", "PT0S")))
 

@@ -58,8 +58,8 @@ class DayOf:
 class InstantOf:
     """A time as YYYY-MM-DD[T ]HH:MM[:SS[.ffffff]][Z|+HH:MM]; without an offset it is local in `zone`.
 
-    Of a local time that came twice the first is meant. One that never was is refused as `gap`, one whose year in UTC
-    is not 1 to 9999 as `range`.
+    A local time that never was is refused as `gap`, one that came twice as `ambiguous`, one whose year in UTC is not
+    1 to 9999 as `range`.
     """
 
     zone: str
@@ -78,11 +78,14 @@ class Refused:
     """Why a token does not become the value: `<column>:<reason>`, null where it does.
 
     `twice`: an object on the way to the token has two fields of the name that is read. `required`: there is none.
+    A text of the `key` is also refused as `control` if it holds a control character (NUL, a line break), and as `blank` if
+    it holds nothing but blanks.
     """
 
     column: str
     value: Value
     required: bool
+    key: bool
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class At:
 
 @dataclass(frozen=True)
 class DayAt:
-    """The instant of a column's day at a local time of a zone.
+    """The instant of a column's day at a local time of a zone; 24:00 is its end, the first instant of the next day.
 
     If that time came twice on the day, its first; if it never was, later by as much as the clocks went forward. What
     would lie beyond the years 1 to 9999 in UTC is their first or last instant.
@@ -179,7 +182,7 @@ class Tree:
 def tree(contract: Contract) -> Tree:
     """The contract's tree. Its rules are taken as they are: `assay check` has asked the guard about them."""
     fields = tuple(
-        Field(c.name, Token(paths_of(c)), _value(c), Refused(c.name, _value(c), c.required))
+        Field(c.name, Token(paths_of(c)), _value(c), Refused(c.name, _value(c), c.required, c.name in contract.key))
         for c in contract.columns
         if not c.ordinal
     )

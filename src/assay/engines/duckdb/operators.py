@@ -278,7 +278,7 @@ def _instant_of(op: ops.InstantOf, c: str) -> str:
     inner = _inner(c)
     return f"""CASE WHEN NOT REGEXP_MATCHES({inner}, {text(_TIME)}) THEN NULL
         WHEN REGEXP_MATCHES({inner}, {text(_ZONED)}) THEN TRY_CAST({inner} AS TIMESTAMPTZ)
-        ELSE {_local(f"TRY_CAST({inner} AS TIMESTAMP)", op.zone)} END"""
+        ELSE TRY_CAST({inner} AS TIMESTAMP) AT TIME ZONE {text(op.zone)} END"""
 
 
 def _json_of(_: ops.JsonOf, c: str) -> str:
@@ -294,9 +294,14 @@ def _local(local: str, zone: str, *, may_repeat: bool = True) -> str:
     if zone == "UTC" or not may_repeat:
         return f"({local}) AT TIME ZONE {z}"
     last = f"(({local}) AT TIME ZONE {z})"
-    before = f"({last} - TO_HOURS(24))"
-    first = f"({before} + (({last} AT TIME ZONE {z}) - ({before} AT TIME ZONE {z})))"
+    first = _first(last, z)
     return f"CASE WHEN ({first} AT TIME ZONE {z}) = ({last} AT TIME ZONE {z}) THEN {first} ELSE {last} END"
+
+
+def _first(instant: str, z: str) -> str:
+    """When the local time of an instant would have been by the offset of the day before."""
+    before = f"({instant} - TO_HOURS(24))"
+    return f"({before} + (({instant} AT TIME ZONE {z}) - ({before} AT TIME ZONE {z})))"
 
 
 # reasons
@@ -309,19 +314,16 @@ def _refused(op: ops.Refused, c: str) -> str:
     of_type = _reason(c, "type")
     match op.value:
         case ops.TextOf():
-            cases = f"{missing} WHEN ASCII({t}) <> 34 OR {v} IS NULL THEN {of_type}"
+            short, unfit = (_USUAL, _unfit_key(c)) if op.key else ("FALSE", "")
+            cases = f"WHEN {short.format(t)} THEN NULL {missing} WHEN ASCII({t}) <> 34 OR {v} IS NULL THEN {of_type} {unfit}"
         case ops.BooleanOf():
             cases = f"{missing} WHEN NOT {t} IN ('true', 'false', '\"true\"', '\"false\"') THEN {of_type}"
         case ops.DayOf():
             cases = f"WHEN LENGTH({t}) = 12 AND SUBSTR({t}, 2, 10) = CAST({v} AS VARCHAR) THEN NULL {missing} ELSE {of_type}"
         case ops.InstantOf(zone):
-            gap = ""
-            if zone != "UTC":
-                local = f"TRY_CAST({_inner(c)} AS TIMESTAMP)"
-                gap = f"""WHEN NOT REGEXP_MATCHES({_inner(c)}, {text(_ZONED)}) AND {v} AT TIME ZONE {text(zone)} <> {local}
-                    THEN {_reason(c, "gap")}"""
+            local = _unclear_time(c, zone) if zone != "UTC" else ""
             cases = f"""{missing} WHEN ASCII({t}) <> 34 OR NOT REGEXP_MATCHES({_inner(c)}, {text(_TIME)}) THEN {of_type}
-                WHEN {v} IS NULL OR {v} < {FIRST} OR {v} > {LAST} OR STARTS_WITH({t}, '"0000') THEN {_reason(c, "range")} {gap}"""
+                WHEN {v} IS NULL OR {v} < {FIRST} OR {v} > {LAST} OR STARTS_WITH({t}, '"0000') THEN {_reason(c, "range")} {local}"""
         case ops.JsonOf():
             required = _reason(c, "required") if op.required else "NULL"
             cases = f"WHEN {t} IS NULL THEN {required} WHEN {t} = '' THEN {of_type}"
@@ -330,6 +332,25 @@ def _refused(op: ops.Refused, c: str) -> str:
         case ops.NumberOf(_, scale, excess):
             cases = _refused_number(c, scale, excess, missing)
     return f"CASE {cases} END"
+
+
+_USUAL = r"REGEXP_MATCHES({}, '^\"[!#-\[\]-~][ !#-\[\]-~]*\"\z')"  # a text in which nothing is to be looked for
+
+
+def _unfit_key(c: str) -> str:
+    v = ident(c)
+    return rf"""WHEN REGEXP_MATCHES({v}, '[\x00-\x1f\x7f-\x{{9f}}]') THEN {_reason(c, "control")}
+            WHEN REGEXP_MATCHES({v}, '^\p{{Z}}+\z') THEN {_reason(c, "blank")}"""
+
+
+def _unclear_time(c: str, zone: str) -> str:
+    """Of a time without an offset: that it never was, or came twice. DuckDB moved the one, and took the last of the other."""
+    v, z = ident(c), text(zone)
+    without = f"NOT REGEXP_MATCHES({_inner(c)}, {text(_ZONED)})"
+    first = _first(v, z)
+    return f"""WHEN {without} AND {v} AT TIME ZONE {z} <> TRY_CAST({_inner(c)} AS TIMESTAMP) THEN {_reason(c, "gap")}
+            WHEN {without} AND {first} <> {v} AND {first} AT TIME ZONE {z} = {v} AT TIME ZONE {z}
+            THEN {_reason(c, "ambiguous")}"""
 
 
 def _refused_number(c: str, scale: int, excess: str, missing: str) -> str:
