@@ -13,7 +13,9 @@ from zoneinfo import ZoneInfo
 
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-_LINE = re.compile(r'\{"_seq":[0-9]{1,18},"_n":[0-9]{1,9},(?:"_op":"([a-z]+)",)?"_record":(.*)\}', re.DOTALL)
+_LINE = re.compile(
+    r'\{"_seq":[0-9]{1,18},"_n":[0-9]{1,9},(?:"_op":"([a-z]+)",)?(?:"_producer":"[^"]*",)?"_record":(.*)\}', re.DOTALL
+)
 _TOKENS = re.compile(r""""(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+""")
 
 

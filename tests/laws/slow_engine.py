@@ -163,6 +163,8 @@ def judge(contract: Contract, promised: Tree, place: int, seq: int, raw: bytes) 
     elif values:
         line.warnings = broken(promised.warnings, values)
         line.reasons = reasons | broken(promised.rules, values)
+        if (op := oracle.enveloped(raw)[0]) in ("shard", "window"):
+            line.reasons = line.reasons | {f"record:{op}"}
     if not line.reasons:
         line.hash, line.known_at = oracle.digest(contract, values), oracle.known_at(contract, values)
     return line

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from assay.engines.duckdb import DuckDBEngine
+from assay.lake.landing import enveloped
 from assay.ports import Engine, Limits, N
 from tests.every.engines import ENGINES, column, contract, engine_of, line, part
 from tests.laws.slow_engine import SlowEngine
@@ -270,3 +271,15 @@ def test_a_local_time_that_came_twice_or_never_is_no_instant(
     lines = [line(0, 0, f'{{"id":"a","at":"{time}"}}')]
     with engine.group(promised, [part(tmp_path / "p", lines, {0: N})]) as group:
         assert group.judged()[N].reasons == ({reason: 1} if reason else {})
+
+
+def test_a_record_that_was_not_asked_for_is_quarantined_alone(engine: Engine, tmp_path: Path) -> None:
+    records = [b'{"id":"a"}', b'{"id":"b"}', b'{"id":7}', b"5", b'{"id":"c"}']
+    data = enveloped(records, 0, 10, {11: "shard", 12: "window", 13: "shard"})
+    promised = contract(columns=(column("id", "string", required=True),), key=("id",), known_at=None)
+    given = [part(tmp_path / "p", data.split(b"\n")[:-1], {0: N})]
+    with engine.group(promised, given) as group:
+        judged = group.judged()[N]
+        found = {one.seq: set(one.reasons) for one in group.rejected([N])}
+    assert found == {11: {"record:shard"}, 12: {"record:window", "id:type"}, 13: {"record:type"}}
+    assert (judged.rows, judged.good, judged.keyless) == (5, 2, 2)

@@ -459,3 +459,25 @@ def test_a_seeded_storm_changes_nothing_but_the_number_of_requests():
     ]
     assert len(calm.log) == len(asks) < len(storm.log)
     assert len({one.fault for one in storm.log}) > 5
+
+
+def test_a_stranger_in_a_good_answer_is_marked_and_the_rest_is_taken(sandbox, fetch):
+    window = Window(date(2012, 1, 1), date(2012, 2, 1))
+    good = [{"symbol": "AAPL", "date": f"2012-01-{day:02}"} for day in range(2, 31)]
+    strangers = {4: {"symbol": "X", "date": "2012-01-05"}, 11: {"symbol": "AAPL", "date": "2012-02-01"}, 17: {"symbol": "X", "date": "1999-01-01"}}  # fmt: skip
+    rows: list = list(good)
+    for at, one in strangers.items():
+        rows.insert(at, one)
+    rows.append("odd")
+    sandbox.faults.add(Fault("garbage", params={"body": json.dumps(rows)}))
+    page = fetch(RAW, window=window)
+    assert page.strange == {4: "shard", 11: "window", 17: "shard"}
+    assert page.request.span == ("2012-01-02", "2012-01-30")
+    assert (len(page.records), page.request.rows) == (33, 33)
+    for some, words in (
+        (good[:10] + list(strangers.values()), "'X' instead"),
+        ([*good[:11], strangers[4]], "a part is missing"),
+    ):
+        sandbox.faults.add(Fault("garbage", params={"body": json.dumps(some)}))
+        with suspected(words):
+            fetch(RAW, window=window)

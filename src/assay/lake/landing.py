@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
 from types import TracebackType
@@ -23,20 +23,26 @@ from assay.windows import Window
 
 PART = 64 * 2**20  # bytes of a part's lines, at most
 LARGE = 4 * 2**20  # bytes of lines above which an ask gets parts of its own
-ENVELOPE = 48  # bytes that a line has at most besides its record
+ENVELOPE = 64  # bytes that a line has at most besides its record
 GZIP = 31  # as zlib's wbits: a gzip member, without name and time, so that the same lines give the same bytes
 
 _heads: list[bytes] = []  # b'{"_seq":0', b'{"_seq":1' …: every batch counts from 0, so they are made once
 _growing = threading.Lock()  # two threads that made more of them at once would number wrongly
 
 
-def enveloped(records: Sequence[bytes], n: int, first: int) -> bytes:
-    """Records as lines of batch `n`, numbered from `first`; SourceSuspect if one holds a raw line break."""
+def enveloped(records: Sequence[bytes], n: int, first: int, strange: Mapping[int, str] | None = None) -> bytes:
+    """Records as lines of batch `n`, numbered from `first`; SourceSuspect if one holds a raw line break.
+
+    `strange` says of some, by the number of their line, why they are not what was asked for.
+    """
     stop = first + len(records)
     if len(_heads) < stop:
         with _growing:
             _heads.extend(map(b'{"_seq":%d'.__mod__, range(len(_heads), 2 * stop + 4096)))
-    between = repeat(b',"_n":%d,"_record":' % n)
+    between: Iterable[bytes] = repeat(b',"_n":%d,"_record":' % n)
+    if strange:
+        ops = (b'"_op":"%s",' % strange[at].encode() if at in strange else b"" for at in range(first, stop))
+        between = (b',"_n":%d,%b"_record":' % (n, op) for op in ops)
     data = b"".join(chain.from_iterable(zip(_heads[first:stop], between, records, repeat(b"}\n"))))
     if data.count(b"\n") != len(records) or b"\r" in data:
         raise SourceSuspect("a record holds a raw line break, which JSON does not allow")
@@ -151,18 +157,25 @@ class Ask:
         self._rows = self._size = 0
 
     def page(
-        self, asked: Asked, records: Sequence[bytes], raw: bytes | Iterable[bytes] | None = None, kind: str = ""
+        self,
+        asked: Asked,
+        records: Sequence[bytes],
+        raw: bytes | Iterable[bytes] | None = None,
+        kind: str = "",
+        strange: Mapping[int, str] | None = None,
     ) -> None:
         """Append an answer's records, token for token as they came, each in our envelope on a line of its own.
 
         `raw` is the answer as it came, if that was no JSON, whole or in pieces; it is kept beside the lines as `kind`.
+        `strange` says of records, by their number in the page, why they are not what was asked for.
         """
         name = f"{self._landing.dataset} {self.batch.shard!r}"
         if asked.rows != len(records):
             raise SourceSuspect(f"{name}: the source says {asked.rows} records of an answer, and gave {len(records)}")
+        odd = {self._rows + at: why for at, why in (strange or {}).items()}
         try:
             for some in _fitting(records, LARGE):
-                self._append(enveloped(some, self.batch.n, self._rows), len(some))
+                self._append(enveloped(some, self.batch.n, self._rows, odd), len(some))
         except SourceSuspect as error:
             raise SourceSuspect(f"{name}: {error}") from None
         if raw is not None:

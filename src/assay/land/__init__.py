@@ -266,7 +266,7 @@ class _Landings:
                 async with aclosing(self.source.fetch(wanted, remote)) as pages:  # type: ignore[type-var]
                     async for page in pages:
                         _agree(page.request)
-                        ask.page(_asked(page.request), page.records, _raw(page), page.kind)
+                        ask.page(_asked(page.request), page.records, _raw(page), page.kind, page.strange)
             into.complete[ask.batch.n] = one
         finally:
             into.running -= 1

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.abc import MetaPathFinder
 from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
@@ -127,12 +127,15 @@ class Page:
 
     Where the answer was no JSON (CSV, XML), `raw` is the answer as it came and `kind` its file ending; it is kept
     beside the lines. A file that is landed in several pages comes with the last of them, as its `Original`.
+    `strange` are the records that were not asked for, by their number: of another `shard`, or of a day beyond the `window`.
+    They are quarantined as `record:shard` and `record:window`.
     """
 
     request: Request
     records: Sequence[bytes]
     raw: bytes | Original | None = None
     kind: str = "csv"
+    strange: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -87,11 +87,13 @@ async def fetch(ask: Ask, remote: Remote) -> AsyncIterator[Page]:
         raise ContractError(f"{ask.dataset}: from_to needs a window")
     read = partial(judge, date_field=options.date_field, shard_field=_shard_field(options))
     answer, found = await remote.get(options.path, _params(ask, options), read)
-    span = _checked(ask, options, found)
+    strange = _strange(ask, options, found)
+    span = _checked(ask, options, found, strange)
     digest, rows = hashlib.sha256(found.joined).hexdigest(), len(found.records)
     yield Page(
         Request(answer.url, answer.params, answer.at, answer.status, len(answer.body), digest, rows, span, answer.date),
         found.records,
+        strange=strange,
     )
 
 
@@ -222,18 +224,35 @@ def _shard_field(options: Options) -> str | None:
     return (options.shard_field or options.shard_param) if options.shard_param else None
 
 
-def _checked(ask: Ask, options: Options, found: Found) -> tuple[str, str] | None:
-    """First and last day of the records; SourceSuspect where they cannot be all that was asked for."""
+def _strange(ask: Ask, options: Options, found: Found) -> dict[int, str]:
+    """The records that were not asked for, by their number: of another `shard`, or of a day beyond the `window`.
+
+    Where they are more than a tenth, none: such an answer as a whole is not what was asked.
+    """
+    window = ask.window if options.from_to else None
+    out = {}
+    if _shard_field(options) and set(map(SHARD, found.rows)) - {ask.shard, UNSET}:
+        out = {n: "shard" for n, row in enumerate(found.rows) if row.shard not in (ask.shard, UNSET)}
+    span = _span([day for day in map(DAY, found.rows) if day is not UNSET]) if window else None
+    if window and span and not all(window.start <= date.fromisoformat(day[:10]) < window.end for day in span):
+        days = ((n, _day(row.day)) for n, row in enumerate(found.rows) if row.day is not UNSET)
+        out |= {n: "window" for n, day in days if day and not window.start <= day < window.end and n not in out}
+    return out if 10 * len(out) <= len(found.rows) else {}
+
+
+def _checked(ask: Ask, options: Options, found: Found, strange: Mapping[int, str]) -> tuple[str, str] | None:
+    """First and last day of the records that are not strange; SourceSuspect where they cannot be all that was asked for."""
     if not found.records:
         if options.empty == "suspect" and not _short(ask.window, options.slack_days):
             raise SourceSuspect(f"{_name(ask)}: FMP gave no records, as it does for what it does not know")
         return None
-    strangers = set(map(SHARD, found.rows)) - {ask.shard, UNSET}
+    rows = [row for n, row in enumerate(found.rows) if n not in strange] if strange else found.rows
+    strangers = set(map(SHARD, rows)) - {ask.shard, UNSET}
     if _shard_field(options) and strangers:
         raise SourceSuspect(f"{_name(ask)}: FMP gave records of {str(min(strangers))[:40]!r} instead")
     if not options.date_field:
         return None
-    days = list(map(DAY, found.rows))
+    days = list(map(DAY, rows))
     span = _span(days if UNSET not in days else [day for day in days if day is not UNSET])
     if options.from_to and ask.window:
         _check_span(ask, ask.window, span, timedelta(days=options.slack_days))
@@ -278,15 +297,17 @@ def _day(text: str) -> date | None:
 
 
 def _peek(joined: bytes, records: list[bytes], date_field: str | None, shard_field: str | None) -> list[Any]:
-    """Each record's `day` and `shard`, UNSET if absent; records without such texts are left out."""
+    """Each record's `day` and `shard`, UNSET if absent or no text."""
     whole, single = _decoders(date_field, shard_field)
     try:
         rows: list[Any] = whole.decode(joined)
     except UNREADABLE:
         rows = []
         for record in records:
-            with suppress(*UNREADABLE):
+            try:
                 rows.append(single.decode(_masked(record)))
+            except UNREADABLE:
+                rows.append(single.decode(b"{}"))
     return rows
 
 
