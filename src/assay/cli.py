@@ -535,8 +535,8 @@ def sql(ctx: click.Context, lake: "Lake", query: str, form: str, limit: int | No
     """
     form = "json" if ctx.obj["json"] else form
     limit = limit or (1000 if form == "table" else 10_000_000)
-    found = lake.sql(query, limit=limit, timeout=timeout)
-    tell.rows(found, form)
+    with lake.asked(query, limit=limit, timeout=timeout) as found:
+        tell.rows(found, form)
     if found.truncated:
         click.echo(f"these are the first {limit} rows, there are more; --limit gives them", err=True)
 

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from assay.errors import AssayError
     from assay.plan import Step
     from assay.refine import Refined
-    from assay.serve.sql import Result
+    from assay.serve.fenced import Answer
 
 NOTHING = (
     "nothing is missing: what was due is landed (`assay land DATASET --again` asks for it anew), judged and released"
@@ -167,7 +168,7 @@ def upkeep(found: Mapping[str, Any], *, dry: bool) -> list[str]:
     return [*lines, "nothing was changed; --apply does it"] if dry else lines
 
 
-def rows(found: "Result", form: str) -> None:
+def rows(found: "Answer", form: str) -> None:
     """Rows as a table, CSV or JSON, to standard output."""
     if form == "json":
         from assay.errors import UsageError
@@ -175,8 +176,12 @@ def rows(found: "Result", form: str) -> None:
         twice = [c for c in found.columns if found.columns.count(c) > 1]
         if twice:
             raise UsageError(f"two columns are called {twice[0]}; name one with AS")
-        finite = ([_finite(v) for v in row] for row in found.rows)
-        click.echo(json.dumps([dict(zip(found.columns, row, strict=True)) for row in finite], default=str))
+        before = "["
+        for row in found.rows:
+            one = dict(zip(found.columns, map(_finite, row), strict=True))
+            click.echo(before + json.dumps(one, default=str), nl=False)
+            before = ", "
+        click.echo("]" if before == ", " else "[]")
     elif form == "csv":
         import csv
 
@@ -184,10 +189,16 @@ def rows(found: "Result", form: str) -> None:
         writer.writerow(found.columns)
         writer.writerows(map(_spelt, row) for row in found.rows)
     else:
-        texts = [["" if v is None else printable(str(_spelt(v))) for v in row] for row in found.rows]
-        widths = [max([len(c), *(len(t[i]) for t in texts)]) for i, c in enumerate(found.columns)]
-        for line in [list(found.columns), ["─" * w for w in widths], *texts]:
-            click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+        widths = [len(c) for c in found.columns]
+        for row in found.rows:
+            widths = [max(w, len(_cell(v))) for w, v in zip(widths, row, strict=True)]
+        for line in chain([found.columns, ["─" * w for w in widths]], found.rows):
+            cells = (_cell(v).ljust(w) for v, w in zip(line, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else printable(str(_spelt(value)))
 
 
 def _spelt(value: Any) -> Any:

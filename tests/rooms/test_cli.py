@@ -350,6 +350,19 @@ def test_a_table_that_was_cut_says_so_and_csv_and_json_are_whole(released: Path,
     assert "first 2 rows" in assay("--lake", released, "sql", rows, "--format", "csv", "--limit", 2).err
 
 
+def test_a_query_that_never_ends_is_stopped_and_tells_nothing(released: Path, assay: Callable[..., Said]) -> None:
+    endless = f"select count(*) from {', '.join(f'silver.trades t{n}' for n in range(12))} where t0.price < t1.price + t2.price"
+    said = assay("--lake", released, "sql", endless, "--timeout", 1.5)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "UsageError: stopped after 1.5 s; narrow the query, by its key first\n"
+
+
+@pytest.mark.parametrize(("form", "empty"), [("table", "n\n─"), ("csv", "n"), ("json", "[]")])
+def test_an_answer_without_rows_is_one_too(released: Path, assay: Callable[..., Said], form: str, empty: str) -> None:
+    query = "select quantity as n from silver.trades where price < 0"
+    assert assay("--lake", released, "sql", query, "--format", form).out.strip() == empty
+
+
 def test_json_of_a_query_loses_no_column_and_is_json(released: Path, assay: Callable[..., Said]) -> None:
     said = assay("--lake", released, "--json", "sql", "select 1 a, 2 a")
     assert (said.code, json.loads(said.err)["error"]) == (2, "UsageError")

@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import duckdb
 import pytest
 
 from assay import guard
 from assay.errors import UsageError
-from assay.serve import sql
+from assay.serve import fenced, sql
+from assay.serve.fenced import Result
 from tests.rooms import serving_lake
 
 FINE = """
@@ -249,19 +251,26 @@ def con(lake):
     made.close()
 
 
+def ask(lake, text: str, **options: Any) -> Result:
+    """A question as people ask it: through the fence."""
+    t = lake.local
+    with fenced.asked(t.files, lake.reader().release, t.limits, text, **options) as found:
+        return Result(found.columns, tuple(found.rows), found.truncated)
+
+
 @pytest.mark.parametrize("text", FINE)
-def test_a_question_people_ask_is_answered_as_duckdb_answers_it(con, tables, text):
-    result = sql.run(con, text, tables, limit=1000)
+def test_a_question_people_ask_is_answered_as_duckdb_answers_it(lake, con, text):
+    result = ask(lake, text, limit=1000)
     plain = text.replace("from fct_price", "from gold.fct_price").replace("GOLD.FCT_PRICE", "gold.fct_price")
     assert result.rows
     assert sorted(map(repr, result.rows)) == sorted(map(repr, con.execute(plain).fetchall()))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_everything_else_is_refused_before_it_runs(con, tables, text):
+def test_everything_else_is_refused_before_it_runs(lake, con, text):
     before = con.execute("select count(*), sum(close) from gold.fct_price").fetchall()
     with pytest.raises(UsageError) as refused:
-        sql.run(con, text, tables)
+        ask(lake, text)
     assert "root:" not in str(refused.value)
     assert con.execute("select count(*), sum(close) from gold.fct_price").fetchall() == before
 
@@ -300,7 +309,7 @@ def test_an_insert_in_a_with_is_a_select_to_duckdb_but_not_to_verify(con, tables
         sql.verify(con, text, set(tables))
 
 
-def test_a_name_outside_its_with_stands_for_nothing_else(con, tables, tmp_path, monkeypatch):
+def test_a_name_outside_its_with_stands_for_nothing_else(lake, tmp_path, monkeypatch):
     secret = tmp_path / "secret.csv"
     secret.write_text("a\nsecret\n")
     monkeypatch.chdir(tmp_path)
@@ -311,15 +320,15 @@ def test_a_name_outside_its_with_stands_for_nothing_else(con, tables, tmp_path, 
         "select * from duckdb_settings, (with duckdb_settings as (select 1) select * from duckdb_settings) x",
     ):
         with pytest.raises(UsageError):
-            sql.run(con, text, tables)
+            ask(lake, text)
 
 
-def test_with_parts_that_double_are_refused_at_once(con, tables):
+def test_with_parts_that_double_are_refused_at_once(lake):
     parts = ["c0 as (select 1 as n)"] + [f"c{i} as (select a.n from c{i - 1} a, c{i - 1} b)" for i in range(1, 40)]
     with pytest.raises(UsageError, match="more than 200 times"):
-        sql.run(con, f"with {', '.join(parts)} select count(*) from c39", tables)
+        ask(lake, f"with {', '.join(parts)} select count(*) from c39")
     chain = ["c0 as (select 1 as n)"] + [f"c{i} as (select n from c{i - 1})" for i in range(1, 40)]
-    assert sql.run(con, f"with {', '.join(chain)} select n from c39", tables).rows == ((1,),)
+    assert ask(lake, f"with {', '.join(chain)} select n from c39").rows == ((1,),)
 
 
 @pytest.mark.parametrize(
@@ -331,36 +340,20 @@ def test_with_parts_that_double_are_refused_at_once(con, tables):
         "x" * 20_001,
     ],
 )
-def test_what_is_too_big_or_deep_is_refused(con, tables, text):
+def test_what_is_too_big_or_deep_is_refused(lake, text):
     with pytest.raises(UsageError):
-        sql.run(con, text, tables)
+        ask(lake, text)
 
 
-def test_a_query_is_stopped_at_its_deadline_and_the_connection_works_on(con, tables):
-    slow = (
-        "select count(*) from {0} a, {0} b, {0} c, {0} d where a.close * b.close > c.close * d.close + a.open".format(
-            "silver.price_eod_versions"
-        )
-    )
-    with pytest.raises(UsageError, match=r"stopped after 0\.2 s"):
-        sql.run(con, slow, tables, timeout=0.2)
-    streaming = "select a.symbol from {0} a, {0} b, {0} c, {0} d where a.close + b.close > c.close + d.close".format(
-        "fct_price"
-    )
-    with pytest.raises(UsageError, match=r"stopped after 0\.2 s"):
-        sql.run(con, streaming, tables, limit=10**9, timeout=0.2)
-    assert sql.run(con, "select 1", tables).rows == ((1,),)
-
-
-def test_rows_beyond_the_limit_are_told(con, tables):
-    some = sql.run(con, "select symbol, date from fct_price order by 1, 2", tables, limit=7)
+def test_rows_beyond_the_limit_are_told(lake):
+    some = ask(lake, "select symbol, date from fct_price order by 1, 2", limit=7)
     assert len(some.rows) == 7
     assert some.truncated
     assert some.columns == ("symbol", "date")
-    assert not sql.run(con, "select symbol from fct_price limit 7", tables, limit=7).truncated
+    assert not ask(lake, "select symbol from fct_price limit 7", limit=7).truncated
 
 
-def test_errors_say_where_and_never_quote_cells(con, tables):
+def test_errors_say_where_and_never_quote_cells(lake):
     for text, said in {
         "select symbol,\n  nope from fct_price": r"line 2, column 3.*nope",
         "select symbol\nfrom nowhere": r"'nowhere' \(line 2, column 6\); there are fct_price",
@@ -369,10 +362,10 @@ def test_errors_say_where_and_never_quote_cells(con, tables):
         "select * from fct_price where": r"not valid SQL at line 1, column 29: something is missing",
     }.items():
         with pytest.raises(UsageError, match=said) as refused:
-            sql.run(con, text, tables)
+            ask(lake, text)
         assert guard.CTE not in str(refused.value)
     with pytest.raises(UsageError) as refused:
-        sql.run(con, "select cast(note as int) from fct_price", tables)
+        ask(lake, "select cast(note as int) from fct_price")
     assert "quoted" not in str(refused.value)
 
 
@@ -400,29 +393,18 @@ def test_rules_people_write_pass(rule):
     assert guard.expression(rule, ["a"])
 
 
-def test_two_threads_do_not_share_a_verdict(lake, tables):
-    """Each connection parses for itself; nothing of one query stays for the next."""
-    bad = []
+def test_two_at_once_do_not_share_a_verdict(lake):
+    """Each is answered by a process of its own, and nothing of one question stays for the next."""
+    asked = [("select 1 from fct_price", True), ("select * from '/etc/passwd'", False)] * 10
 
-    def ask(text: str, fine: bool) -> None:
-        mine = lake.reader().connect(locked=True)
-        for _ in range(10):
-            try:
-                sql.run(mine, text, tables)
-                bad.append(text) if not fine else None
-            except UsageError:
-                bad.append(text) if fine else None
-        mine.close()
+    def fine(text: str) -> bool:
+        try:
+            return bool(ask(lake, text).rows)
+        except UsageError:
+            return False
 
-    threads = [
-        threading.Thread(target=ask, args=one)
-        for one in (("select 1 from fct_price", True), ("select * from '/etc/passwd'", False))
-    ]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert not bad
+    with ThreadPoolExecutor(2) as both:
+        assert list(both.map(fine, [text for text, _ in asked])) == [wanted for _, wanted in asked]
 
 
 def test_the_list_of_functions_holds_none_that_touches_the_outside():

@@ -28,11 +28,13 @@ from assay.targets import Target
 from assay.windows import Window
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import pyarrow as pa
 
     from assay.refine import Refined
+    from assay.serve.fenced import Answer, Result
     from assay.serve.reader import Reader
-    from assay.serve.sql import Result
 
 
 @dataclass(frozen=True)
@@ -244,14 +246,16 @@ class Lake:
 
     def sql(self, query: str, *, limit: int = 1000, timeout: float = 30.0) -> "Result":
         """One guarded read-only SELECT over the current release: its first `limit` rows. UsageError if it is refused."""
-        from assay.serve.sql import run
+        from assay.serve.fenced import Result
 
-        reader = self.reader()
-        con = reader.connect(locked=True)
-        try:
-            return run(con, query, reader.names, limit=limit, timeout=timeout)
-        finally:
-            con.close()
+        with self.asked(query, limit=limit, timeout=timeout) as found:
+            return Result(found.columns, tuple(found.rows), found.truncated)
+
+    def asked(self, query: str, *, limit: int = 1000, timeout: float = 30.0) -> "AbstractContextManager[Answer]":
+        """As `sql`, for answers of any size: while the block runs, rows are read from a file, not held."""
+        from assay.serve.fenced import asked
+
+        return asked(self.target.files, self.released(), self.target.limits, query, limit=limit, timeout=timeout)
 
     def explain(
         self, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = 20

@@ -1,10 +1,9 @@
-"""Free SELECTs over a release: guarded, checked again by the engine's own parser, and stopped at a deadline."""
+"""Free SELECTs over a release: guarded, and checked again by the engine's own parser."""
 
 import json
 import re
-import threading
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -12,8 +11,12 @@ import duckdb
 from assay import guard
 from assay.errors import UsageError
 from assay.lake import duck
-from assay.serve.reader import damaged
+from assay.lake.release import Release
+from assay.ports import Files, Limits
+from assay.serve.fenced import SPENT
+from assay.serve.reader import SPILL, Reader, damaged
 
+ROWS = 1000
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE"}
 _REFERENCES = {"BASE_TABLE", "SUBQUERY", "JOIN", "EMPTY", "EXPRESSION_LIST"}
 _CLASSES = {
@@ -26,56 +29,39 @@ _OPERATORS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Result:
-    """Rows in the engine's Python types; `truncated` if there were more than the limit."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    truncated: bool = False
+def prepare() -> None:
+    """Load what the first use of parser and engine loads."""
+    guard.query("select 1", {})
+    with duck.open(Limits(threads=1)) as con:
+        con.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()
 
 
-def run(
-    con: duckdb.DuckDBPyConnection, text: str, tables: Iterable[str], *, limit: int = 1000, timeout: float = 30.0
-) -> Result:
-    """The first `limit` rows of a SELECT; UsageError says what is not allowed, unknown, or took too long.
+def answer(files: Files, found: Release, limits: Limits, text: str, limit: int) -> Iterator[Any]:
+    """The columns of a SELECT over a release, its first `limit` rows in lists, and last whether there are more.
 
-    Args:
-        con: a connection of `assay.serve.reader.Reader.connect`; nobody else may use it meanwhile.
-        text: one SELECT, as a person writes it.
-        tables: what may be read: `gold.<table>` (also without `gold.`), `silver.<dataset>`, `silver.<dataset>_versions`.
-        limit: rows kept.
-        timeout: seconds until the query is stopped.
+    UsageError says what is not allowed or unknown. It has no deadline: see `assay.serve.fenced`.
     """
-    known = named(tables)
+    reader = Reader(files, found, replace(limits, spill=limits.spill or SPILL))
+    known = named(reader.names)
     sql = guard.query(text, known)
-    verify(con, sql, set(known.values()))
-    over = threading.Event()
-
-    def stop() -> None:
-        over.set()
-        con.interrupt()
-
-    late = threading.Timer(timeout, stop)
-    late.start()
-    try:
-        found = con.execute(sql)
-        columns = tuple(one[0] for one in found.description or ())
-        rows = found.fetchmany(limit + 1)
-    except duckdb.Error as error:
-        told = damaged(error) or duck.meaning(error)
-        # Too little memory is first the question's matter.
-        if told and not isinstance(error, duckdb.OutOfMemoryException):
-            raise told from error
-        if not over.is_set():
+    with reader.connect(locked=True) as con:
+        verify(con, sql, set(known.values()))
+        try:
+            running = con.execute(sql)
+            yield tuple(one[0] for one in running.description or ())
+            left = limit
+            while rows := running.fetchmany(min(ROWS, left + 1)):
+                yield rows[:left]
+                left -= len(rows)
+                if left < 0:
+                    break
+            yield left < 0
+        except duckdb.Error as error:
+            told = damaged(error) or duck.meaning(error)
+            # Too little memory is first the question's matter.
+            if told and not isinstance(error, duckdb.OutOfMemoryException):
+                raise told from error
             raise UsageError(_told(error, text)) from None
-    finally:
-        late.cancel()
-        con.abort()
-    # asked in any case: a query stopped while its rows stream ends without an error, as if there were no more
-    if over.is_set():
-        raise UsageError(f"stopped after {timeout:g} s; narrow the query, by its key first")
-    return Result(columns, tuple(rows[:limit]), len(rows) > limit)
 
 
 def named(tables: Iterable[str]) -> dict[str, str]:
@@ -160,9 +146,7 @@ def _told(error: duckdb.Error, text: str) -> str:
         said = first.partition(":")[2].strip().replace(guard.CTE, "")[:200]
         return f"the query cannot run{_place(said, text)}: {said}"
     if isinstance(error, duckdb.OutOfMemoryException):
-        return (
-            "the query needs more than [lake] memory of assay.toml allows; narrow it, or the lake's owner raises that"
-        )
+        return SPENT
     return f"the query failed while it ran ({type(error).__name__.removesuffix('Exception')}); a value does not fit, cast or filter it"
 
 
