@@ -479,23 +479,41 @@ def upkeep(ctx: click.Context, lake: "Lake", really: bool) -> None:
 @click.argument("key", nargs=-1)
 @click.option("--column", help="One column; without it the whole row is recomputed.")
 @click.option("--listed", default=20, show_default=True, help="Input rows to follow to bronze; the rest is counted.")
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.01, 86_400),
+    help="Seconds the explanation may take.",
+)
 @_with_lake
 def explain(
-    ctx: click.Context, lake: "Lake", table: str, key: tuple[str, ...], column: str | None, listed: int
+    ctx: click.Context,
+    lake: "Lake",
+    table: str,
+    key: tuple[str, ...],
+    column: str | None,
+    listed: int,
+    timeout: float,
 ) -> None:
-    """Say why a gold number is that number.
+    """Say why a number of gold, or of silver, is that number.
 
     \b
     Example:
       assay explain fct_daily_price security_id=… date=2005-02-28 --column return_1d
+      assay explain silver.price_eod symbol=IBM date=2005-02-28 --column close
     """
     if any("=" not in one for one in key):
         raise UsageError("give the key as column=value, for example date=2005-02-28")
     pairs = [one.split("=", 1) for one in key]
     if len({name for name, _ in pairs}) < len(pairs):
         raise UsageError("a column of the key is given twice")
-    found = lake.explain(table, dict(pairs), column, listed=listed)
+    found = lake.explain(table, dict(pairs), column, listed=listed, timeout=timeout)
     _out(ctx, found, tell.explanation(found))
+    if not found["recomputed"]["equal"] and not found["model"]:
+        raise LakeDamaged(
+            f"{found['table']} is not what its line gives by the contract that judged it; `assay verify rebuild` finds out"
+        )
     if not found["recomputed"]["equal"]:
         raise LakeDamaged(
             f"{found['table']} is not what its input rows give: either meta.assay.inputs of its model does not name all of them "

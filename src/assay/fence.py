@@ -79,7 +79,7 @@ class Said:
 
 
 @contextmanager
-def asked(module: str, function: str, *args: Any, timeout: float, memory: str, work: Path) -> Iterator[Said]:
+def asked(module: str, function: str, *args: Any, timeout: float, memory: int, work: Path) -> Iterator[Said]:
     """What the generator `module.function(*args)` yields, which are plain values; it has ended when the block begins.
 
     An AssayError of it is raised here. Late, if it takes longer than `timeout` seconds, the start of its process
@@ -91,11 +91,11 @@ def asked(module: str, function: str, *args: Any, timeout: float, memory: str, w
         function: its generator.
         args: what can be pickled.
         timeout: seconds.
-        memory: a size as `[lake] memory` says it.
+        memory: bytes.
         work: a directory for its files; they are the caller's to remove.
     """
     until = time.monotonic() + timeout
-    (work / "question").write_bytes(pickle.dumps((module, function, args, until, _bytes(memory))))
+    (work / "question").write_bytes(pickle.dumps((module, function, args, until, memory)))
     with TemporaryFile(dir=work) as kept:
         waiting = _taken(module)
         try:
@@ -155,6 +155,7 @@ def _start(module: str) -> _Waiting:
     environment = {
         "PATH": os.environ.get("PATH", ""), "HOME": "/", "TZ": "UTC", "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(one or str(Path.cwd()) for one in sys.path),
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
         # What is freed is given back: else what threads keep for later counts against the bound.
         "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072",
     }  # fmt: skip
@@ -218,8 +219,9 @@ def _error(name: str, message: str) -> AssayError:
     return kind(message) if isinstance(kind, type) and issubclass(kind, AssayError) else AssayError(message)
 
 
-def _bytes(size: str) -> int:
-    number, unit, binary = re.fullmatch(r"([\d.]+) ?([KMGT])(i?)B", size).groups()  # type: ignore[union-attr]
+def size(text: str) -> int:
+    """Bytes of a size as `[lake] memory` says it."""
+    number, unit, binary = re.fullmatch(r"([\d.]+) ?([KMGT])(i?)B", text).groups()  # type: ignore[union-attr]
     return int(float(number) * (1024 if binary else 1000) ** _UNITS[unit])
 
 

@@ -128,7 +128,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{found['table']} {', '.join(f'{k}={v}' for k, v in found['key'].items())}",
         f"  {found['column']} = {found['value']} {found['unit']}   release {found['release']}, origin {', '.join(found['origin'])}",
-        f"  recomputed from its input rows alone: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})",
+        f"  {'recomputed from its input rows alone' if found['model'] else 'its line refined again'}: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})",
         *(f"  from {i['table']}: {i['rows']} rows where {i['where']}" for i in found["inputs"]),
     ]
     for one in found["records"]:
@@ -137,6 +137,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
             f"  {one['dataset']} {', '.join(f'{k}={v}' for k, v in one['key'].items())}  known {one['known_from']} ({one['known_basis']}"
             f"{', backfilled' if one['backfilled'] else ''})",
             f"    {one['file']}:{one['line']}  {one['record']}",
+            *([f"    {found['column']} came from {one['tokens'][found['column']]}"] if _has_token(found, one) else []),
             *([f"    decided by {decided['who']}: {decided['kind']}, {decided['why']}"] if decided else []),
             *(
                 [f"    {asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"]
@@ -148,6 +149,11 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
     if found["not_listed"]:
         lines.append(f"  … and {found['not_listed']} more input rows")
     return list(map(printable, lines))
+
+
+def _has_token(found: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether the value is one of silver's, that stands in the record itself."""
+    return not found["model"] and record["tokens"].get(found["column"]) is not None
 
 
 def _rules(one: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from fastapi.openapi.models import OpenAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assay import fence
 from assay.errors import UsageError
 from assay.lake.release import Release
 from assay.serve.newest import Newest
@@ -618,6 +619,21 @@ def test_explain_wants_the_whole_key_and_a_row(http):
         assert answer.status_code == 400, query
         assert answer.json()["who"] == "caller"
     assert http.get("/v1/explain/nope", params=good).status_code == 404
+    assert http.get("/v1/explain/silver.price_eod", params=good).json()["table"] == "silver.price_eod"
+    for name in ("silver.price_eod_versions", "silver.fct_price", "nope.fct_price"):
+        assert http.get(f"/v1/explain/{name}", params=good).status_code == 404
+
+
+@pytest.mark.parametrize("error", [fence.Late, fence.Spent])
+def test_an_explanation_that_takes_too_much_is_told_so(lake, error):
+    def never(*_: object) -> dict:
+        raise error
+
+    with serving_lake.serving(lake, never) as url, serving_lake.client(url) as http:
+        for path in ("/v1/explain/fct_price", "/explain/fct_price"):
+            answer = http.get(path, params={"symbol": "AAA", "date": "2024-01-02"})
+            assert answer.status_code == 503
+            assert "too long or too much to explain" in answer.text
 
 
 def test_the_cursor_key_is_made_once_and_only_its_owner_reads_it(tmp_path):

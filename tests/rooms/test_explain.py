@@ -1,5 +1,6 @@
 """Explain over a small lake: what it shows of records, rules and evidence is what judged that very row."""
 
+import dataclasses
 import gzip
 import re
 from collections.abc import Callable, Iterator
@@ -11,14 +12,16 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 from pyarrow import parquet
 
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.errors import LakeDamaged
+from assay.errors import LakeDamaged, UsageError
 from assay.lake import bronze, evidence
 from assay.lake.release import Release
 from assay.run.explain import explain
+from assay.targets.local import DiskFiles
 from assay.windows import Window
 from tests.making import Decision, Landed
 from tests.rooms import serving_lake
@@ -230,3 +233,51 @@ def test_a_moment_is_written_as_the_api_writes_it(lake: Lake) -> None:
         told = http.get("/v1/gold/fct_price").json()["data"][0]["priced_at"]
     assert told == "2024-01-02T21:00:00.250000Z"
     assert why(lake, found)["row"]["priced_at"] == told
+
+
+def test_a_row_of_silver_is_led_back_to_the_token_of_its_value(lake: Lake) -> None:
+    batch = landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5))
+    name = refined(lake)
+    found, key = lake.release(1), {"symbol": "AAA", "date": str(DAYS[1])}
+    told = explainer(lake)(found, "silver.price_eod", key, "close")
+    [record] = told["records"]
+    assert (told["table"], told["key"], told["value"], told["recomputed"]["equal"]) == (
+        "silver.price_eod", key, "101.500000", True,
+    )  # fmt: skip
+    assert record["tokens"]["close"] == "101.5000"
+    assert record["tokens"]["vwap"] is None
+    assert f'"adjClose":{record["tokens"]["close"]}' in record["record"]
+    assert (record["file"], record["line"]) == (batch.entry.parts[0].name, 2)
+    assert record["entry"] == bronze.name_of("price_eod", batch.entry.position)
+    assert record["evidence"] == name
+    assert record["request"]["params"] == {"symbol": "AAA"}
+    assert record["contract_sha256"] == lake.contracts["price_eod"].sha256
+    for wrong, said in (
+        ({"symbol": "AAA"}, "date is missing"), ({**key, "date": "2031-01-01"}, "has no row"), ({**key, "x": "1"}, "x is missing or not"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=said):
+            explainer(lake)(found, "silver.price_eod", wrong, None)
+    for table, column in (("silver.nope", None), ("silver.price_eod", "nope")):
+        with pytest.raises(UsageError, match="nope"):
+            explainer(lake)(found, table, key, column)
+
+
+def test_what_two_inputs_share_is_read_once(lake: Lake) -> None:
+    landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5))
+    refined(lake)
+    found = lake.release(1)
+    [gold] = [one for one in found.gold if one.name == "fct_price"]
+    twice = replace(found, gold=(replace(gold, inputs=gold.inputs * 2),))
+    read: list[str] = []
+
+    class Noted(DiskFiles):
+        def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+            read.append(name)
+            return super().read(name, start, end)
+
+    lake.local = dataclasses.replace(lake.local, files=Noted(lake.local.files.root))
+    told = why(lake, twice)
+    assert len(told["records"]) == 4
+    assert read
+    bronze_objects = [name for name in read if name.startswith("bronze/")]
+    assert len(bronze_objects) == len(set(bronze_objects)), bronze_objects

@@ -28,7 +28,7 @@ MB = 2**20
 LATE, ROOM = 1.0, 250 * MB  # what a question may take beside its own time and memory
 
 
-def ask(work: Path, function: str, *args: Any, timeout: float = 60.0, memory: str = "100MB") -> list[Any]:
+def ask(work: Path, function: str, *args: Any, timeout: float = 60.0, memory: int = 100 * 10**6) -> list[Any]:
     """All that an act says behind the fence."""
     with fence.asked("tests.rooms.acts", function, *args, timeout=timeout, memory=memory, work=work) as said:
         return list(said)
@@ -61,6 +61,13 @@ def gone(pid: int) -> bool:
                 continue
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500MB", 500 * 10**6), ("1.5 GiB", 1536 * MB), ("2KB", 2000), ("1TiB", 2**40)]
+)
+def test_a_size_is_read_as_the_settings_write_it(text: str, size: int) -> None:
+    assert fence.size(text) == size
 
 
 def test_plain_values_come_as_they_are(tmp_path: Path) -> None:
@@ -137,18 +144,18 @@ def test_it_is_ended_when_its_memory_is_spent(tmp_path: Path, act: str) -> None:
 
 def test_lists_are_said_in_pieces_and_one_thing_has_a_bound(tmp_path: Path) -> None:
     rows = [(n, "x" * MB) for n in range(20)]
-    said = ask(tmp_path, "values", rows, memory="200MB")
+    said = ask(tmp_path, "values", rows, memory=200 * 10**6)
     assert [row for piece in said for row in piece] == rows
     assert len(said) > 1
     with pytest.raises(UsageError, match="one row of the answer is larger than 8 MB"):
-        ask(tmp_path, "values", [("x" * 9 * MB,)], memory="200MB")
+        ask(tmp_path, "values", [("x" * 9 * MB,)], memory=200 * 10**6)
 
 
 ASKS = """
 import pathlib, sys
 from assay import fence
 def ask(act):
-    with fence.asked("tests.rooms.acts", act, timeout=60, memory="100MB", work=pathlib.Path(sys.argv[1])) as said:
+    with fence.asked("tests.rooms.acts", act, timeout=60, memory=100 * 10**6, work=pathlib.Path(sys.argv[1])) as said:
         return list(said)
 """
 

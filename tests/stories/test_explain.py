@@ -1,6 +1,7 @@
 """Every served number is led back: recomputed from its inputs alone, and its record token for token to the wire."""
 
 import random
+import time
 from decimal import Decimal
 
 import pytest
@@ -89,3 +90,14 @@ def test_wrong_questions_get_a_sentence(
     lake, _ = built
     with pytest.raises(UsageError, match=says):
         lake.explain(table, key, column)
+
+
+def test_an_explanation_ends_at_its_deadline(built: tuple[Lake, Proxy]) -> None:
+    lake, _ = built
+    ((security,),) = lake.sql("select security_id from gold.fct_daily_price where date = '2005-02-28' limit 1").rows
+    key = {"security_id": security, "date": "2005-02-28"}
+    begun = time.monotonic()
+    with pytest.raises(UsageError, match=r"not explained within 0\.01 s"):
+        lake.explain("fct_daily_price", key, timeout=0.01)
+    assert time.monotonic() - begun < 1.01
+    assert lake.explain("fct_daily_price", key)["recomputed"]["equal"]

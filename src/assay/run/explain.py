@@ -1,20 +1,22 @@
-"""Why a number is that number: from a gold cell back to the record, the request that brought it and the rules it passed."""
+"""Why a number is that number: from a cell of gold or silver back to the record, the request that brought it and the rules it passed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import msgspec
 
-from assay import guard
+from assay import fence, guard, targets
 from assay.contract.model import Contract
 from assay.errors import UsageError
 from assay.lake import account, bronze, evidence, recompute
 from assay.lake.bronze import Entry, Part
 from assay.lake.duck import ident
+from assay.lake.files import scratch_directory
 from assay.lake.recompute import same
-from assay.lake.release import Gold, Release, Silver
+from assay.lake.release import Column, Gold, Release, Silver
 from assay.ports import N
 from assay.refine.history import History, Timeline
 from assay.serve.reader import Reader
@@ -22,19 +24,54 @@ from assay.serve.reader import Reader
 if TYPE_CHECKING:
     from assay.run.lake import Lake
 
-LISTED = 20
+LISTED, DEADLINE = 20, 30.0
+
+
+def asked(
+    lake: "Lake", found: Release, table: str, key: Mapping[str, str], column: str | None = None, *,
+    listed: int = LISTED, timeout: float = DEADLINE,
+) -> dict[str, Any]:  # fmt: skip
+    """What `explain` says, by a process of its own: fence.Late if it takes longer than `timeout` seconds, else as there."""
+    t = lake.target
+    its = (t.name, t.settings, lake.contracts, lake.universes)
+    with (
+        scratch_directory(t.files) as work,
+        fence.asked(
+            "assay.run.explain", "told", its, found, table, dict(key), column, listed,
+            # of the model's rows and of the release's, by a DuckDB each
+            timeout=timeout, memory=2 * fence.size(t.limits.memory), work=work,
+        ) as said,
+    ):  # fmt: skip
+        whole, *records = said
+    return {**whole, "records": records}
+
+
+def told(
+    its: tuple[Any, ...], found: Release, table: str, key: Mapping[str, str], column: str | None, listed: int
+) -> Iterator[dict[str, Any]]:
+    """What `explain` says of a lake that is opened for it; its records one by one, which may be large."""
+    name, settings, contracts, universes = its
+    from assay.run.lake import Lake
+
+    with Lake(targets.open(name, settings), contracts, universes) as lake:
+        whole = explain(lake, found, table, key, column, listed=listed)
+        yield {**whole, "records": []}
+        yield from whole["records"]
 
 
 def explain(
     lake: "Lake", found: Release, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = LISTED
 ) -> dict[str, Any]:
-    """The way back of one gold row, or of one cell of it, as JSON.
+    """The way back of one row of gold or silver, or of one cell of it, as JSON.
 
-    The model's input rows are selected by its own declared predicates, the models are run again over those rows
+    Of gold, the model's input rows are selected by its own declared predicates, the models are run again over those rows
     alone, and the value is compared: `recomputed.equal`. At most `listed` input rows are followed to bronze, the
-    newest first; the rest is counted. Their lines are refined again: `record_refines_to_row`.
+    newest first; the rest is counted. Their lines are refined again: `record_refines_to_row`. A row of silver is
+    followed to its own line alone, and `recomputed` is what that line gives.
     UsageError if there is no such table, key or row; LakeDamaged if a part is not what was landed.
     """
+    if table.startswith("silver."):
+        return _of_silver(lake, found, table.removeprefix("silver."), key, column)
     gold = found.table(table)
     if missing := [k for k in gold.key if k not in key] or [k for k in key if k not in gold.key]:
         raise UsageError(f"{gold.name} has the key {', '.join(gold.key)}; {missing[0]} is missing or not part of it")
@@ -43,7 +80,7 @@ def explain(
     t = lake.target
     con = Reader(t.files, found, t.limits).connect()
     try:
-        row = _row(con, gold, key)
+        row = _row(con, f"gold.{ident(gold.name)}", gold.name, gold.columns, gold.key, key)
         inputs = [recompute.input_rows(one, gold, row) for one in gold.inputs]
         given = recompute.given(con, found.models, gold, row)
         seeds = t.files.local(found.seeds, found.seeds_sha256)
@@ -83,24 +120,54 @@ def render(value: Any) -> str | None:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _row(con: duckdb.DuckDBPyConnection, gold: Gold, key: Mapping[str, str]) -> dict[str, Any]:
-    where = " AND ".join(f"{ident(k)} = TRY_CAST(? AS {gold.column(k).type})" for k in gold.key)
-    names = [c.name for c in gold.columns]
+def _of_silver(
+    lake: "Lake", found: Release, dataset: str, key: Mapping[str, str], column: str | None
+) -> dict[str, Any]:
+    """A current row of silver: its values, and the line, request, entry and contract they came from."""
+    one = found.dataset(dataset)
+    if missing := [k for k in one.key if k not in key] or [k for k in key if k not in one.key]:
+        raise UsageError(
+            f"silver.{dataset} has the key {', '.join(one.key)}; {missing[0]} is missing or not part of it"
+        )
+    reader = Reader(lake.target.files, found, lake.target.limits)
+    columns = {c.name: c for c in reader.tables["silver", dataset].columns.values()}
+    shown = column or next((name for name in columns if name not in one.key), one.key[0])
+    if shown not in columns:
+        raise UsageError(f"silver.{dataset} has no column {shown!r}; it has {', '.join(columns)}")
+    with reader.connect() as con:
+        row = _row(con, f"silver.{ident(dataset)}", f"silver.{dataset}", list(columns.values()), one.key, key)
+        [record] = _followed(lake, con, one, [row])
+    about = columns[shown]
+    return {
+        "table": f"silver.{dataset}", "key": {k: render(row[k]) for k in one.key}, "column": shown, "value": render(row[shown]),
+        "unit": about.unit, "type": about.type, "column_description": about.description,
+        "release": found.number, "snapshot": str(one.current.snapshot), "origin": list(one.origins), "description": one.description,
+        "row": {name: render(row[name]) for name in columns}, "model": None,
+        "recomputed": {"value": render(row[shown]) if record["record_refines_to_row"] else None, "equal": bool(record["record_refines_to_row"])},
+        "inputs": [], "records": [record], "not_listed": 0,
+    }  # fmt: skip
+
+
+def _row(
+    con: duckdb.DuckDBPyConnection, relation: str, spoken: str, columns: Sequence[Column], names: Sequence[str],
+    key: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    types = {c.name: c.type for c in columns}
+    where = " AND ".join(f"{ident(k)} = TRY_CAST(? AS {types[k]})" for k in names)
     rows = con.execute(
-        f"SELECT {', '.join(map(ident, names))} FROM gold.{ident(gold.name)} WHERE {where}",
-        [key[k] for k in gold.key],
+        f"SELECT {', '.join(map(ident, types))} FROM {relation} WHERE {where}", [key[k] for k in names]
     ).fetchall()
     if not rows:
-        raise UsageError(f"{gold.name} has no row {', '.join(f'{k}={key[k]}' for k in gold.key)}")
-    return dict(zip(names, rows[0], strict=True))
+        raise UsageError(f"{spoken} has no row {', '.join(f'{k}={v}' for k, v in key.items())}")
+    return dict(zip(types, rows[0], strict=True))
 
 
 def _records(
     lake: "Lake", con: duckdb.DuckDBPyConnection, found: Release, gold: Gold, inputs: Sequence[str], listed: int
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """The newest input rows followed to bronze, a fair share of each input; and per input how many there are and are listed."""
-    out: list[dict[str, Any]] = []
     counts: list[tuple[int, int]] = []
+    rows: dict[str, list[dict[str, Any]]] = {}  # by dataset, so that what two inputs share is read once
     share = max(1, listed // max(1, len(inputs)))
     for one, select in zip(gold.inputs, inputs, strict=True):
         dataset = one.table.partition(".")[2].removesuffix("_versions")
@@ -109,10 +176,10 @@ def _records(
         order = ", ".join(f"{ident(k)} DESC" for k in reversed(key))
         cursor = con.execute(f"SELECT * FROM ({select}) ORDER BY {order} LIMIT {share}")
         names = [d[0] for d in cursor.description or ()]
-        rows = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
-        counts.append((number, len(rows)))
-        out += _followed(lake, con, found.dataset(dataset), rows)
-    return out, counts
+        taken = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
+        counts.append((number, len(taken)))
+        rows.setdefault(dataset, []).extend(taken)
+    return [one for of, taken in rows.items() for one in _followed(lake, con, found.dataset(of), taken)], counts
 
 
 def _followed(
@@ -161,7 +228,8 @@ def _followed(
     out = []
     for row, judge, (entry, n, seq) in zip(rows, judges, places, strict=True):
         contract = timeline.by_position(judge)[1]
-        out.append(_followed_one(lake, con, dataset, contract, entry, n, row, lines[entry.position, n, seq], took))
+        said_in = entry_of(row["_position"])
+        out.append(_followed_one(con, dataset, contract, entry, said_in, n, row, lines[entry.position, n, seq], took))
     _compare(lake, timeline, judges, rows, [lines[e.position, n, s][2] for e, n, s in places], out)
     return out
 
@@ -186,7 +254,7 @@ def _compare(
 
 
 def _followed_one(
-    lake: "Lake", con: duckdb.DuckDBPyConnection, dataset: str, contract: Contract, entry: Entry, n: int,
+    con: duckdb.DuckDBPyConnection, dataset: str, contract: Contract, entry: Entry, said_in: Entry, n: int,
     row: Mapping[str, Any], found_at: tuple[Part | None, int, bytes], took: Sequence[tuple[int, str]],
 ) -> dict[str, Any]:  # fmt: skip
     part, number, line = found_at
@@ -195,16 +263,15 @@ def _followed_one(
         "dataset": dataset, "key": {k: render(row[k]) for k in contract.key},
         "values": {c.name: render(row[c.name]) for c in contract.columns if c.name in row},
         "known_from": render(row["known_from"]), "known_basis": row["known_basis"], "captured_at": render(row["captured_at"]),
-        "backfilled": row["backfilled"], "batch": account.spoken(row["_position"] * N + row["_n"]), "seq": seq,
+        "backfilled": row["backfilled"], "batch": account.spoken(row["_position"] * N + row["_n"]), "seq": seq, "tokens": _tokens(contract, _record(line)),
         "file": part.name if part else bronze.name_of(dataset, entry.position), "line": number,
         "record": _record(line), "record_refines_to_row": None, "origin": entry.origin or "decided",
         "entry": bronze.name_of(dataset, entry.position), "request": None, "decision": None,
         "contract_sha256": contract.sha256, "evidence": next((name for position, name in took if position >= row["_position"]), ""),
         "rules": _rules(con, contract, row),
     }  # fmt: skip
-    if entry.position != row["_position"] or entry.kind == "decided":
-        decided = bronze.read(lake.target.files, dataset, row["_position"])
-        told["decision"] = {"kind": decided.decisions[row["_n"]].kind, "who": decided.who, "why": decided.why}
+    if said_in.kind == "decided":
+        told["decision"] = {"kind": said_in.decisions[row["_n"]].kind, "who": said_in.who, "why": said_in.why}
     if entry.kind == "landed":
         first = 0
         for asked in bronze.batch_of(entry, n).requests:
@@ -252,6 +319,24 @@ def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str,
         {"name": r.name, "description": r.description, "severity": r.severity, "passed": passed}
         for r, passed in zip(contract.rules, found, strict=True)
     ]
+
+
+def _tokens(contract: Contract, record: str) -> dict[str, str | None]:
+    """Per column, the record's token that its value came from, spelt as it was received."""
+
+    def at(path: Sequence[str]) -> str | None:
+        token: Any = record.encode()
+        for name in path:
+            try:
+                token = msgspec.json.decode(token, type=dict[str, msgspec.Raw]).get(name)
+            except msgspec.DecodeError:  # no object there
+                return None
+            if token is None:
+                return None
+        return bytes(token).decode()
+
+    found = {c.name: [at(path) for path in c.origins] for c in contract.columns}
+    return {name: next((t for t in tokens if t not in (None, "null")), tokens[0]) for name, tokens in found.items()}
 
 
 def _record(line: bytes) -> str:

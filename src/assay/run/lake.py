@@ -258,22 +258,36 @@ class Lake:
         return asked(self.target.files, self.released(), self.target.limits, query, limit=limit, timeout=timeout)
 
     def explain(
-        self, table: str, key: Mapping[str, str], column: str | None = None, *, listed: int = 20
+        self,
+        table: str,
+        key: Mapping[str, str],
+        column: str | None = None,
+        *,
+        listed: int = 20,
+        timeout: float = 30.0,
     ) -> dict[str, Any]:
-        """See `assay.run.explain.explain`."""
-        from assay.run.explain import explain
+        """See `assay.run.explain.explain`; UsageError if it takes longer than `timeout` seconds."""
+        from assay import fence
+        from assay.run.explain import asked
 
-        return explain(self, self.released(), table, key, column, listed=listed)
+        try:
+            return asked(self, self.released(), table, key, column, listed=listed, timeout=timeout)
+        except fence.Late:
+            raise UsageError(f"not explained within {timeout:g} s; fewer --listed, or --timeout, may help") from None
+        except fence.Spent:
+            raise UsageError(
+                "the explanation needs more than [lake] memory of assay.toml allows; ask for fewer --listed"
+            ) from None
 
     def application(self) -> Any:
         """The ASGI application of the lake: REST and console."""
-        from assay.run.explain import explain
+        from assay.run.explain import asked
         from assay.serve.rest import app
 
         t = self.target
 
         def why(found: Release, table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
-            return explain(self, found, table, key, column)
+            return asked(self, found, table, key, column)
 
         return app(
             t.files,

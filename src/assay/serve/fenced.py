@@ -52,7 +52,7 @@ def asked(
         try:
             with fence.asked(
                 "assay.serve.sql", "answer", files, found, its, text, limit,
-                timeout=timeout, memory=limits.memory, work=work,
+                timeout=timeout, memory=fence.size(limits.memory), work=work,
             ) as said:  # fmt: skip
                 columns = next(iter(said))
                 yield Answer(columns, _Rows(said), said.last())

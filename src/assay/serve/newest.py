@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import duckdb
 from starlette.requests import Request
 
+from assay import fence
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import release
@@ -229,9 +230,20 @@ async def opened(place: Place) -> Reading:
     return reading
 
 
-def explain_question(reading: Reading, request: Request) -> tuple[Table, dict[str, str], str | None]:
-    """Table, key and column of an explain request, checked: every key column once, and perhaps `column`."""
-    table = reading.table("gold", request.path_params["name"].removeprefix("gold."))
+def explain_question(
+    reading: Reading, request: Request, *, silver: bool = False
+) -> tuple[Table, dict[str, str], str | None]:
+    """Table, key and column of an explain request, checked: every key column once, and perhaps `column`.
+
+    With `silver`, the table may also be `silver.<dataset>`.
+    """
+    name: str = request.path_params["name"]
+    if silver and name.startswith("silver."):
+        table = reading.table("silver", name.removeprefix("silver."))
+    else:
+        table = reading.table("gold", name.removeprefix("gold."))
+    if table.whole:
+        raise Problem(404, f"a version of a row has no explanation yet; ask for {name.removesuffix('_versions')}")
     given: dict[str, str] = {}
     try:
         pairs = parse_qsl(
@@ -263,6 +275,12 @@ async def way_back(
     if place.explain is None:
         raise Problem(404, "this server does not explain values; run `assay explain` where the lake lies", "operator")
     try:
-        return await place.newest.explain(place.explain, reading.release, table.name, key, column)
+        return await place.newest.explain(
+            place.explain, reading.release, table.full if table.zone == "silver" else table.name, key, column
+        )
     except UsageError as error:
         raise Problem(404, str(error)) from None
+    except (fence.Late, fence.Spent):
+        raise Problem(
+            503, "this value takes too long or too much to explain; `assay explain --timeout` has more time", "operator"
+        ) from None

@@ -57,6 +57,8 @@ def document(title: str, reading: Reading) -> dict[str, Any]:
         paths[table.path] = {"get": _route(table)}
         if table.zone == "gold":
             paths[f"/v1/explain/{table.name}"] = {"get": _explain(table)}
+        elif not table.whole:
+            paths[f"/v1/explain/{table.full}"] = {"get": _explain(table)}
     for path, text in {
         "/v1/gold": "The gold tables of the newest release", "/v1/silver": "The silver datasets the newest release read, each with all its versions beside it",
         "/v1/releases/current": "The newest release: number, time, origins, tables", "/v1/health": "Whether a release is served",
@@ -141,7 +143,7 @@ def _explain(table: Table) -> dict[str, Any]:
     keys = [_query(k, kind(table.columns[k]), _text(table.columns[k]), required=True) for k in table.key]
     column = _query("column", {"enum": list(table.columns)}, "the value to explain; the whole row without it")
     return {
-        "summary": f"Where a value of {table.name} comes from", "operationId": f"explain_{table.name}", "tags": ["explain"],
+        "summary": f"Where a value of {table.full} comes from", "operationId": f"explain_{table.zone}_{table.name}", "tags": ["explain"],
         "parameters": [*keys, column],
         "responses": {
             "200": {"description": "model, silver rows, bronze lines, requests", "content": {"application/json": {"schema": {"type": "object"}}}},

@@ -204,7 +204,7 @@ def _matches(condition: str, name: str) -> bool:
 async def _explained(place: Place, request: Request) -> Response:
     reading = await opened(place)
     with reading.use():
-        table, key, column = explain_question(reading, request)
+        table, key, column = explain_question(reading, request, silver=True)
         found = await way_back(place, reading, table, key, column)
     return _json(found, {"cache-control": "no-store", "x-assay-release": str(reading.release.number)})
 
