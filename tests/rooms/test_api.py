@@ -662,6 +662,19 @@ def test_many_at_once_get_their_own_rows(http):
         assert all(pool.map(ask, range(120)))
 
 
+@pytest.mark.parametrize("broken", ["%", "%4", "%zz", "%ff", "%c3%28", "a%"])
+@pytest.mark.parametrize(
+    "path", ["/v1/gold/{}", "/v1/gold/fct_price?symbol={}", "/gold/{}", "/{}", "/v1/explain/fct_price?{}=1"]
+)
+def test_an_address_that_is_not_percent_encoded_is_the_callers_error(http, path, broken):
+    where = urlsplit(str(http.base_url))
+    with socket.create_connection((where.hostname, where.port)) as raw:
+        raw.sendall(f"GET {path.format(broken)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = raw.makefile("rb").read()
+    assert answer.split()[1] == b"400"
+    assert b"percent-encoded" in answer
+
+
 def test_garbage_on_the_wire_leaves_the_server_standing(http):
     where = urlsplit(str(http.base_url))
     for garbage in (

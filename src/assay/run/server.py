@@ -9,6 +9,9 @@ from typing import Any
 
 from assay.errors import SettingsError
 
+PATIENCE = 10.0
+"""Seconds that a request may take to arrive whole."""
+
 
 def serve(application: Any, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:
     """Serve until interrupted; SettingsError if the port is taken."""
@@ -16,18 +19,18 @@ def serve(application: Any, host: str, port: int, *, ready: Callable[[str], None
 
     with _bound(host, port) as listening:
         ready(_address(host, listening))
-        uvicorn.Server(_config(application)).run([listening])
+        uvicorn.Server(_config(application, PATIENCE)).run([listening])
 
 
 @contextmanager
-def serving(application: Any, host: str, port: int) -> Iterator[str]:
+def serving(application: Any, host: str, port: int, patience: float = PATIENCE) -> Iterator[str]:
     """Serve while the block runs, from a thread; gives the address. SettingsError if the port is taken."""
     import threading
 
     import uvicorn
 
     with _bound(host, port) as listening:
-        server = uvicorn.Server(_config(application))
+        server = uvicorn.Server(_config(application, patience))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:
@@ -55,7 +58,10 @@ def _address(host: str, listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
 
-def _config(application: Any) -> Any:
+def _config(application: Any, patience: float) -> Any:
     import uvicorn
 
-    return uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
+    from assay.run.wire import Wire
+
+    http = type("Wire", (Wire,), {"patience": patience})
+    return uvicorn.Config(application, log_level="warning", access_log=False, server_header=False, http=http)

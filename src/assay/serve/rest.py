@@ -1,12 +1,14 @@
 """The lake over HTTP: REST routes made from the newest release, and the console beside them."""
 
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import duckdb
 import msgspec
@@ -325,6 +327,8 @@ class Door:
             )
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST:
             return Problem(414, f"the address is longer than {LONGEST} characters; shorten the query")
+        if not _encoded(scope["raw_path"]) or not _encoded(scope["query_string"]):
+            return Problem(400, "the address is not percent-encoded UTF-8")
         return None
 
 
@@ -336,6 +340,17 @@ _HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
 ]
+
+
+def _encoded(text: bytes) -> bool:
+    """Whether each % is followed by two hexadecimal digits, and all of it is UTF-8."""
+    if re.search(rb"%(?![0-9A-Fa-f]{2})", text):
+        return False
+    try:
+        unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _hostname(host: bytes) -> str:
