@@ -29,7 +29,7 @@ def url() -> Iterator[str]:
 def opened(url: str) -> socket.socket:
     where = urlsplit(url)
     made = socket.create_connection((where.hostname, where.port))
-    made.settimeout(30)
+    made.settimeout(PATIENCE + 10)
     return made
 
 
