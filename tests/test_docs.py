@@ -16,7 +16,8 @@ import click
 import pytest
 
 from assay import cli, crash, errors, settings
-from assay.contract import syntax
+from assay.contract import rules, syntax
+from tests import odcs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -157,6 +158,17 @@ def test_the_page_of_commands_is_what_help_says() -> None:
     assert (ROOT / "docs/cli.md").read_text() == cli_page(), "run `scripts/docs write`"
 
 
+def odcs_page(text: str) -> str:
+    """docs/contract.md with the table of keys as the code has it."""
+    return re.sub(r"(?<=\n)\| key \| \| meaning here \|\n(?:\|.*\n)*", lambda _: odcs.table(), text)
+
+
+def test_the_table_of_keys_is_what_the_code_says() -> None:
+    text = (ROOT / "docs/contract.md").read_text()
+    assert odcs.table() in text, "run `scripts/docs write`"
+    assert text == odcs_page(text)
+
+
 def rows(page: str, heading: str | None = None) -> list[list[str]]:
     """The cells of a page's tables, below a heading if one is named."""
     text = (ROOT / page).read_text()
@@ -186,7 +198,7 @@ def test_every_setting_has_a_row() -> None:
     [
         ("customProperties of the contract", syntax._OURS),
         ("customProperties of a column", syntax._COLUMN_OURS),
-        ("customProperties of a rule", syntax._RULE_OURS),
+        ("customProperties of a rule", rules.OURS),
     ],
 )
 def test_every_property_of_a_contract_has_a_row(heading: str, keys: set[str]) -> None:
@@ -282,3 +294,5 @@ def test_every_link_leads_to_something_that_is_here(page: Path) -> None:
 
 if __name__ == "__main__":
     (ROOT / "docs/cli.md").write_text(cli_page())
+    page = ROOT / "docs/contract.md"
+    page.write_text(odcs_page(page.read_text()))

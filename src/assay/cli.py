@@ -194,6 +194,22 @@ def check(ctx: click.Context) -> None:
 
 
 @cli.command()
+@click.argument("dataset")
+@_with_lake
+def contract(ctx: click.Context, lake: "Lake", dataset: str) -> None:
+    """Show what a dataset's contract promises: columns, rules, and all else it says.
+
+    \b
+    Example:
+      assay contract price_eod
+    """
+    from dataclasses import asdict
+
+    found = lake.contract(dataset)
+    _out(ctx, {k: v for k, v in asdict(found).items() if k not in ("text", "path")}, tell.contract(found))
+
+
+@cli.command()
 @click.argument("select", nargs=-1)
 @click.option("--span", help="Land only these days (2020-01-01..2021-01-01); what has none is landed whole.")
 @click.option(

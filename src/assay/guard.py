@@ -35,9 +35,9 @@ def _classes(text: str) -> tuple[type[exp.Expr], ...]:
 _EXPRESSION = _classes(
     "Column Identifier Literal Boolean Null Paren And Or Not EQ NEQ GT GTE LT LTE Between In Is Add Sub "
     "Mul Div Mod Neg Abs Coalesce Nullif Length Upper Lower Trim Cast DataType DataTypeParam Case If "
-    "RegexpLike Round Greatest Least Year Month"
+    "RegexpLike Round Greatest Least Year Month DayOfWeekIso"
 )
-_NO_TRUTH = _classes("Literal Add Sub Mul Div Mod Neg Abs Length Upper Lower Trim Round Year Month")
+_NO_TRUTH = _classes("Literal Add Sub Mul Div Mod Neg Abs Length Upper Lower Trim Round Year Month DayOfWeekIso")
 _TYPES = {
     exp.DataType.Type[name]
     for name in _names(

@@ -12,6 +12,7 @@ import click
 from assay.spoken import some, terms
 
 if TYPE_CHECKING:
+    from assay.contract.model import Contract
     from assay.errors import AssayError
     from assay.plan import Step
     from assay.refine import Refined
@@ -97,6 +98,12 @@ def status(found: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}"
             )
+        lines += [f"  late: {late}" for late in one["late"]]
+        if one["changed"]:
+            lines.append(
+                f"  {some(one['changed'], 'row')} changed, though mutability: append says that none does; "
+                f'`assay sql "select * from silver.{name}_versions where known_to is not null"` shows the former ones'
+            )
         if one["clock"]:
             lines.append(f"  {one['clock']}")
     last = found["release"]
@@ -110,6 +117,33 @@ def _lacking(one: Mapping[str, Any], batch: str) -> str:
     if not one["complete"]:
         return "what it lacks is current still"
     return "its withdrawals are held" if batch in one["pending_batches"] else "what it lacks is withdrawn"
+
+
+def contract(found: "Contract") -> list[str]:
+    """A contract: its columns and rules as they are enforced, and what else it says."""
+    key = ", ".join(found.key)
+    lines = [f"{found.dataset} {found.version}: {found.title}", f"  key: {key}", f"  source: {found.source}"]
+    for column in found.columns:
+        words = (
+            column.type,
+            "required" if column.required else "",
+            column.unit,
+            column.classification,
+            column.description,
+        )
+        lines.append(f"  column {column.name}: {', '.join(word for word in words if word)}")
+    for rule in found.rules:
+        most = (
+            ""
+            if rule.at_most is None
+            else f", {'below' if rule.below else 'at most'} {rule.at_most:g} {rule.unit} of a batch"
+        )
+        lines.append(f"  rule {rule.name}: {rule.expression} ({rule.severity}{most})")
+    lines += [f"  unique {one.name}: {', '.join(one.columns)}, within a batch" for one in found.unique]
+    lines += [f"  {one.property}: at most {one.lag} since the newest landing" for one in found.promises]
+    if found.mutability:
+        lines.append(f"  mutability: {found.mutability}")
+    return list(map(printable, [*lines, *(f"  {path}: {text}" for path, text in found.shown)]))
 
 
 def rejected(row: Mapping[str, Any]) -> str:

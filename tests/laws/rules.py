@@ -4,8 +4,8 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
-from decimal import ROUND_HALF_UP, Decimal
+from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
 from sqlglot import exp
@@ -15,17 +15,18 @@ from assay.sqltypes import SqlType
 _TWO: Mapping[type[exp.Expr], Callable[[Any, Any], Any]] = {
     exp.EQ: operator.eq, exp.NEQ: operator.ne, exp.LT: operator.lt, exp.LTE: operator.le, exp.GT: operator.gt,
     exp.GTE: operator.ge, exp.Add: operator.add, exp.Sub: operator.sub, exp.Mul: operator.mul,
-    exp.Div: lambda a, b: _divided(float(a), float(b)), exp.Mod: lambda a, b: a - b * int(a / b),
-    exp.RegexpLike: lambda text, shape: re.search(shape, text) is not None,
+    exp.Div: lambda a, b: _divided(float(a), float(b)), exp.Mod: lambda *of: _modulo(*of),  # noqa: PLW0108 - it stands below
+    exp.RegexpLike: lambda text, shape: _matches(shape, text),
 }  # fmt: skip
 _ONE: Mapping[type[exp.Expr], Callable[[Any], Any]] = {
     exp.Not: operator.not_, exp.Neg: operator.neg, exp.Abs: abs, exp.Length: len, exp.Upper: str.upper, exp.Lower: str.lower,
     exp.Year: lambda day: day.year, exp.Month: lambda day: day.month,
+    exp.DayOfWeekIso: lambda day: day.isoweekday(),
 }  # fmt: skip
 _OF: Mapping[str, Callable[[Any], Any]] = {
     "TEXT": lambda v: str(v).lower() if isinstance(v, bool) else str(v), "BIGINT": lambda v: int(_rounded(v, 0)),
     "INT": lambda v: int(_rounded(v, 0)), "DOUBLE": float, "BOOLEAN": lambda v: v if isinstance(v, bool) else v == "true",
-    "DATE": lambda v: date.fromisoformat(v) if isinstance(v, str) else date(v.year, v.month, v.day),
+    "TIMESTAMPTZ": datetime.fromisoformat, "DATE": lambda v: date.fromisoformat(v) if isinstance(v, str) else date(v.year, v.month, v.day),
 }  # fmt: skip
 
 
@@ -101,6 +102,21 @@ def _any(found: list[bool | None]) -> bool | None:
 
 def _divided(a: float, b: float) -> float:
     return a / b if b else math.nan if not a or math.isnan(a) else math.copysign(math.inf, a)
+
+
+def _modulo(a: Any, b: Any) -> Any:
+    """The rest with the sign of what is divided, exactly."""
+    if isinstance(a, float) or isinstance(b, float):
+        return math.fmod(a, b)
+    with localcontext(prec=80):
+        rest = Decimal(a) % Decimal(b)
+    return int(rest) if isinstance(a, int) and isinstance(b, int) else rest
+
+
+def _matches(shape: str, text: str) -> bool:
+    """As RE2 reads it: ASCII classes, and `$` is the end and not the line break before it."""
+    told = re.sub(r"(\\.|\[\^?(?:\\.|[^\]\\])+\])|\$", lambda one: one[1] or r"\Z", shape)
+    return re.search(told, text, re.ASCII) is not None
 
 
 def _rounded(v: Any, decimals: int) -> Any:

@@ -137,6 +137,7 @@ class SlowEngine:
         found = [judge(contract, promised, place, seq, raw) for part in lines for place, seq, raw in of(part)]
         number(contract, found)
         compare(contract, found)
+        share(promised, found)
         if only is not None:
             found = [one for one in found if one.place not in only or one.seq in only[one.place]]
         yield SlowGroup(contract, found, sorted({place for part in lines for place in part.batches.values()}))
@@ -204,6 +205,22 @@ def compare(contract: Contract, lines: Sequence[Line]) -> None:
                 one.repeats = True
 
 
+def share(promised: Tree, lines: Sequence[Line]) -> None:
+    """Of a batch's good rows those that share what only one may have are bad."""
+    good = [one for one in lines if not (one.reasons or one.repeats or one.deletes)]
+    for unique in promised.unique:
+        same: dict[Any, list[Line]] = {}
+        for one in good:
+            told = [one.values[c] for c in unique.columns]
+            if None not in told:
+                same.setdefault((one.place, *told), []).append(one)
+        for group in same.values():
+            for one in group if len(group) > 1 else ():
+                one.reasons = one.reasons | {unique.name}
+
+
 def keyless(contract: Contract, line: Line) -> bool:
-    bad = {reason.split(":")[0] for reason in line.reasons} if line.values else set(contract.key)
-    return line.reasons != {CONFLICT} and bool(bad & set(contract.key))
+    """Whether a bad line has no readable key: a value that breaks a rule was read all the same."""
+    read = {CONFLICT, *(rule.name for rule in contract.rules), *(one.name for one in contract.unique)}
+    bad = {reason.split(":")[0] for reason in line.reasons - read} if line.values else set(contract.key)
+    return bool(bad & set(contract.key))

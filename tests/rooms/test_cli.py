@@ -698,3 +698,85 @@ def test_a_lake_that_may_only_be_read_answers_and_says_what_it_cannot_do(readabl
     if code:
         assert re.search(r"SettingsError: .*(cannot be|may not|permission|read)", said.err, re.IGNORECASE), said.err
     assert {one: one.stat().st_mtime_ns for one in readable.rglob("*")} == before
+
+
+# ------------------------------------------------------------------ what a contract promises
+
+
+def _promise(lake: Path, *changes: tuple[str, str]) -> None:
+    path = lake / "contracts/trades.yaml"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+
+
+def test_status_tells_what_was_promised_and_is_not_kept(lake: Path, assay: Callable[..., Said]) -> None:
+    late = "[{property: latency, value: 1, unit: s}, {property: frequency, value: 300, unit: days}]"
+    ours = "\ncustomProperties:\n- property: source"
+    _promise(
+        lake,
+        (
+            ours,
+            f"\nslaProperties: {late}\ncustomProperties:\n- {{property: mutability, value: append}}\n- property: source",
+        ),
+    )
+    assert assay("--lake", lake, "apply", "trades").code == 0
+    assert "changed, though" not in assay("--lake", lake, "status").out
+    path = lake / TRADES
+    path.write_text(path.read_text().replace("2024-01-03", "2024-01-04", 1))
+    assert assay("--lake", lake, "land", "trades", "--again").code == 0
+    assert assay("--lake", lake, "apply", "trades").code == 0
+    time.sleep(1.1)
+    said = assay("--lake", lake, "status").out
+    assert "  late: latency: at most PT1S was promised, and the newest landing is 0 h 0 min old" in said
+    assert "late: frequency" not in said
+    assert "  1 row changed, though mutability: append says that none does" in said
+    found = json.loads(assay("--lake", lake, "--json", "status").out)["datasets"]
+    assert (len(found["trades"]["late"]), found["trades"]["changed"]) == (1, 1)
+
+
+def test_values_that_rows_of_two_batches_share_are_warned_of_when_gold_is_built(
+    lake: Path, assay: Callable[..., Said]
+) -> None:
+    unit = "customProperties: [{property: unit, value: USD}]"
+    _promise(lake, (unit, f"unique: true\n        {unit}"))
+    said = assay("--lake", lake, "apply")
+    assert said.code == 0
+    assert "more than one current row" not in said.err
+    path = lake / TRADES
+    path.write_text(path.read_text().replace("T-0001", "T-0099"))  # T-0001 stays: the answers are not complete
+    assert assay("--lake", lake, "land", "trades", "--again").code == 0
+    said = assay("--lake", lake, "apply")
+    assert said.code == 0
+    assert "warning: silver.trades: price:unique: 1 value stands in more than one current row" in said.err
+
+
+def test_a_contract_is_shown_with_all_that_it_says(lake: Path, assay: Callable[..., Said]) -> None:
+    team = "team: {name: back office, members: [{username: ann, role: owner}]}\n"
+    _promise(lake, ("schema:\n", f"{team}tags: [money, mine]\nschema:\n"))
+    said = assay("--lake", lake, "contract", "trades").out
+    for line in (
+        "trades 1.0.0: My trades",
+        "  column price: DECIMAL(18,6), required, USD, internal, what a share was traded for",
+        "  rule price_positive: price > 0 (error)",
+        "  description.limitations: One account, one currency; fees are not in it.",
+        "  team.members[0].username: ann",
+        "  tags: money, mine",
+    ):
+        assert line in said.splitlines()
+    assert ["tags", "money, mine"] in json.loads(assay("--lake", lake, "--json", "contract", "trades").out)["shown"]
+
+
+def test_check_says_all_that_is_wrong_in_all_contracts_at_once(lake: Path, assay: Callable[..., Said]) -> None:
+    text = (lake / "contracts/trades.yaml").read_text().replace("trades", "rates")
+    (lake / "contracts/rates.yaml").write_text(text.replace("classification: internal", "classification: open", 1))
+    _promise(
+        lake, ("status: active", "statsu: active"), ("logicalType: date", "logicalType: day"), ("price > 0", "cost > 0")
+    )
+    said = assay("--lake", lake, "check")
+    assert said.code == errors.ContractError.exit_code
+    found = re.findall(r"^(?:ContractError: )?((?:trades|rates)\.yaml:\d+): (.*)$", said.err, re.MULTILINE)
+    assert [where.partition(":")[0] for where, _ in found] == ["rates.yaml"] + ["trades.yaml"] * 4, said.err
+    assert said.err.count("\n") == 5

@@ -56,7 +56,7 @@ def build(
         built = compute.compute(
             project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
         )
-        for warning in built.warnings:
+        for warning in (*built.warnings, *_shared(contracts, built.database, limits)):
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
         gold, seeds = publish.publish(built, judged, parent, release_id, files=files, catalog=catalog, limits=limits)
@@ -92,6 +92,23 @@ def _silver(
             SilverView(f"{dataset}_versions", f"SELECT {chosen} FROM ({whole} UNION ALL BY NAME {past})", docs)
         )
     return views, tuple(read)
+
+
+def _shared(contracts: Mapping[str, Contract], database: Path, limits: Limits) -> Iterator[str]:
+    """What current rows share though their contract says that no two do: a batch sees no other, so it is found here."""
+    if not any(contract.unique for contract in contracts.values()):
+        return
+    with duck.open(limits, database, read_only=True) as con:
+        for contract in contracts.values():
+            for one in contract.unique:
+                columns = ", ".join(map(ident, one.columns))
+                there = " AND ".join(f"{ident(name)} IS NOT NULL" for name in one.columns)
+                [(values,)] = con.execute(
+                    f"SELECT count(*) FROM (SELECT 1 FROM silver.{ident(contract.dataset)} WHERE {there} GROUP BY {columns} HAVING count(*) > 1)"
+                ).fetchall()
+                if values:
+                    said = "1 value stands" if values == 1 else f"{values} values stand"
+                    yield f"silver.{contract.dataset}: {one.name}: {said} in more than one current row"
 
 
 def silver_as_read(contract: Contract, catalog: Catalog, files: Files, ledger: Ledger, before: Silver | None) -> Silver:

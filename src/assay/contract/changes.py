@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from assay.contract.model import Column, Contract, KnownAt, Rule
+from assay.contract.model import Column, Contract, KnownAt, Promise, Rule
 
 What = Literal[
     "added", "removed", "type", "required", "read", "order", "key", "partition", "clocks", "rules", "gate", "source", "described",
@@ -88,15 +88,21 @@ def _dataset(old: Contract, new: Contract) -> Iterator[Change]:
         if getattr(old, of) != getattr(new, of):
             yield Change("clocks", "", _said(of, _text(getattr(old, of)), _text(getattr(new, of))))
     yield from _rules(old, new)
-    for of in ("at_most", "min_rows", "withdrawn_at_most", "withdrawn_min_rows"):
+    for of in (one.name for one in fields(old.gate)):
         if getattr(old.gate, of) != getattr(new.gate, of):
             yield Change("gate", "", _said(f"{of} of the gate", getattr(old.gate, of), getattr(new.gate, of)))
     for of in _SOURCE:
         if _text(getattr(old, of)) != _text(getattr(new, of)):
             yield Change("source", "", _said(of, _text(getattr(old, of)), _text(getattr(new, of))))
-    for of in ("title", "description", "version"):
+    for of in ("title", "description", "version", "mutability"):
         if getattr(old, of) != getattr(new, of):
             yield Change("described", "", _said(of, getattr(old, of), getattr(new, of)))
+    for of in ("promises", "shown"):
+        if getattr(old, of) != getattr(new, of):
+            was, now = (
+                sorted({*getattr(one, of)} - {*getattr(two, of)}, key=str) for one, two in ((old, new), (new, old))
+            )
+            yield Change("described", "", _said(of, *("; ".join(map(_spelt, one)) for one in (was, now))))
 
 
 def _rules(old: Contract, new: Contract) -> Iterator[Change]:
@@ -113,14 +119,20 @@ def _rules(old: Contract, new: Contract) -> Iterator[Change]:
             yield Change(
                 "described", "", _said(f"description of rule {name}", before[name].description, rule.description)
             )
+    if old.unique != new.unique:
+        yield Change("rules", "", _said("unique", *(_uniques(contract) for contract in (old, new))))
     both = [[name for name in one if name in before and name in after] for one in (before, after)]
     if both[0] != both[1]:
         yield Change("rules", "", f"the rules stand in another order: {', '.join(both[1])}")
 
 
 def _judged(rule: Rule) -> str:
-    limit = "" if rule.at_most is None else f", at most {rule.at_most:g} percent"
+    limit = "" if rule.at_most is None else f", {'below' if rule.below else 'at most'} {rule.at_most:g} {rule.unit}"
     return f"{rule.expression} ({rule.severity}{limit}, from {rule.min_rows} rows on)"
+
+
+def _uniques(contract: Contract) -> str:
+    return "; ".join(f"{one.name} ({', '.join(one.columns)})" for one in contract.unique)
 
 
 def _type(column: Column) -> str:
@@ -135,6 +147,10 @@ def _text(value: object) -> object:
     if isinstance(value, KnownAt):
         return f"{value.column} at {value.time} {value.zone} + {value.lag}"
     return json.dumps(value, sort_keys=True, default=str) if isinstance(value, Mapping) else value
+
+
+def _spelt(one: Promise | tuple[str, str]) -> str:
+    return f"{one.property} {one.lag}" if isinstance(one, Promise) else f"{one[0]}: {one[1]}"
 
 
 def _said(what: str, old: object, new: object) -> str:

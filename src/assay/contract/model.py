@@ -4,8 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, fields
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,7 @@ class Rule:
     """A boolean expression over a row's columns; a row where it is false breaks the rule.
 
     `error` quarantines the row, `warning` only counts it. A batch of at least `min_rows` rows in which more
-    than `at_most` percent break the rule is held.
+    than `at_most` (percent, or `unit` rows) break the rule is held; with `below`, as many hold it too.
     """
 
     name: str
@@ -83,6 +83,24 @@ class Rule:
     at_most: float | None = None
     min_rows: int = 100
     description: str = ""
+    unit: Literal["percent", "rows"] = "percent"
+    below: bool = False
+
+
+@dataclass(frozen=True)
+class Unique:
+    """Columns whose values no two rows of different keys share; the rows of a batch that do have the reason `name`."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What ODCS calls a property of a service level: `lag` is the longest time since the newest landing."""
+
+    property: str
+    lag: str
 
 
 @dataclass(frozen=True)
@@ -95,12 +113,15 @@ class Gate:
         withdrawn_at_most: the share of the keys in its scope that a complete batch may withdraw; beyond it the
             withdrawals are held, and its rows go in. A batch without a row withdraws nothing by itself.
         withdrawn_min_rows: the withdrawals that it takes before that share speaks.
+        rows_at_least, rows_at_most: how many rows a batch has, where it is the whole table.
     """
 
     at_most: float = 5.0
     min_rows: int = 100
     withdrawn_at_most: float = 20.0
     withdrawn_min_rows: int = 1
+    rows_at_least: int | None = None
+    rows_at_most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,9 @@ class Contract:
         reask: how long a day is asked again each day; at least `settle`.
         slide: (days, every): so many days back are asked again once in each slot of `every` too; none if nobody says so.
         complete: an answer says all there is for its scope: a key it lacks is withdrawn.
+        mutability: `append`, rows never change; `restating`, they may; `snapshot`, each answer is the whole.
+        promises: how fresh the dataset is said to be.
+        shown: what else the contract says, for people: the key's path and its text.
     """
 
     dataset: str
@@ -151,6 +175,21 @@ class Contract:
     known_at: KnownAt | None = None
     sequence: str | None = None
     partition: tuple[str, str] | None = None
+    unique: tuple[Unique, ...] = ()
+    mutability: Literal["append", "restating", "snapshot"] | None = None
+    promises: tuple[Promise, ...] = ()
+    shown: tuple[tuple[str, str], ...] = ()
+
+    def late(self, landed: datetime | None, at: datetime) -> list[str]:
+        """The promises of time that are broken at a moment, in a sentence each; `landed` is the newest landing."""
+        if landed is None:
+            return []
+        age = at - landed
+        return [
+            f"{one.property}: at most {one.lag} was promised, and the newest landing is {_told(age)} old"
+            for one in self.promises
+            if age > Duration.parse(one.lag).exact
+        ]
 
     def column(self, name: str) -> Column:
         """The column of that name."""
@@ -203,9 +242,25 @@ class Contract:
     @cached_property
     def gate_fingerprint(self) -> str:
         """Changes when rows or batches are judged otherwise: it applies to what is landed from now on."""
-        rules = [[r.name, r.expression, r.severity, r.at_most, r.min_rows] for r in self.rules]
+        rules = [
+            [
+                r.name,
+                r.expression,
+                r.severity,
+                r.at_most,
+                r.min_rows,
+                *([r.unit, r.below] if r.at_most is not None else []),
+            ]
+            for r in self.rules
+        ]
         gate = self.gate
-        return _fingerprint([rules, gate.at_most, gate.min_rows, gate.withdrawn_at_most, gate.withdrawn_min_rows])
+        unique = [[u.name, u.columns] for u in self.unique]
+        return _fingerprint([rules, unique, *(getattr(gate, f.name) for f in fields(gate))])
+
+
+def _told(age: timedelta) -> str:
+    hours = int(age.total_seconds()) // 3600
+    return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {int(age.total_seconds()) // 60 % 60} min"
 
 
 def _fingerprint(parts: object) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -14,7 +15,15 @@ from assay.contract.model import Contract
 from assay.errors import ContractError
 
 # what decides about a text, so that a kept contract is never one that today's checks would refuse
-_DECIDES = ("contract/model.py", "contract/syntax.py", "guard.py", "sqltypes.py", "windows.py")
+_DECIDES = (
+    "contract/model.py",
+    "contract/syntax.py",
+    "contract/keys.py",
+    "contract/quality.py",
+    "guard.py",
+    "sqltypes.py",
+    "windows.py",
+)
 
 
 def read(path: Path, kept: Path | None = None) -> Contract:
@@ -30,25 +39,37 @@ def read(path: Path, kept: Path | None = None) -> Contract:
 
 
 def read_all(directory: Path, kept: Path | None = None) -> dict[str, Contract]:
-    """Every contract of a directory, by dataset; ContractError if two claim one dataset.
+    """Every contract of a directory, by dataset; ContractError with all that is wrong in any, or if two claim one dataset.
 
     `kept` is a directory of contracts that were checked before, by the hash of their text: what is there is taken
     from there, at a hundredth of the cost, and what is not is put there. It can be deleted at any time.
     """
     found: dict[str, Contract] = {}
+    wrong: list[str] = []
     for path in sorted(directory.glob("*.yaml")):
-        contract = read(path, kept)
-        for ending in ("_versions", "_past"):
-            base = contract.dataset.removesuffix(ending)
-            if (base != contract.dataset and base in found) or f"{contract.dataset}{ending}" in found:
-                raise ContractError(
-                    f"{path.name}:1: {contract.dataset}: of a dataset x, x_versions and x_past are the lake's own; "
-                    "give one of the two another id"
-                )
-        if contract.dataset in found:
-            raise ContractError(f"{path.name}:1: {contract.dataset} is also promised by {found[contract.dataset].path}")
-        found[contract.dataset] = contract
+        try:
+            contract = read(path, kept)
+            _alone(contract, path, found)
+        except ContractError as error:
+            wrong.append(str(error))
+        else:
+            found[contract.dataset] = contract
+    if wrong:
+        raise ContractError("\n".join(wrong))
     return found
+
+
+def _alone(contract: Contract, path: Path, others: Mapping[str, Contract]) -> None:
+    """ContractError if the names of a dataset's tables are another's too."""
+    for ending in ("_versions", "_past"):
+        base = contract.dataset.removesuffix(ending)
+        if (base != contract.dataset and base in others) or f"{contract.dataset}{ending}" in others:
+            raise ContractError(
+                f"{path.name}:1: {contract.dataset}: of a dataset x, x_versions and x_past are the lake's own; "
+                "give one of the two another id"
+            )
+    if contract.dataset in others:
+        raise ContractError(f"{path.name}:1: {contract.dataset} is also promised by {others[contract.dataset].path}")
 
 
 @lru_cache(1024)

@@ -1,70 +1,59 @@
-"""What a contract's YAML may say, in ODCS 3.1 and in words of ours; every complaint names file, line and remedy."""
+"""What a contract's YAML may say, in ODCS 3.1 and in words of ours; all complaints at once, each with file, line and remedy."""
 
+import copy
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
-from typing import Any, NoReturn
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import yaml
 from open_data_contract_standard.model import (
-    CustomProperty,
-    DataQuality,
     OpenDataContractStandard,
     SchemaObject,
     SchemaProperty,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from assay import guard
-from assay.contract.model import NAME, RESERVED, Column, Contract, Gate, Kind, KnownAt, Rule
+from assay.contract import keys
+from assay.contract.lines import Lines, Noted, Properties, near
+from assay.contract.model import (
+    NAME,
+    RESERVED,
+    Column,
+    Contract,
+    Gate,
+    Kind,
+    KnownAt,
+    Promise,
+)
+from assay.contract.rules import Judged
 from assay.errors import ContractError, UsageError
 from assay.sqltypes import SqlType
 from assay.windows import Duration, cell_of
 
 _OURS = {
     "source", "options", "universe", "start", "window", "every", "cursor", "settle", "reask", "complete", "knownAt",
-    "sequence", "partitioning", "gate",
+    "sequence", "partitioning", "gate", "mutability", "currency", "calendar",
 }  # fmt: skip
 _COLUMN_OURS = {"from", "unit", "zone", "excess", "ordinal"}
-_RULE_OURS = {"minRows"}
-_GONE = {
-    "mutability": "mutability means nothing; how a source treats its past is said by settle and complete",
-    "currency": "currency means nothing; a column says its unit",
-    "calendar": "calendar means nothing; leave it out",
-}
 _KINDS: dict[str, Kind] = {
     "string": "string", "integer": "integer", "number": "number", "boolean": "boolean", "date": "date",
     "timestamp": "timestamp", "object": "json", "array": "json",
 }  # fmt: skip
 _CLASSES = ("public", "internal", "confidential", "restricted")
-_PARTS: dict[type[BaseModel], dict[str, type[BaseModel]]] = {
-    OpenDataContractStandard: {"schema": SchemaObject, "customProperties": CustomProperty},
-    SchemaObject: {"properties": SchemaProperty, "quality": DataQuality, "customProperties": CustomProperty},
-    SchemaProperty: {"quality": DataQuality, "customProperties": CustomProperty},
-    DataQuality: {"customProperties": CustomProperty},
-}
+_MUTABILITY = ("append", "restating", "snapshot")
+_PROMISES = {"latency": "latency", "ly": "latency", "freshness": "latency", "frequency": "frequency", "fy": "frequency"}
+_UNITS = {"d": "P{}D", "day": "P{}D", "days": "P{}D", "h": "PT{}H", "hour": "PT{}H", "hours": "PT{}H", "m": "PT{}M", "min": "PT{}M",
+          "minute": "PT{}M", "minutes": "PT{}M", "s": "PT{}S", "second": "PT{}S", "seconds": "PT{}S"}  # fmt: skip
+_CARRIED = ("name", "version", "schema[].description", "schema[].properties[].description")
+"""Keys that are shown as the contract's title, its version and descriptions."""
+_LEAVES = ("value", "examples", "arguments", "implementation")
+"""Keys whose values are their own, whatever they look like."""
 # libyaml's parser where PyYAML was built with it: the same nodes, several times faster
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Lines:
-    """Where things stand in a YAML text: a path of keys and indexes to a line."""
-
-    def __init__(self, name: str, node: yaml.Node) -> None:
-        self.name, self.node = name, node
-
-    def fail(self, path: Iterable[str | int], message: str) -> NoReturn:
-        node: yaml.Node = self.node
-        for part in path:
-            if isinstance(node, yaml.MappingNode):
-                found = [(k, v) for k, v in node.value if k.value == str(part)]
-                if not found:
-                    break
-                node = found[0][1] if not isinstance(found[0][1], yaml.ScalarNode) else found[0][0]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-                node = node.value[part]
-        raise ContractError(f"{self.name}:{node.start_mark.line + 1}: {message}")
 
 
 def parse(text: str, name: str) -> Contract:
@@ -83,15 +72,40 @@ def parse(text: str, name: str) -> Contract:
         raise ContractError(f"{name}:1: not YAML: {str(error).splitlines()[0]}") from None
     finally:
         loader.dispose()
-    lines = _Lines(name, node)
-    _known_keys(raw, OpenDataContractStandard, (), lines)
-    try:
-        odcs = OpenDataContractStandard.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = [part if part != "schema_" else "schema" for part in first["loc"]]
-        lines.fail(at, f"{'.'.join(str(p) for p in at)}: {first['msg']}")
-    return _contract(odcs, raw, lines, text)
+    lines = Lines(name, node)
+    shown = tuple(_keys(raw, "", (), lines))
+    found: list[Contract] = []
+    if odcs := _typed({key: value for key, value in raw.items() if keys.meaning(str(key))}, lines):
+        with lines.each():
+            found.append(_contract(odcs, raw, lines, text))
+    lines.done()
+    return replace(found[0], shown=shown)
+
+
+def _typed(raw: dict[str, Any], lines: Lines) -> OpenDataContractStandard | None:
+    """What the standard's own model reads; what is of another type is noted and left out of it."""
+    for _ in range(20):
+        try:
+            return OpenDataContractStandard.model_validate(raw)
+        except ValidationError as error:
+            found = error.errors()
+        raw = copy.deepcopy(raw)
+        for one in found:
+            at = [part for part in one["loc"] if part not in ("Team", "list[TeamMember]")]
+            at = ["schema" if part == "schema_" else part for part in at]
+            lines.note(at, f"{'.'.join(map(str, at))}: {one['msg']}", last=True)
+            _leave_out(raw, at)
+    return None
+
+
+def _leave_out(raw: Any, at: Sequence[Any]) -> None:
+    """Take away what stands at a path, or as deep as there is something."""
+    first, rest = at[0], at[1:]
+    below = raw[first] if isinstance(raw, list) else raw.get(first)
+    if rest and isinstance(below, dict | list):
+        _leave_out(below, rest)
+    else:
+        raw[first] = {} if isinstance(raw, list) else None
 
 
 def _twice(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], budget: Iterator[int]) -> None:
@@ -114,136 +128,113 @@ def _twice(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], budget: Ite
             _twice(value, name, (*above, node), budget)
 
 
-def _known_keys(raw: object, model: type[BaseModel], path: tuple[str | int, ...], lines: _Lines) -> None:
-    if not isinstance(raw, dict):
-        return
-    names = {f.alias or n.rstrip("_") for n, f in model.model_fields.items()}
+def _keys(raw: dict[Any, Any], above: str, path: tuple[str | int, ...], lines: Lines) -> Iterator[tuple[str, str]]:
+    """Note every key that is none of ODCS or is refused here; give what is shown, each by its path."""
     for key, value in raw.items():
-        if key not in names:
-            lines.fail(
-                (*path, key),
-                f"{key} is not a key of ODCS here; did you mean one of {_near(str(key), names)}?",
-            )
-        part = _PARTS.get(model, {}).get(key)
-        for index, item in enumerate(value if part and isinstance(value, list) else []):
-            if part:
-                _known_keys(item, part, (*path, key, index), lines)
+        name, at = f"{above}.{key}" if above else str(key), (*path, key)
+        found = keys.meaning(name)
+        if found is None:
+            known = near(str(key), keys.names(above))
+            lines.note(at, f"{key} is not a key of ODCS here; did you mean one of {known}?", key=True)
+        elif found.fate == "refused":
+            lines.note(at, f"{key} is refused: {found.said}", key=True)
+        elif isinstance(value, dict) and key not in _LEAVES:
+            yield from _keys(value, name, at, lines)
+        elif isinstance(value, list) and key not in _LEAVES and any(isinstance(one, dict) for one in value):
+            for index, one in enumerate(value):
+                if isinstance(one, dict):
+                    yield from _keys(one, f"{name}[]", (*at, index), lines)
+        elif found.fate == "shown" and value is not None and name not in _CARRIED:
+            yield _spoken(at), _plain(value)
 
 
-def _near(key: str, names: Iterable[str]) -> str:
-    import difflib
-
-    return ", ".join(difflib.get_close_matches(key, list(names), 3, 0) or sorted(names)[:3])
-
-
-class _Properties:
-    """The customProperties of one place, each known and there once, with the line to complain about."""
-
-    def __init__(
-        self, found: list[CustomProperty] | None, known: set[str], path: tuple[str | int, ...], lines: _Lines
-    ) -> None:
-        self._lines, self._path = lines, path
-        self._at: dict[str, tuple[str | int, ...]] = {}
-        self._values: dict[str, Any] = {}
-        for index, one in enumerate(found or []):
-            at, name = (*path, "customProperties", index), str(one.property)
-            if name in _GONE and not path:
-                lines.fail(at, _GONE[name])
-            if name not in known:
-                lines.fail(at, f"customProperty {name} means nothing here; did you mean {_near(name, known)}?")
-            if name in self._values:
-                lines.fail(at, f"customProperty {name} stands here twice; keep one")
-            self._at[name], self._values[name] = at, one.value
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._values.get(name, default)
-
-    def fail(self, name: str, message: str) -> NoReturn:
-        self._lines.fail(self._at.get(name, (*self._path, "customProperties")), message)
-
-    def mapping(self, name: str, keys: set[str]) -> dict[str, Any]:
-        value = self.get(name) or {}
-        if not isinstance(value, dict) or value.keys() - keys:
-            self.fail(name, f"{name}: expects a mapping of {', '.join(sorted(keys))}")
-        return value
-
-    def words(self, name: str, default: str | None, pattern: re.Pattern[str], why: str) -> str | None:
-        if name not in self:
-            return default
-        value = self.get(name)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            self.fail(name, f"{name}: {value} is not a name that matches {pattern.pattern}; {why}")
-        return value
-
-    def count(self, name: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            self.fail(name, f"{value!r} is no count of rows; say a whole number such as 100")
-        return value
-
-    def share(self, name: str, value: Any) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
-            self.fail(name, f"{value!r} is no share in percent; say a number from 0 to 100")
-        return float(value)
-
-    def lag(self, name: str, value: Any) -> str:
-        try:
-            if Duration.parse(str(value)).months:
-                self.fail(name, f"{name}: {value} is longer in some months than in others; say it in days or hours")
-        except UsageError as error:
-            self.fail(name, f"{name}: {error}")
-        return str(value)
+def _spoken(path: Iterable[str | int]) -> str:
+    """A path as people write it: `team.members[0].name`."""
+    return "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path).removeprefix(".")
 
 
-def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines, text: str) -> Contract:
+def _plain(value: object) -> str:
+    """A value as text: a list of texts with commas, what is nested as JSON."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: Lines, text: str) -> Contract:
     for key in ("apiVersion", "kind", "id", "version", "status", "schema"):
         if not raw.get(key):
-            lines.fail((), f"{key} is missing; ODCS 3.1 requires it")
-    if not str(raw["apiVersion"]).startswith("v3.1"):
-        lines.fail(("apiVersion",), f"apiVersion {raw['apiVersion']}: this reads v3.1.0")
-    if raw["kind"] != "DataContract":
-        lines.fail(("kind",), f"kind {raw['kind']}: this reads kind: DataContract")
-    dataset = str(raw["id"])
+            lines.note((), f"{key} is missing; ODCS 3.1 requires it")
+    if raw.get("apiVersion") and not str(raw["apiVersion"]).startswith("v3.1"):
+        lines.note(("apiVersion",), f"apiVersion {raw['apiVersion']}: this reads v3.1.0")
+    if raw.get("kind") and raw["kind"] != "DataContract":
+        lines.note(("kind",), f"kind {raw['kind']}: this reads kind: DataContract")
+    dataset = str(raw.get("id"))
     if not NAME.fullmatch(dataset):
-        lines.fail(("id",), f"id {dataset!r} must match {NAME.pattern}: it becomes a table and a path")
-    ours = _Properties(odcs.customProperties, _OURS, (), lines)
-    table, columns, primary = _table(odcs, dataset, lines)
-    names = [c.name for c in columns if not c.ordinal]
-    rules = tuple(_rule(q, i, names, lines) for i, q in enumerate(table.quality or []))
-    if twice := next((i for i, r in enumerate(rules) if r.name in {o.name for o in rules[:i]}), None):
-        lines.fail(("schema", 0, "quality"), f"two rules are called {rules[twice].name}; a reason must name one rule")
-    if "source" not in ours:
-        ours.fail("source", "customProperty source is missing")
-    if not isinstance(ours.get("options", {}), dict):
-        ours.fail("options", "options: expects a mapping")
-    gate = ours.mapping("gate", {"quarantinedAtMost", "withdrawnAtMost", "withdrawnMinRows", "unit", "minRows"})
-    if gate.get("unit", "percent") != "percent":
-        ours.fail("gate", "gate: unit must be percent")
-    start, window, every, cursor = _time(ours)
-    settle, reask, slide = _settle(ours)
-    sequence = _sequence(ours, columns)
-    _ordinal(ours, columns, primary, sequence)
+        if raw.get("id"):
+            lines.note(("id",), f"id {dataset!r} must match {NAME.pattern}: it becomes a table and a path")
+        dataset = ""
+    ours = Properties(odcs.customProperties, _OURS, (), lines)
+    time: tuple[date | None, str | None, str | None, str | None] = (None, None, None, None)
+    with lines.each():
+        time = _time(ours)
+    start, window, every, cursor = time
+    table, columns, primary = SchemaObject(), tuple[Column, ...](), tuple[str, ...]()
+    with lines.each():
+        table, columns, primary = _table(odcs, dataset, lines)
+    judged = Judged(lines, columns, whole=bool(every and start is None and "universe" not in ours))
+    with lines.each():
+        judged.read(table)
+    options, gate = ours.get("options", {}), Gate()
+    if not isinstance(options, dict):
+        ours.note("options", "options: expects a mapping")
+    with lines.each():
+        gate = replace(_gate(ours), rows_at_least=judged.rows[0], rows_at_most=judged.rows[1])
+    settle, reask, slide = "P3D", "P3D", None
+    with lines.each():
+        settle, reask, slide = _settle(ours)
+    sequence = known_at = partition = universe = mutability = None
+    source, complete = "", False
+    with lines.each():
+        if "source" not in ours:
+            ours.fail("source", "customProperty source is missing")
+        source = _source(ours)
+    with lines.each():
+        sequence = _sequence(ours, columns, lines)
+    with lines.each():
+        _ordinal(ours, columns, primary, sequence)
+    with lines.each():
+        complete = _complete(ours, sequence, cursor)
+    with lines.each():
+        known_at = _known_at(ours, columns, lines)
+    with lines.each():
+        partition = _partition(ours, columns, primary, lines)
+    with lines.each():
+        universe = ours.words("universe", None, NAME, "it becomes a file's name")
+    with lines.each():
+        mutability = _mutability(ours, every, complete=complete)
+    with lines.each():
+        columns = _in_currency(ours, columns, lines)
+    with lines.each():
+        judged.calendar(ours, primary)
+    if sequence and judged.unique:
+        ours.note(
+            "sequence",
+            f"sequence: a batch tells a key's states in order, so {judged.unique[0].name} cannot be told of it; keep one",
+        )
     purpose = odcs.description.purpose if odcs.description else None
     return Contract(
         dataset=dataset,
-        version=str(raw["version"]),
+        version=str(raw.get("version")),
         title=odcs.name or dataset,
         description=str(table.description or purpose or ""),
         columns=columns,
         key=primary,
-        rules=rules,
-        gate=Gate(
-            at_most=ours.share("gate", gate.get("quarantinedAtMost", 5)),
-            min_rows=ours.count("gate", gate.get("minRows", 100)),
-            withdrawn_at_most=ours.share("gate", gate.get("withdrawnAtMost", 20)),
-            withdrawn_min_rows=ours.count("gate", gate.get("withdrawnMinRows", 1)),
-        ),
-        source=_source(ours),
-        options=dict(ours.get("options") or {}),
+        rules=tuple(judged.rules),
+        gate=gate,
+        source=source,
+        options=dict(options or {}) if isinstance(options, dict) else {},
         text=text,
-        universe=ours.words("universe", None, NAME, "it becomes a file's name"),
+        universe=universe,
         start=start,
         window=window,
         every=every,
@@ -251,46 +242,140 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: _Lines
         settle=settle,
         reask=reask,
         slide=slide,
-        complete=_complete(ours, sequence, cursor),
-        known_at=_known_at(ours, columns),
+        complete=complete,
+        known_at=known_at,
         sequence=sequence,
-        partition=_partition(ours, columns, primary),
+        partition=partition,
+        unique=tuple(judged.unique),
+        mutability=mutability,
+        promises=tuple(_promises(odcs, dataset, lines)),
     )
 
 
+def _gate(ours: Properties) -> Gate:
+    gate = ours.mapping("gate", {"quarantinedAtMost", "withdrawnAtMost", "withdrawnMinRows", "unit", "minRows"})
+    if gate.get("unit", "percent") != "percent":
+        ours.note("gate", "gate: unit must be percent")
+    return Gate(
+        at_most=ours.share("gate", gate.get("quarantinedAtMost", 5)),
+        min_rows=ours.count("gate", gate.get("minRows", 100)),
+        withdrawn_at_most=ours.share("gate", gate.get("withdrawnAtMost", 20)),
+        withdrawn_min_rows=ours.count("gate", gate.get("withdrawnMinRows", 1)),
+    )
+
+
+def _mutability(ours: Properties, every: str | None, *, complete: bool) -> Any:
+    found = ours.get("mutability")
+    if "mutability" in ours and found not in _MUTABILITY:
+        ours.fail("mutability", f"mutability: {found!r} is none of {', '.join(_MUTABILITY)}")
+    if found == "append" and complete:
+        ours.note("mutability", "mutability: append says that rows stay, complete that they may go; keep one")
+    if found == "snapshot" and not (every and complete):
+        ours.note("mutability", "mutability: a snapshot is the whole, again and again; say every and complete: true")
+    return found
+
+
+def _in_currency(ours: Properties, columns: tuple[Column, ...], lines: Lines) -> tuple[Column, ...]:
+    """The columns, those whose unit is the contract's currency in it."""
+    found = ours.get("currency")
+    if "currency" in ours and not re.fullmatch(r"[A-Z]{3}", str(found)):
+        ours.fail("currency", f"currency: {found} is no code of ISO 4217 such as USD")
+    using = [one for one in columns if one.unit == "currency"]
+    if found and not using:
+        ours.fail("currency", "currency: no column has the unit currency, so it says nothing; say unit: currency there")
+    if using and not found:
+        lines.fail(
+            ("schema", 0, "properties", columns.index(using[0])),
+            f"{using[0].name}: unit: currency is that of the contract, which says none",
+        )
+    return tuple(replace(one, unit=str(found)) if one.unit == "currency" else one for one in columns)
+
+
+def _promises(odcs: OpenDataContractStandard, dataset: str, lines: Lines) -> Iterator[Promise]:
+    """The promises of time that can be told; others are shown."""
+    for index, one in enumerate(odcs.slaProperties or []):
+        at = ("slaProperties", index)
+        name = str(one.property).lower()
+        if one.property is None or one.value is None:
+            lines.note(at, "a promise says property and value")
+        elif name in ("retention", "re"):
+            lines.note(at, "retention is refused: nothing of bronze and silver is deleted by its age; leave it out")
+        elif name in _PROMISES:
+            if one.element not in (None, dataset):
+                lines.note(
+                    (*at, "element"),
+                    f"element: {one.element}: what is measured is when {dataset} was last captured; say {dataset} or leave it out",
+                )
+            unit = _UNITS.get(str(one.unit).lower())
+            if not isinstance(one.value, int) or isinstance(one.value, bool) or not 0 < one.value < 100_000 or not unit:
+                lines.note(
+                    at,
+                    f"{one.property}: {one.value} {one.unit or ''} is no time; say a whole number and the unit d, h, m or s",
+                )
+            else:
+                yield Promise(str(one.property), unit.format(one.value))
+
+
 def _table(
-    odcs: OpenDataContractStandard, dataset: str, lines: _Lines
+    odcs: OpenDataContractStandard, dataset: str, lines: Lines
 ) -> tuple[SchemaObject, tuple[Column, ...], tuple[str, ...]]:
-    if len(odcs.schema_ or []) != 1:
-        lines.fail(("schema",), "one contract promises one table: give exactly one schema object")
-    table = (odcs.schema_ or [])[0]
-    if table.name != dataset:
-        lines.fail(("schema", 0), f"schema name {table.name!r} must be the id {dataset!r}")
-    columns = tuple(_column(p, i, lines) for i, p in enumerate(table.properties or []))
-    if not columns:
+    if not odcs.schema_:
+        raise Noted  # said already: it is missing, or no list of tables
+    if len(odcs.schema_) != 1:
+        lines.note(("schema",), "one contract promises one table: give exactly one schema object")
+    table = odcs.schema_[0]
+    if dataset and table.name != dataset:
+        lines.note(("schema", 0), f"schema name {table.name!r} must be the id {dataset!r}")
+    for key, only in (("logicalType", "object"), ("physicalType", "table")):
+        if (found := getattr(table, key)) not in (None, only):
+            lines.note(("schema", 0, key), f"{key} {found}: silver has tables; say {only}, or leave it out")
+    columns: list[Column] = []
+    for index, one in enumerate(table.properties or []):
+        with lines.each():
+            columns.append(_column(one, index, lines))
+    if not table.properties:
         lines.fail(("schema", 0), "a table without properties promises nothing")
-    names = [c.name for c in columns]
-    for index, one in enumerate(names):
-        if names.index(one) != index:
-            lines.fail(("schema", 0, "properties", index), f"column {one} stands here twice; keep one")
-    keys = [(p.primaryKeyPosition or 0, str(p.name)) for p in table.properties or [] if p.primaryKey]
-    key = tuple(name for _, name in sorted(keys))
-    if not key:
-        lines.fail(("schema", 0, "properties"), "no column has primaryKey: true; a version needs a key to belong to")
-    for index, column in enumerate(columns):
-        if column.name in key and not column.required:
-            lines.fail(("schema", 0, "properties", index), f"{column.name} is in the key, so it must be required: true")
-    return table, columns, key
+    names = [str(p.name) for p in table.properties]
+    for index, name in enumerate(names):
+        if names.index(name) != index:
+            lines.note(("schema", 0, "properties", index), f"column {name} stands here twice; keep one")
+    return table, tuple({c.name: c for c in columns}.values()), _key(table.properties, lines)
 
 
-def _source(ours: _Properties) -> str:
+def _key(properties: Sequence[SchemaProperty], lines: Lines) -> tuple[str, ...]:
+    """The columns of the key, in the order of their positions."""
+    found: list[tuple[int, str]] = []
+    for index, one in enumerate(properties):
+        at, position = ("schema", 0, "properties", index), one.primaryKeyPosition
+        if not one.primaryKey:
+            if position not in (None, -1):
+                lines.note(at, f"{one.name}: primaryKeyPosition says nothing without primaryKey: true")
+            continue
+        if not one.required:
+            lines.note(at, f"{one.name} is in the key, so it must be required: true")
+        if position is not None and position < 1 and position != -1:
+            lines.note(at, f"{one.name}: primaryKeyPosition {position}: positions begin with 1")
+        found.append((position if position and position > 0 else 0, str(one.name)))
+    for index, one in enumerate(properties):
+        told = [position for position, _ in found]
+        if one.primaryKey and len(found) > 1 and told.count(one.primaryKeyPosition or 0) != 1 and set(told) != {0}:
+            lines.note(
+                ("schema", 0, "properties", index),
+                f"{one.name}: each column of the key has a primaryKeyPosition of its own, or none has one",
+            )
+    if not found:
+        lines.note(("schema", 0, "properties"), "no column has primaryKey: true; a version needs a key to belong to")
+    return tuple(name for _, name in sorted(found, key=lambda one: one[0]))
+
+
+def _source(ours: Properties) -> str:
     name = ours.get("source")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*", name):
         ours.fail("source", f"source: {name} is not a name; say a built-in one such as fmp, or a dotted path of yours")
     return name
 
 
-def _time(ours: _Properties) -> tuple[date | None, str | None, str | None, str | None]:
+def _time(ours: Properties) -> tuple[date | None, str | None, str | None, str | None]:
     """`start`, `window`, `every` and `cursor`: how the source's history is cut."""
     if sum(prop in ours for prop in ("window", "every", "cursor")) != 1:
         ours.fail(
@@ -315,7 +400,7 @@ def _time(ours: _Properties) -> tuple[date | None, str | None, str | None, str |
     return start, window, every, cursor
 
 
-def _settle(ours: _Properties) -> tuple[str, str, tuple[int, str] | None]:
+def _settle(ours: Properties) -> tuple[str, str, tuple[int, str] | None]:
     """`settle`; `reask`, which is as long where nobody says it; and how far back it slides, where it is `{days, every}`."""
     settle = ours.lag("settle", ours.get("settle", "P3D"))
     if isinstance(ours.get("reask"), dict):
@@ -328,7 +413,7 @@ def _settle(ours: _Properties) -> tuple[str, str, tuple[int, str] | None]:
     return settle, reask, None
 
 
-def _slide(ours: _Properties, settle: str) -> tuple[int, str]:
+def _slide(ours: Properties, settle: str) -> tuple[int, str]:
     said = ours.mapping("reask", {"days", "every"})
     if said.keys() != {"days", "every"}:
         ours.fail("reask", "reask: say both days and every, as {days: 60, every: P7D}, or a length alone, as P10D")
@@ -350,18 +435,18 @@ def _exact(lag: str) -> timedelta:
     return Duration.parse(lag).exact
 
 
-def _sequence(ours: _Properties, columns: tuple[Column, ...]) -> str | None:
+def _sequence(ours: Properties, columns: tuple[Column, ...], lines: Lines) -> str | None:
     if ours.get("sequence") is None:
         return None
     found = next((c for c in columns if c.name == ours.get("sequence")), None)
-    if found is None or found.kind == "json":
+    if found is None or (found.kind == "json" and found.name not in lines.unsure):
         ours.fail("sequence", "sequence: must be a column of the contract, and no object or array")
     if not found.required:
         ours.fail("sequence", f"sequence: {found.name} must be required: a row without one has no place in the order")
     return found.name
 
 
-def _ordinal(ours: _Properties, columns: tuple[Column, ...], key: tuple[str, ...], sequence: str | None) -> None:
+def _ordinal(ours: Properties, columns: tuple[Column, ...], key: tuple[str, ...], sequence: str | None) -> None:
     """Refuse an ordinal that could not count: two of them, beside a sequence, or with nothing else in the key."""
     found = [c.name for c in columns if c.ordinal]
     if len(found) > 1:
@@ -374,7 +459,7 @@ def _ordinal(ours: _Properties, columns: tuple[Column, ...], key: tuple[str, ...
         ours.fail("", f"{found[0]} is the whole key; an ordinal counts what shares the rest of it")
 
 
-def _complete(ours: _Properties, sequence: str | None, cursor: str | None) -> bool:
+def _complete(ours: Properties, sequence: str | None, cursor: str | None) -> bool:
     """Whether what an answer lacks is withdrawn; what else the contract says must allow it."""
     complete = ours.get("complete", False)
     if not isinstance(complete, bool):
@@ -389,12 +474,12 @@ def _complete(ours: _Properties, sequence: str | None, cursor: str | None) -> bo
     return complete
 
 
-def _known_at(ours: _Properties, columns: tuple[Column, ...]) -> KnownAt | None:
+def _known_at(ours: Properties, columns: tuple[Column, ...], lines: Lines) -> KnownAt | None:
     known = ours.mapping("knownAt", {"column", "time", "zone", "lag"})
     if not known:
         return None
     found = next((c for c in columns if c.name == known.get("column")), None)
-    if found is None or found.kind not in ("date", "timestamp"):
+    if found is None or (found.kind not in ("date", "timestamp") and found.name not in lines.unsure):
         ours.fail("knownAt", "knownAt: column must be a date or timestamp column of the contract")
     zone, at = str(known.get("zone", "UTC")), known.get("time", "24:00")
     if not _is_zone(zone):
@@ -412,13 +497,17 @@ def _is_zone(name: str) -> bool:
     return True
 
 
-def _partition(ours: _Properties, columns: tuple[Column, ...], key: tuple[str, ...]) -> tuple[str, str] | None:
+def _partition(
+    ours: Properties, columns: tuple[Column, ...], key: tuple[str, ...], lines: Lines
+) -> tuple[str, str] | None:
     part = ours.mapping("partitioning", {"column", "by"})
     if not part:
         return None
     found = next((c for c in columns if c.name == part.get("column")), None)
     if found is None or part.get("by") not in ("year", "month", "value"):
         ours.fail("partitioning", "partitioning: column must be of the contract, by one of year, month, value")
+    if found.name in lines.unsure:
+        return None
     if part["by"] == "value" and found.kind != "string":
         ours.fail("partitioning", f"partitioning: only a string is partitioned by value; {found.name} is none")
     if part["by"] != "value" and found.kind not in ("date", "timestamp"):
@@ -432,56 +521,86 @@ def _partition(ours: _Properties, columns: tuple[Column, ...], key: tuple[str, .
     return found.name, str(part["by"])
 
 
-def _column(prop: SchemaProperty, index: int, lines: _Lines) -> Column:
+def _column(prop: SchemaProperty, index: int, lines: Lines) -> Column:
     at = ("schema", 0, "properties", index)
     name = str(prop.name)
     if not NAME.fullmatch(name) or name in RESERVED:
-        lines.fail(at, f"column name {name!r} must match {NAME.pattern} and not be one of {', '.join(RESERVED)}")
-    ours = _Properties(prop.customProperties, _COLUMN_OURS, at, lines)
+        lines.note(at, f"column name {name!r} must match {NAME.pattern} and not be one of {', '.join(RESERVED)}")
+    ours = Properties(prop.customProperties, _COLUMN_OURS, at, lines)
     kind = _KINDS.get(str(prop.logicalType))
     if kind is None:
-        lines.fail(at, f"{name}: logicalType {prop.logicalType!r} is none of {', '.join(_KINDS)}")
+        lines.note(at, f"{name}: logicalType {prop.logicalType!r} is none of {', '.join(_KINDS)}")
+        lines.unsure.add(name)
     if kind == "json" and prop.primaryKey:
-        lines.fail(at, f"{name}: an object or array is no key; its fields can be columns by `from: {name}.field`")
+        lines.note(at, f"{name}: an object or array is no key; its fields can be columns by `from: {name}.field`")
     precision, scale = 18, 6
     if kind == "number":
         found = _decimal(str(prop.physicalType))
         if not found:
             wanted = "decimal(precision, scale), precision at most 38"
-            lines.fail(at, f"{name}: physicalType must say {wanted}; doubles are not stored")
-        precision, scale = found.precision, found.scale
+            lines.note(at, f"{name}: physicalType must say {wanted}; doubles are not stored")
+            lines.unsure.add(name)
+        else:
+            precision, scale = found.precision, found.scale
     if ours.get("excess", "refuse") not in ("refuse", "round"):
-        lines.fail(at, f"{name}: excess is refuse (the default) or round")
+        lines.note(at, f"{name}: excess is refuse (the default) or round")
     ordinal = ours.get("ordinal", False)
     if not isinstance(ordinal, bool):
-        lines.fail(at, f"{name}: ordinal: {ordinal!r} is neither true nor false")
+        lines.note(at, f"{name}: ordinal: {ordinal!r} is neither true nor false")
     if ordinal and (kind != "integer" or not prop.primaryKey or "from" in ours):
-        lines.fail(at, f"{name}: an ordinal is an integer of the key that is read from nowhere: no `from`")
+        lines.note(at, f"{name}: an ordinal is an integer of the key that is read from nowhere: no `from`")
+    origins: tuple[tuple[str, ...], ...] = ((name,),)
     try:
         origins = () if ordinal else _origins(ours.get("from", name))
     except ValueError as error:
-        lines.fail(at, f"{name}: from {error}")
-    zone = str(ours.get("zone", "UTC"))
-    if not _is_zone(zone):
-        lines.fail(at, f"{name}: no time zone is called {zone}; say one such as America/New_York")
+        lines.note(at, f"{name}: from {error}")
     if prop.classification not in _CLASSES:
-        lines.fail(
+        lines.note(
             at, f"{name}: classification is missing or unknown; say {', '.join(_CLASSES[:-1])} or {_CLASSES[-1]}"
         )
-    return Column(
+    column = Column(
         name=name,
         origins=origins,
-        kind=kind,
+        kind=kind or "string",
         required=bool(prop.required),
         precision=precision,
         scale=scale,
         excess="round" if ours.get("excess") == "round" else "refuse",
-        zone=zone,
+        zone=_zone(prop, ours, at, lines),
         description=str(prop.description or ""),
         classification=str(prop.classification),
         unit=str(ours.get("unit", "")),
         ordinal=ordinal,
     )
+    if kind and kind != "number" and prop.physicalType and _spelt(prop.physicalType) not in _STORED[column.type]:
+        lines.note(at, f"{name}: physicalType {prop.physicalType}: silver has a {column.type}; say so, or leave it out")
+    return column
+
+
+_STORED = {
+    "VARCHAR": ("VARCHAR", "TEXT", "STRING"), "BIGINT": ("BIGINT", "INT64", "LONG"), "BOOLEAN": ("BOOLEAN", "BOOL"), "DATE": ("DATE",),
+    "TIMESTAMPTZ": ("TIMESTAMPTZ",),
+}  # fmt: skip
+
+
+def _spelt(kind: str) -> str:
+    try:
+        return str(SqlType.parse(kind))
+    except ValueError:
+        return kind
+
+
+def _zone(prop: SchemaProperty, ours: Properties, at: tuple[str | int, ...], lines: Lines) -> str:
+    """The zone of a column's texts without one, said in our word or in ODCS's."""
+    options = prop.logicalTypeOptions if prop.logicalType == "timestamp" else None
+    theirs = (options or {}).get("defaultTimezone")
+    if theirs is not None and "zone" in ours and str(ours.get("zone")) != str(theirs):
+        lines.note(at, f"{prop.name}: defaultTimezone {theirs} and zone {ours.get('zone')} are two; keep one")
+    zone = str(ours.get("zone", theirs or "UTC"))
+    if _is_zone(zone):
+        return zone
+    lines.note(at, f"{prop.name}: no time zone is called {zone}; say one such as America/New_York")
+    return "UTC"
 
 
 def _decimal(text: str) -> SqlType | None:
@@ -519,31 +638,3 @@ def _path(text: object) -> tuple[str, ...]:
     if "" in parts:
         raise ValueError(rf"{text} has an empty part beside a dot; a dot of the field's own name is written \.")
     return tuple(parts)
-
-
-def _rule(quality: DataQuality, index: int, names: list[str], lines: _Lines) -> Rule:
-    at = ("schema", 0, "quality", index)
-    ours = _Properties(quality.customProperties, _RULE_OURS, at, lines)
-    if quality.type != "custom" or quality.engine != "assay":
-        lines.fail(at, "a rule is type: custom, engine: assay, implementation: a boolean expression")
-    if not NAME.fullmatch(str(quality.name)):
-        lines.fail(at, f"a rule needs a name that matches {NAME.pattern}; it becomes the reason in quarantine")
-    try:
-        guard.expression(str(quality.implementation), names)
-    except UsageError as error:
-        lines.fail((*at, "implementation"), str(error))
-    if quality.severity not in (None, "error", "warning"):
-        lines.fail(at, f"severity {quality.severity!r} is neither error nor warning")
-    at_most = quality.mustBeLessOrEqualTo
-    if at_most is not None and quality.unit != "percent":
-        lines.fail(at, "mustBeLessOrEqualTo needs unit: percent")
-    if at_most is not None and not 0 <= at_most <= 100:
-        lines.fail(at, f"mustBeLessOrEqualTo: {at_most} is no share in percent; say a number from 0 to 100")
-    return Rule(
-        name=str(quality.name),
-        expression=str(quality.implementation),
-        description=str(quality.description or ""),
-        severity="warning" if quality.severity == "warning" else "error",
-        at_most=None if at_most is None else float(at_most),
-        min_rows=ours.count("minRows", ours.get("minRows", 100)),
-    )

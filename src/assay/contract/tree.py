@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp, parse_one
 
-from assay.contract.model import Column, Contract
+from assay.contract.model import Column, Contract, Unique
 from assay.windows import Duration
 
 
@@ -154,6 +154,8 @@ class Tree:
 
     `identity` are the columns that tell rows of one batch apart: the key, and the sequence if there is one. `ordinal` is
     the column of the key that counts the different records of a batch that share its `rest`; no field is read for it.
+    `identity` are the columns that tell rows of one batch apart: the key, and the sequence if there is one. Of the good rows
+    of a batch, no two may have equal values, none of them null, in the columns of a `unique`.
     """
 
     fields: tuple[Field, ...]
@@ -164,6 +166,7 @@ class Tree:
     known_at: At | DayAt | Later | None
     hash: Digest
     ordinal: str = ""
+    unique: tuple[Unique, ...] = ()
 
     @property
     def rest(self) -> tuple[str, ...]:
@@ -199,6 +202,7 @@ def tree(contract: Contract) -> Tree:
             tuple((f.name, f.value) for f in fields), frozenset(c.name for c in contract.columns if c.required)
         ),
         ordinal=next((c.name for c in contract.columns if c.ordinal), ""),
+        unique=contract.unique,
     )
 
 

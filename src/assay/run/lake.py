@@ -151,7 +151,7 @@ class Lake:
         """Per dataset: batches, the terms of conservation, freshness, what is held and why; and the last release."""
         ledger = self.target.ledger
         datasets: dict[str, Any] = {}
-        for dataset in self.contracts:
+        for dataset, contract in self.contracts.items():
             loop.brought(self, dataset)
             found = account.of(ledger, dataset)
             datasets[dataset] = {
@@ -170,6 +170,8 @@ class Lake:
                 "clock": found.landed.get("clock"),
                 "complete": self.contract(dataset).complete,
                 "shrank": self._shrank(dataset),
+                "late": contract.late(found.captured_at, now()),
+                "changed": found.changed if contract.mutability == "append" else 0,
             }
         newest = release.current(self.target.files, loop.released(ledger))
         return {

@@ -129,6 +129,7 @@ class DuckDBGroup:
         if self._tree.ordinal:
             self._number()
         self._compare()
+        self._share()
         if only is not None:
             self._limit(only)
         self._kept: tuple[int, dict[tuple[int, int], bytes]] = (-1, {})
@@ -239,6 +240,24 @@ class DuckDBGroup:
               _reasons = CASE WHEN _differ THEN {text(CONFLICT)} ELSE '' END
             FROM _again WHERE _lines.rowid = _again._row AND (_differ OR _later)""")
         con.execute("DROP TABLE _again")
+
+    def _share(self) -> None:
+        """Reject the good rows of a batch that share a value which the contract promises to be in one row only."""
+        con = self._con
+        if not self._tree.unique:
+            return
+        con.execute("CREATE TABLE _shared (_row BIGINT, _why VARCHAR, _nr INTEGER)")
+        for number, one in enumerate(self._tree.unique):
+            columns = ", ".join(map(ident, one.columns))
+            there = " AND ".join(f"{ident(c)} IS NOT NULL" for c in one.columns)
+            con.execute(f"""
+                INSERT INTO _shared SELECT rowid, {text(one.name)}, {number} FROM _lines WHERE _op = 'u' AND {there}
+                QUALIFY count(*) OVER (PARTITION BY _place, {columns}) > 1""")
+        con.execute("""
+            UPDATE _lines SET _op = 'q', _reasons = _told._why
+            FROM (SELECT _row, string_agg(_why, ';' ORDER BY _nr) AS _why FROM _shared GROUP BY _row) _told
+            WHERE _lines.rowid = _told._row""")
+        con.execute("DROP TABLE _shared")
 
     def _limit(self, only: Mapping[int, Collection[int]]) -> None:
         con = self._con

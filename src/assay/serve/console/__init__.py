@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from assay.clock import now
 from assay.lake import account
 from assay.lake.duck import ident
 from assay.serve import query
@@ -209,7 +210,7 @@ def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
     one = reading.release.dataset(table.name)
     return {
         "contract": facts.promise(place, reading, one), "standing": facts.standing(place, reading, table.name),
-        "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN,
+        "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN, "now": now(),
     }  # fmt: skip
 
 
