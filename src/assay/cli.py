@@ -180,7 +180,7 @@ def init(ctx: click.Context, directory: Path, example: str) -> None:
 @cli.command()
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    """Check the lake's files: settings, contracts, universes, sources, dbt project. Reads no data.
+    """Check the lake's files, and say all that is wrong: settings, contracts, universes, sources, dbt project. Reads no data.
 
     \b
     Example:

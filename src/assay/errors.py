@@ -16,6 +16,8 @@ AssayError
 └── BuildFailed        the model's author: dbt or one of its tests said no; the old release stays
 """
 
+from collections.abc import Sequence
+
 
 class AssayError(Exception):
     """An error with a sentence for a person; `exit_code` is what the command returns."""
@@ -99,3 +101,11 @@ class BuildFailed(AssayError):
     """Gold was not released: a model or a test failed."""
 
     exit_code = 6
+
+
+def together(found: Sequence[AssayError]) -> AssayError:
+    """One error that says all of them, a line each: of the first's class, so that it says who must act first."""
+    if len(found) == 1:
+        return found[0]
+    first = type(found[0])
+    return first("\n".join(str(one) if type(one) is first else f"{type(one).__name__}: {one}" for one in found))

@@ -780,3 +780,28 @@ def test_check_says_all_that_is_wrong_in_all_contracts_at_once(lake: Path, assay
     found = re.findall(r"^(?:ContractError: )?((?:trades|rates)\.yaml:\d+): (.*)$", said.err, re.MULTILINE)
     assert [where.partition(":")[0] for where, _ in found] == ["rates.yaml"] + ["trades.yaml"] * 4, said.err
     assert said.err.count("\n") == 5
+
+
+def test_all_that_check_finds_is_said_before_a_source_is_asked(lake: Path, assay: Callable[..., Said]) -> None:
+    """A rule whose types do not fit, an option that the source does not know, a pattern that no engine computes."""
+    _promise(
+        lake,
+        ("price > 0", "symbol - 1 > 0"),
+        ("{path: trades.csv}", "{path: trades.csv, delimeter: x}"),
+        (
+            "classification: internal",
+            "classification: internal\n        logicalTypeOptions: {pattern: '(?:a{999}){999}'}",
+        ),
+    )
+    for words in (["check"], ["plan"], ["apply"], ["apply", "trades"], ["land", "trades"]):
+        said = assay("--lake", lake, *words)
+        assert said.code == errors.ContractError.exit_code
+        lines = said.err.removeprefix("ContractError: ").splitlines()
+        assert [one.partition(":")[0] for one in lines] == ["trades.yaml"] * 3, said.err
+        assert "rule trade_id:pattern cannot be computed" in said.err
+        assert "rule price_positive cannot be computed" in said.err
+        assert "did you mean" in said.err
+    text = (lake / "contracts/trades.yaml").read_text().splitlines()
+    for line, word in zip(lines, ("price_positive", "pattern", "options"), strict=True):
+        assert word in text[int(line.split(":")[1]) - 1], line
+    assert not list((lake / "data").glob("**/dt=*"))

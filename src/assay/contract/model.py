@@ -191,6 +191,12 @@ class Contract:
             if age > Duration.parse(one.lag).exact
         ]
 
+    def where(self, *words: str) -> str:
+        """The contract's file and the first line that has all of these words, for complaints; without a file, its dataset."""
+        lines = enumerate(self.text.splitlines(), 1)
+        line = next((n for n, text in lines if all(word in text for word in words)), 1)
+        return f"{self.path.name}:{line}" if self.path else self.dataset
+
     def column(self, name: str) -> Column:
         """The column of that name."""
         return next(one for one in self.columns if one.name == name)

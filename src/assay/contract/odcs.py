@@ -44,19 +44,25 @@ def read_all(directory: Path, kept: Path | None = None) -> dict[str, Contract]:
     `kept` is a directory of contracts that were checked before, by the hash of their text: what is there is taken
     from there, at a hundredth of the cost, and what is not is put there. It can be deleted at any time.
     """
+    found, wrong = read_each(directory, kept)
+    if wrong:
+        raise ContractError("\n".join(map(str, wrong)))
+    return found
+
+
+def read_each(directory: Path, kept: Path | None = None) -> tuple[dict[str, Contract], list[ContractError]]:
+    """The contracts of a directory that can be read, and of each other file what is wrong in it."""
     found: dict[str, Contract] = {}
-    wrong: list[str] = []
+    wrong: list[ContractError] = []
     for path in sorted(directory.glob("*.yaml")):
         try:
             contract = read(path, kept)
             _alone(contract, path, found)
         except ContractError as error:
-            wrong.append(str(error))
+            wrong.append(error)
         else:
             found[contract.dataset] = contract
-    if wrong:
-        raise ContractError("\n".join(wrong))
-    return found
+    return found, wrong
 
 
 def _alone(contract: Contract, path: Path, others: Mapping[str, Contract]) -> None:

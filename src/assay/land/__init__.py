@@ -71,16 +71,14 @@ def check(contract: Contract, root: Path | None = None) -> None:
     Or if an answer would be complete and nobody could say about what. `root` is the lake that may hold the source.
     """
     if contract.cursor:
-        raise ContractError(
-            f"{contract.path or contract.dataset}: cursor is read by no source yet; say window or every"
-        )
+        raise ContractError(f"{contract.where('cursor')}: cursor is read by no source yet; say window or every")
     try:
         source = load(contract.source, root)
         if source.check:
             source.check(contract.options)
         scope_of(contract, "all", Window.parse("2024-01-01..2024-01-02") if contract.window or contract.start else None)
     except ContractError as error:
-        raise ContractError(f"{contract.path or contract.dataset}: {error}") from error
+        raise ContractError(f"{contract.where('property: options')}: {error}") from error
 
 
 def scope_of(contract: Contract, shard: str, days: Window | None) -> dict[str, tuple[str, str]] | None:

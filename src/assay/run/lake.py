@@ -2,7 +2,8 @@
 
 import csv
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ulid import ULID
 
+from assay import errors, targets
 from assay import settings as lake_settings
-from assay import targets
 from assay.clock import now
 from assay.contract import odcs
 from assay.contract.model import Contract
-from assay.errors import ContractError, LakeDamaged, SettingsError, UsageError
+from assay.errors import AssayError, LakeDamaged, SettingsError, UsageError
 from assay.lake import account, release
 from assay.lake.release import Release
 from assay.plan import Land, Member, Step
@@ -83,10 +84,13 @@ class Lake:
     ) -> list[Step]:
         """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's.
 
-        ContractError where a contract breaks what its table's readers were promised: applying would refuse it too.
+        ContractError where a contract breaks what its table's readers were promised: applying would refuse it too. Where
+        a source would be asked, all that `check` finds of the chosen datasets, and of gold if it is built, is an error.
         """
         chosen, gold = self._select(select)
-        return loop.missing(self, chosen, at or now(), span=span, regate=regate, gold=gold and self.project.is_dir())
+        gold = gold and self.project.is_dir()
+        steps = loop.missing(self, chosen, at or now(), span=span, regate=regate, gold=gold)
+        return self._checked(steps, chosen, gold=gold)
 
     def apply(self, steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
         """Run the steps in order. A failed step does not hinder the others; gold is built only if none failed."""
@@ -94,10 +98,19 @@ class Lake:
 
     def landings(self, dataset: str, *, again: bool = False) -> list[Land]:
         """The landing steps of one dataset that are missing, or with `again` all of them."""
-        contract = self.contract(dataset)
-        return [
-            s for s in loop.missing(self, {dataset: contract}, now(), again=again, gold=False) if isinstance(s, Land)
-        ]
+        chosen = {dataset: self.contract(dataset)}
+        steps = loop.missing(self, chosen, now(), again=again, gold=False)
+        return [s for s in self._checked(steps, chosen, gold=False) if isinstance(s, Land)]
+
+    def _checked(self, steps: list[Step], contracts: Mapping[str, Contract], *, gold: bool) -> list[Step]:
+        """The steps; if any of them asks a source, all that `assay check` finds in what they need is an error first."""
+        if any(isinstance(one, Land) for one in steps):
+            wrong: list[AssayError] = []
+            mine = {name: self.contracts[name] for name in contracts}
+            judged(self.root, self.target.settings, self.contracts if gold else mine, wrong, gold=gold)
+            if wrong:
+                raise errors.together(wrong)
+        return steps
 
     def refine(self, dataset: str, *, everything: bool = False) -> "Refined":
         """Fold what the log has and silver has not; with `everything`, the whole log anew."""
@@ -343,7 +356,7 @@ def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract
     settings = lake_settings.read(root, env)
     contracts = odcs.read_all(root / "contracts", settings.data.parent / ".kept")
     if not contracts:
-        raise SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
+        raise _empty(root)
     universes = {c.universe: _universe(root, c.universe) for c in contracts.values() if c.universe}
     return settings, contracts, universes
 
@@ -390,25 +403,56 @@ def init(path: Path, example: Path) -> Path:
 
 
 def check(root: Path, env: str = "dev") -> dict[str, Any]:
-    """Everything that can be known without data: sources load, settings name them, the dbt project parses."""
-    from assay.build import check as check_gold
+    """Everything that can be known without data: contracts, universes, sources, settings, the dbt project; an error says all of it."""
+    settings = lake_settings.read(root, env)
+    contracts, unread = odcs.read_each(root / "contracts", settings.data.parent / ".kept")
+    wrong: list[AssayError] = [*unread]
+    if not contracts and not unread:
+        wrong.append(_empty(root))
+    for contract in contracts.values():
+        with _kept(wrong):
+            if contract.universe:
+                _universe(root, contract.universe)
+    gold = judged(root, settings, contracts, wrong, gold=not wrong)
+    if wrong:
+        raise errors.together(wrong)
+    return {"datasets": list(contracts), "gold": gold}
+
+
+def judged(
+    root: Path, settings: Settings, contracts: Mapping[str, Contract], wrong: list[AssayError], *, gold: bool
+) -> list[str]:
+    """Put all that is wrong with contracts that can be read into `wrong`; the gold tables, if they are asked for."""
     from assay.engines.duckdb import bind
     from assay.land import check as check_source
     from assay.land import settings_of
     from assay.ports import Limits
 
-    settings, contracts, _ = promises(root, env)
     for contract in contracts.values():
-        try:
-            bind(contract)
-        except ContractError as error:
-            raise ContractError(f"{contract.path}: {error}") from error
-        check_source(contract, root)
-        settings_of(contract.source, settings.sources)
-    kept = settings.data.parent / ".kept"
-    limits = Limits(settings.memory, settings.threads)
-    gold = check_gold(root / "dbt", contracts, limits=limits, kept=kept) if (root / "dbt").is_dir() else []
-    return {"datasets": list(contracts), "gold": gold}
+        for check in (bind, lambda one: check_source(one, root), lambda one: settings_of(one.source, settings.sources)):
+            with _kept(wrong):
+                check(contract)
+    found: list[str] = []
+    if gold and (root / "dbt").is_dir():
+        from assay.build import check as check_gold
+
+        kept, limits = settings.data.parent / ".kept", Limits(settings.memory, settings.threads)
+        with _kept(wrong):
+            found = check_gold(root / "dbt", contracts, limits=limits, kept=kept)
+    return found
+
+
+@contextmanager
+def _kept(wrong: list[AssayError]) -> Iterator[None]:
+    """An error inside does not hinder what stands after it."""
+    try:
+        yield
+    except AssayError as error:
+        wrong.append(error)
+
+
+def _empty(root: Path) -> SettingsError:
+    return SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
 
 
 __all__ = ["Lake", "check", "exists", "init", "open", "promises"]

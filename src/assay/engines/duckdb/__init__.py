@@ -491,20 +491,23 @@ FROM _found"""
 
 
 def bind(contract: Contract) -> None:
-    """Compute every operator and rule over no rows; ContractError names the rule whose types do not fit."""
+    """Compute every operator and rule over no rows; ContractError names each rule that cannot be computed, and where it stands."""
     plan = tree(contract)
     operators.check(plan)
     empty = ", ".join(f"CAST(NULL AS {c.type}) AS {ident(c.name)}" for c in contract.columns)
+    wrong = []
     con = duck.open(Limits())
     try:
         for rule in (*plan.rules, *plan.warnings):
             try:
                 con.execute(f"SELECT {sql(rule)} FROM (SELECT {empty}) LIMIT 0").fetchall()
             except duckdb.Error as error:
-                said = str(error).splitlines()[0]
-                raise ContractError(f"rule {rule.name} cannot be computed: {said}") from error
+                where = contract.where(rule.name.rpartition(":")[2])
+                wrong.append(f"{where}: rule {rule.name} cannot be computed: {str(error).splitlines()[0]}")
     finally:
         con.close()
+    if wrong:
+        raise ContractError("\n".join(wrong))
 
 
 def _meaning(error: duckdb.Error, limits: Limits) -> AssayError:
