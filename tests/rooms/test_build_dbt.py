@@ -256,6 +256,32 @@ def test_a_gold_model_that_says_too_little_is_refused_with_file_and_remedy(
     assert words in str(caught.value)
 
 
+def test_all_that_gold_models_lack_is_said_at_once(tiny: Path, built: Built) -> None:
+    manifest = json.loads((tiny / "work" / "target" / "manifest.json").read_bytes())
+    node = manifest["nodes"]["model.tiny.mart"]
+    for change in (
+        put("description", value=""),
+        put(*CLOSE, value={"unit": "USD"}),
+        put(*META, "inputs", value=[{"table": "silver.none", "where": "true"}]),
+    ):
+        change(node)
+    with pytest.raises(ContractError) as caught:
+        computing._described(manifest, VIEWS)
+    assert [one.partition(" mart: ")[2].split(",")[0] for one in str(caught.value).splitlines()] == [
+        "describe it", "column close lacks meta.assay.classification", "input 'silver.none' is no silver view; there are silver.price",
+    ]  # fmt: skip
+
+
+def test_what_a_library_says_of_itself_is_not_told() -> None:
+    said = [
+        "no such model\n",
+        "nanobind: leaked 2 instances!\n",
+        ' - leaked instance 0x7f of type "x"\n',
+        "See https://nanobind.readthedocs.io/x\n",
+    ]
+    assert dbt._without_noise(said) == "no such model"
+
+
 @pytest.mark.slow
 def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     (slow, begun), work = endless(tmp_path), tmp_path / "work"

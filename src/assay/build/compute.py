@@ -310,6 +310,7 @@ def _described(manifest: Mapping[str, Any], views: Sequence[SilverView]) -> tupl
     known = {f"silver.{view.name}": set(view.columns) for view in views}
     models: list[Model] = []
     released: list[Gold] = []
+    wrong: list[str] = []
     waiting = sorted(nodes, key=lambda k: relations[k])
     while waiting:
         ready = next(k for k in waiting if not _needs(nodes[k]) & set(waiting))
@@ -318,9 +319,11 @@ def _described(manifest: Mapping[str, Any], views: Sequence[SilverView]) -> tupl
         models.append(Model(relations[ready], node["resource_type"], sql))
         if node["schema"] == "gold" and node["resource_type"] == "model":
             gold = _gold(node)
-            _check(gold, node, known)
+            wrong += _lacks(gold, node, known)
             released.append(gold)
         waiting.remove(ready)
+    if wrong:
+        raise ContractError("\n".join(wrong))
     return tuple(models), tuple(released)
 
 
@@ -354,14 +357,15 @@ def _meta(part: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {"assay": found}
 
 
-def _check(model: Gold, node: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
-    """ContractError with the file and the remedy if a gold model does not say all that is served with it."""
+def _lacks(model: Gold, node: Mapping[str, Any], known: Mapping[str, set[str]]) -> list[str]:
+    """All that a gold model does not say of what is served with it, each with the file and the remedy."""
     file = (node.get("patch_path") or "").partition("://")[2] or node["original_file_path"]
     names = {column.name for column in model.columns}
+    wrong: list[str] = []
 
     def need(good: bool, message: str) -> None:
         if not good:
-            raise ContractError(f"{file}: {model.name}: {message}")
+            wrong.append(f"{file}: {model.name}: {message}")
 
     for extra in _meta(node).keys() - _META:
         need(False, f"meta.assay knows {', '.join(sorted(_META))}, not {extra!r}")
@@ -380,8 +384,9 @@ def _check(model: Gold, node: Mapping[str, Any], known: Mapping[str, set[str]]) 
     need(bool(model.inputs), "say in meta.assay.inputs which silver rows a row is computed from")
     for one in model.inputs:
         need(one.table in known, f"input {one.table!r} is no silver view; there are {', '.join(sorted(known))}")
-        for name in _strangers(one, names, known[one.table]):
+        for name in _strangers(one, names, known[one.table]) if one.table in known else ():
             need(False, f"input {one.table}: {name}")
+    return wrong
 
 
 def _strangers(one: Input, row: set[str], table: set[str]) -> Iterator[str]:

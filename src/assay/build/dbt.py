@@ -3,9 +3,11 @@
 import atexit
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TextIO, cast
@@ -38,6 +40,9 @@ for line in sys.stdin.buffer:
 PATIENCE = 10
 """Seconds that it has to end by itself."""
 _FLAGS = ("--quiet", "--no-use-colors", "--no-version-check")
+_NOISE = re.compile(
+    r"nanobind: | - leaked (instance|type|function) | - \.\.\. skipped remainder|See https://nanobind\."
+)
 _PLACES = ("--profiles-dir", ".", "--project-dir", ".")
 
 
@@ -77,13 +82,18 @@ def run(work: Path, command: str, *options: str) -> str | None:
             if line.startswith(token):
                 if _waiting.setdefault(mine, dbt) is not dbt:
                     dbt.end()
-                return "".join(said).strip() if line.split()[1] != "0" else None
+                return _without_noise(said) if line.split()[1] != "0" else None
             said.append(line)
     except BaseException:
         dbt.end()
         raise
     dbt.end()
-    return "".join([*said, f"the process that runs dbt ended with {dbt.process.returncode}"]).strip()
+    return _without_noise([*said, f"the process that runs dbt ended with {dbt.process.returncode}"])
+
+
+def _without_noise(lines: Iterable[str]) -> str:
+    """What dbt said, but for what a library of its says of itself when a process ends, and nobody can act on."""
+    return "".join(line for line in lines if not _NOISE.match(line)).strip()
 
 
 def _start() -> _Dbt:
