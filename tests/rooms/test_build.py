@@ -706,8 +706,10 @@ def test_a_release_of_nothing_says_so(still: Lake) -> None:
 
     trades, rates, other = dataset("trades", 0), dataset("rates", 0), dataset("other", 9)
 
-    def told(*gold: Gold, silver: tuple[Silver, ...] = (trades, rates, other), parent: int | None = None) -> str:
-        return release.told(msgspec.structs.replace(made, gold=gold, silver=silver, parent=parent, tests=3))
+    def told(
+        *gold: Gold, silver: tuple[Silver, ...] = (trades, rates, other), parent: int | None = None, tests: int = 3
+    ) -> str:
+        return release.told(msgspec.structs.replace(made, gold=gold, silver=silver, parent=parent, tests=tests))
 
     assert told() == "released 1: no gold table: the dbt project has no model in schema gold, 3 tests passed"
     assert (
@@ -715,5 +717,6 @@ def test_a_release_of_nothing_says_so(still: Lake) -> None:
         == "released 1: mart 0 rows (nothing of rates, trades is in silver yet, `assay status` says why), 3 tests passed"
     )
     assert told(gold, parent=1) == "released 1: mart 0 rows, 3 tests passed"
+    assert told(gold, parent=1, tests=0) == "released 1: mart 0 rows, NOT TESTED: the dbt project has no test"
     some = dataset("rates", 1)
     assert told(full, full, silver=(trades, some)) == "released 1: mart 7 rows, mart 7 rows, 3 tests passed"

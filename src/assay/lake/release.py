@@ -249,7 +249,8 @@ def told(release: Release) -> str:
     counted = {s.dataset: s.rows for s in release.silver}
     if read and release.parent is None and not any(counted.get(d) for d in read):
         rows += f" (nothing of {', '.join(sorted(read))} is in silver yet, `assay status` says why)"
-    return f"released {release.number}: {rows}, {release.tests} tests passed"
+    tests = f"{release.tests} tests passed" if release.tests else "NOT TESTED: the dbt project has no test"
+    return f"released {release.number}: {rows}, {tests}"
 
 
 def describe(release: Release) -> Mapping[str, Any]:
