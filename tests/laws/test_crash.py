@@ -111,7 +111,7 @@ def versions(lake: Lake) -> Counter[tuple[Any, ...]]:
     assert pair
     out: Counter[tuple[Any, ...]] = Counter()
     for is_current, relation in zip((True, False), prove._relations(lake, pair), strict=True):
-        with prove._opened(lake) as con:
+        with prove.opened(lake) as con:
             rows = con.execute(
                 f"SELECT trade_id, price::INTEGER FROM ({assay.lake.duck.relation(relation)})"
             ).fetchall()
