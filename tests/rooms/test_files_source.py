@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -135,7 +136,7 @@ def test_the_ways_programs_write_csv(body: bytes, options: dict[str, str]) -> No
 )
 def test_what_is_no_plain_csv_is_suspect_with_file_and_line(body: bytes, words: str) -> None:
     with pytest.raises(SourceSuspect, match=words):
-        rows(body)
+        rows(body, "id")
 
 
 EXPORT = (
@@ -586,4 +587,62 @@ def test_a_landing_that_did_not_keep_contents_waits_for_its_slot(folder: Folder)
 def test_a_name_that_is_no_text_is_refused(folder: Folder) -> None:
     (folder.root / os.fsdecode(b"files/\xff.csv")).write_text(folder.header)
     [why] = folder.due()
-    assert "name that is no text" in why
+    assert "name that is no plain text" in why
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"PK\x03\x04\x14\x00", "a workbook or another ZIP archive, no CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1", "a workbook of an old Excel"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"\x1f\x8b\x08", "a gzip file"),
+        (b"PAR1\x15", "a Parquet file"),
+        (b"SQLite format 3\x00", "an SQLite database"),
+        (b"\xef\xbb\xbf<html>", "Is it HTML or XML, and no CSV"),
+        (b' [{"ix": 1}]', "Is it JSON, and no CSV"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfid\n1\n", "two byte order marks"),
+    ],
+)
+def test_a_file_that_is_no_csv_is_told_what_it_is(body: bytes, words: str) -> None:
+    with pytest.raises(SourceSuspect, match=words):
+        rows(body, "id")
+
+
+def test_a_header_of_very_many_columns_costs_what_it_weighs() -> None:
+    names = [f"column_{n}" for n in range(50_000)]
+    began = time.process_time()
+    with pytest.raises(SourceSuspect, match="the header has no 'id'"):
+        rows(",".join(names).encode() + b"\n", "id")
+    assert len(rows(f"{','.join(names)}\n{',' * 49_999}\n".encode())) == 1
+    assert time.process_time() - began < 3  # 13 where each name is looked for in all of them
+
+
+@pytest.mark.parametrize("name", [b"a\xff.csv", b"a\x1b[31m.csv"])
+def test_a_file_name_that_is_no_text_is_refused_and_shown_escaped(tmp_path: Path, name: bytes) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("id\n1\n")
+    with pytest.raises(SourceRefused, match="rename it") as told:
+        pages(tmp_path)
+    assert str(told.value).isprintable()
+
+
+def test_a_directory_that_may_not_be_read_is_an_error() -> None:
+    """Python's glob passes over it in silence. Root becomes nobody for it, in a place that nobody reaches."""
+    us = os.geteuid()
+    with tempfile.TemporaryDirectory() as home:
+        root = Path(home)
+        root.chmod(0o755)
+        for place in ("2023", "2024"):
+            (root / place).mkdir(mode=0o755)
+            (root / place / "a.csv").write_text("id\n1\n")
+        (root / "2024").chmod(0o000)
+        try:
+            if not us:
+                os.seteuid(65534)
+            for pattern in ("*/*.csv", "**/*.csv", "2024/*.csv"):
+                with pytest.raises(SourceRefused, match="2024 may not be read"):
+                    pages(root, path=pattern)
+            assert len(pages(root, path="2023/*.csv")) == 1
+        finally:
+            os.seteuid(us)
+            (root / "2024").chmod(0o755)

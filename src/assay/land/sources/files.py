@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -23,6 +24,15 @@ from assay.ports import Secrets
 LARGEST = 512 * 2**20  # bytes of one file; whoever verifies what is kept of it inflates it at once
 PAGE = 8 * 2**20  # bytes of records
 CHUNK = 2**20  # bytes read at once
+MANY = 1000  # columns among which a name like the one that lacks is looked for
+KINDS = {
+    b"PK\x03\x04": "a workbook or another ZIP archive",
+    b"\xd0\xcf\x11\xe0": "a workbook of an old Excel",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "a gzip file",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3": "an SQLite database",
+}
 LONGEST = 8 * 2**20  # characters of one line
 YOUNG = 2e9  # nanoseconds that a file must have stood still for its state to tell what it holds
 
@@ -119,10 +129,32 @@ def _names(ask: Ask, options: Options, directory: Path) -> list[str]:
 
 
 def _matches(options: Options, directory: Path) -> list[str]:
+    _look(directory, PurePosixPath(options.path).parts)
     try:
-        return sorted(one.relative_to(directory).as_posix() for one in directory.glob(options.path) if not one.is_dir())
+        found = sorted(
+            one.relative_to(directory).as_posix() for one in directory.glob(options.path) if not one.is_dir()
+        )
     except ValueError as error:
         raise ContractError(f"path {options.path!r} is no glob: {error}") from None
+    for name in found:
+        if one_line(name) != name or not name.isprintable():
+            shown = os.fsencode(name).decode("ascii", "backslashreplace")
+            raise SourceRefused(f"the file {one_line(shown)} has a name that is no plain text in UTF-8; rename it")
+    return found
+
+
+def _look(place: Path, parts: Sequence[str]) -> None:
+    """SourceRefused for a directory that the glob would pass over in silence because it may not be read."""
+    try:
+        with os.scandir(place) as found:
+            below = [one for one in found if one.is_dir(follow_symlinks=False)] if len(parts) > 1 else []
+    except PermissionError:
+        raise SourceRefused(f"the directory {one_line(str(place))} may not be read; its owner must allow it") from None
+    except FileNotFoundError:
+        return  # gone since: the glob will not find it either
+    for one in below:
+        if parts[0] == "**" or fnmatchcase(one.name, parts[0]):
+            _look(Path(one.path), parts if parts[0] == "**" else parts[1:])
 
 
 class _Reading:
@@ -253,7 +285,11 @@ def _header(
         raise SourceSuspect(f"{name}:{line}: {what}; the first line must name the columns")
     while len(names) > 1 and not names[-1]:
         names.pop()
+    if names[0].startswith("\ufeff"):
+        raise SourceSuspect(f"{name}:{line}: two byte order marks at the beginning; save it with one or none")
     if wrong := _wrong(names, wanted):
+        if likely := {"<": "HTML or XML", "{": "JSON", "[": "JSON"}.get(names[0][:1]):
+            wrong += f". Is it {likely}, and no CSV?"
         with suppress(SourceSuspect):  # what comes later is looked at for a hint only
             for at, cells in islice(rows, 50):
                 if wanted and {one.strip() for one in cells}.issuperset(wanted):
@@ -265,14 +301,15 @@ def _header(
 
 def _wrong(names: Sequence[str], wanted: Sequence[str]) -> str:
     """What is wrong with a header, or nothing."""
+    first: dict[str, int] = {}
     for number, one in enumerate(names, 1):
-        if not one or names.index(one) != number - 1:
+        if not one or first.setdefault(one, number) != number:
             what = f"{one_line(one)!r} stands there twice" if one else f"column {number} has no name"
             return f"the header must name each column once, but {what}"
-    lacking = [one for one in wanted if one not in names]
+    lacking = [one for one in wanted if one not in first]
     if not lacking:
         return ""
-    near = [difflib.get_close_matches(one, names, 1) for one in lacking]
+    near = [difflib.get_close_matches(one, names[:MANY], 1) for one in lacking]
     told = [f"{a!r} (did you mean {one_line(b[0])!r}?)" if b else repr(a) for a, b in zip(lacking, near, strict=True)]
     return (
         f"the header has no {', '.join(told)}, which the contract reads; it names {one_line(', '.join(names))}. "
@@ -287,6 +324,8 @@ def _text(chunks: Iterator[bytes], options: Options, name: str) -> Iterator[str]
     line, begun = 1, False
     while True:
         chunk = next(chunks, b"")
+        if not begun and not options.skip_lines and (kind := _kind(chunk)):
+            raise SourceSuspect(f"{name} is {kind}, no CSV; save it as CSV, or name others in `path`")
         held = decoder.getstate()[0].count(b"\n")  # of what is seen once more
         try:
             text = decoder.decode(chunk, final=not chunk)
@@ -301,6 +340,11 @@ def _text(chunks: Iterator[bytes], options: Options, name: str) -> Iterator[str]
             begun = True
         if not chunk:
             return
+
+
+def _kind(beginning: bytes) -> str:
+    """What a file is that begins like no CSV; "" where it may be one."""
+    return next((kind for mark, kind in KINDS.items() if beginning.startswith(mark)), "")
 
 
 def _lines(chunks: Iterator[bytes], options: Options, name: str) -> Iterator[str]:
