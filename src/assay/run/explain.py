@@ -335,7 +335,7 @@ def _tokens(contract: Contract, record: str) -> dict[str, str | None]:
                 return None
         return bytes(token).decode()
 
-    found = {c.name: [at(path) for path in c.origins] for c in contract.columns}
+    found = {c.name: [at(path) for path in c.origins] for c in contract.columns if c.origins}
     return {name: next((t for t in tokens if t not in (None, "null")), tokens[0]) for name, tokens in found.items()}
 
 
