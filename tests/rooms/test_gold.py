@@ -173,7 +173,7 @@ def views(silver: Mapping[str, list[Row]], folder: Path, order: random.Random | 
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gold:
     """A build of the real project, its silver views, and a way to read it."""
 
@@ -588,48 +588,61 @@ def known(rows: Iterable[Row], when: datetime) -> list[Row]:
     return [r for r in rows if r["known_from"] <= when and (r["known_to"] is None or when < r["known_to"])]
 
 
-def slow_momentum(silver: dict[str, list[Row]]) -> dict[tuple[str, date], Row]:
-    """Per security and month end, only from what was known at its close."""
-    prices, splits, dividends = (by_security(silver[name]) for name in ("price_eod", "splits", "dividends"))
-    ends: dict[tuple[int, int], date] = {}
-    for rows in prices.values():
-        for r in rows:
-            month = (r["date"].year, r["date"].month)
-            ends[month] = max(ends.get(month, ALWAYS), r["date"])
+def momentum(rows: Mapping[str, list[Row]], month: date, cutoff: datetime) -> Row | None:
+    """One security's figures of a month from what was known at a moment; None without a session in that month."""
+    close = {r["date"]: r for r in known(rows["price_eod"], cutoff) if r["date"] < next_month(month)}
+    if not close or max(close) < month:
+        return None
+    # The oldest session's own growth is never asked for: 252 back is a base, not a return.
+    sessions = [one for one in sorted(close.items()) if one[0] > max(close) - timedelta(days=400)][-253:]
+    events = {name: known(rows[name], cutoff) for name in ("splits", "dividends")}
+    growth = [g for _, g in growths([(d, r["close"]) for d, r in sessions], events["splits"], events["dividends"])]
+
+    def total(of: list[Fraction | None]) -> Fraction:
+        return Fraction(math.prod(float(g) for g in of if g is not None)) - 1
+
+    days = [d for d, _ in sessions]
+    counted = [
+        e for some in events.values() for e in some
+        if (at := bisect_right(days, e["date"] - timedelta(days=1))) < len(days) and (at or e["date"] == days[0])
+    ]  # fmt: skip
+    return {
+        "symbol": sessions[-1][1]["symbol"],
+        "momentum_12_1": total(growth[-252:-21]) if len(sessions) == 253 else None,
+        "momentum_6_1": total(growth[-126:-21]) if len(sessions) >= 127 else None,
+        "sessions_used": len(sessions),
+        "backfilled": any(r["backfilled"] for r in [*(r for _, r in sessions), *counted]),
+    }
+
+
+def next_month(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)
+
+
+def slow_momentum(silver: Mapping[str, list[Row]]) -> dict[tuple[str, date], Row]:
+    """Per security and its own last session of each month, only from what was known at its close."""
+    by: dict[str, dict[str, list[Row]]] = defaultdict(lambda: {"price_eod": [], "splits": [], "dividends": []})
+    for name in ("price_eod", "splits", "dividends"):
+        for security, rows in by_security(silver[name]).items():
+            by[security][name] = rows
     out: dict[tuple[str, date], Row] = {}
-    for security, rows in prices.items():
-        for end in ends.values():
-            last = [r for r in rows if r["date"] == end]
-            if not last:
-                continue
-            cutoff = min(r["known_from"] for r in last)
-            close = {
-                r["date"]: r["close"]
-                for r in known((r for r in rows if end - timedelta(days=400) < r["date"] <= end), cutoff)
-            }
-            # The oldest session's own growth is never asked for: 252 back is a base, not a return.
-            sessions = sorted(close.items())[-253:]
-            growth = [
-                g for _, g in growths(sessions, known(splits[security], cutoff), known(dividends[security], cutoff))
-            ]
+    seen: dict[tuple[str, date, datetime], Row | None] = {}
 
-            def total(of: list[Fraction | None]) -> Fraction:
-                return Fraction(math.prod(float(g) for g in of if g is not None)) - 1
+    def figures(security: str, month: date, cutoff: datetime) -> Row | None:
+        if (security, month, cutoff) not in seen:
+            seen[security, month, cutoff] = momentum(by[security], month, cutoff)
+        return seen[security, month, cutoff]
 
-            out[security, end] = {
-                "symbol": last[0]["symbol"],
-                "momentum_12_1": total(growth[-252:-21]) if len(sessions) == 253 else None,
-                "momentum_6_1": total(growth[-126:-21]) if len(sessions) >= 127 else None,
-                "sessions_used": len(sessions),
-                "known_from": cutoff,
-            }
-    for (_, end), row in out.items():
-        peers = [
-            r["momentum_12_1"] for (_, other), r in out.items()
-            if other == end and r["known_from"] <= row["known_from"] and r["momentum_12_1"] is not None
-        ]  # fmt: skip
-        mine = row["momentum_12_1"]
-        row["rank"] = None if mine is None else 1 + sum(p > mine for p in peers)
+    for security, all_of in by.items():
+        for month in {r["date"].replace(day=1) for r in all_of["price_eod"]}:
+            mine = [r for r in all_of["price_eod"] if month <= r["date"] < next_month(month)]
+            end = max(r["date"] for r in mine)
+            cutoff = min(r["known_from"] for r in mine if r["date"] == end)
+            row = dict(figures(security, month, cutoff) or {}) | {"known_from": cutoff, "rank": None}
+            if row["momentum_12_1"] is not None:
+                peers = [f for s in by if (f := figures(s, month, cutoff)) and f["momentum_12_1"] is not None]
+                row["rank"] = 1 + sum(f["momentum_12_1"] > row["momentum_12_1"] for f in peers)
+            out[security, end] = row
     return out
 
 
@@ -638,7 +651,7 @@ def test_momentum_equals_the_slow_computation(gold: Gold, silver: dict[str, list
     found = {(r["security_id"], r["as_of_date"]): r for r in gold.rows("mart_momentum_asof")}
     assert found.keys() == slow.keys()
     for key, row in found.items():
-        for name in ("symbol", "sessions_used", "rank", "known_from"):
+        for name in ("symbol", "sessions_used", "rank", "known_from", "backfilled"):
             assert row[name] == slow[key][name], (key, name)
         for name in ("momentum_12_1", "momentum_6_1"):
             assert near(row[name], slow[key][name], 1e-11), (key, name)
