@@ -514,6 +514,9 @@ def explain(
 ) -> None:
     """Say why a number of gold, or of silver, is that number.
 
+    Of a row of silver that is gone it shows the last version, since when it is gone, and the answer that lacked it or
+    who deleted it. Beside a row stands where a newer record of it lies that was rejected.
+
     \b
     Example:
       assay explain fct_daily_price security_id=… date=2005-02-28 --column return_1d

@@ -164,6 +164,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
         f"  {found['column']} = {found['value']} {found['unit']}   release {found['release']}, origin {', '.join(found['origin'])}",
         f"  {'recomputed from its input rows alone' if found['model'] else 'its line refined again'}: {again['value']} ({'equal' if again['equal'] else 'DIFFERENT'})",
         *(f"  from {i['table']}: {i['rows']} rows where {i['where']}" for i in found["inputs"]),
+        *(_gone(found["gone"]) if found["gone"] else []),
     ]
     for one in found["records"]:
         asked, decided = one["request"], one["decision"]
@@ -173,16 +174,36 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
             f"    {one['file']}:{one['line']}  {one['record']}",
             *([f"    {found['column']} came from {one['tokens'][found['column']]}"] if _has_token(found, one) else []),
             *([f"    decided by {decided['who']}: {decided['kind']}, {decided['why']}"] if decided else []),
-            *(
-                [f"    {asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"]
-                if asked
-                else []
-            ),
+            *([f"    {_request(asked)}"] if asked else []),
             f"    {_rules(one)}",
+            *([f"    {newer(one['newer'])}"] if one["newer"] else []),
         ]
     if found["not_listed"]:
         lines.append(f"  … and {found['not_listed']} more input rows")
     return list(map(printable, lines))
+
+
+def newer(one: Mapping[str, Any]) -> str:
+    """That a later record of a row did not become one, and where it lies."""
+    where = "in a held batch" if one["held"] else "in quarantine"
+    return f"a newer record of this row lies {where}: {one['batch']}, {', '.join(one['reasons'])}, captured {one['captured_at']}"
+
+
+def _gone(one: Mapping[str, Any]) -> list[str]:
+    """Since when a key is not current any more, and what took it away."""
+    decided, since = one["decision"], f"  gone since {one['recorded_to']}"
+    if one["why"] == "deleted":
+        return [f"{since}: deleted by {decided['who']}: {decided['why']}"]
+    scope = ", ".join(f"{k} {low} to {high}" for k, (low, high) in one["scope"].items())
+    by = f", by the decision of {decided['who']}: {decided['kind']}, {decided['why']}" if decided else ""
+    return [
+        f"{since}: absent from {one['batch']} of {one['captured_at']}, which is complete for {scope or 'all there is'}{by}",
+        *(f"    {_request(asked)}" for asked in one["requests"]),
+    ]
+
+
+def _request(asked: Mapping[str, Any]) -> str:
+    return f"{asked['url']} {asked['params']} at {asked['at']} → {asked['status']}, {asked['bytes']} bytes"
 
 
 def _has_token(found: Mapping[str, Any], record: Mapping[str, Any]) -> bool:

@@ -15,12 +15,13 @@ import pytest
 from msgspec.structs import replace
 from pyarrow import parquet
 
+from assay import tell
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
-from assay.lake import bronze, evidence
+from assay.lake import bronze, evidence, release
 from assay.lake.release import Release
-from assay.run.explain import explain
+from assay.run.explain import explain, render
 from assay.targets.local import DiskFiles
 from assay.windows import Window
 from tests.making import Decision, Landed
@@ -281,3 +282,160 @@ def test_what_two_inputs_share_is_read_once(lake: Lake) -> None:
     assert read
     bronze_objects = [name for name in read if name.startswith("bronze/")]
     assert len(bronze_objects) == len(set(bronze_objects)), bronze_objects
+
+
+def silver(lake: Lake, found: Release, day: date = DAYS[0]) -> dict[str, Any]:
+    return explainer(lake)(found, "silver.price_eod", {"symbol": "AAA", "date": str(day)}, "close")
+
+
+def complete(lake: Lake, *records: bytes) -> Landed:
+    """An answer that says all there is of the first days."""
+    scope = {"symbol": ("AAA", "AAA"), "date": (str(DAYS[0]), str(DAYS[-1]))}
+    return lake.local.land(lake.contracts["price_eod"], list(records), shard="AAA", scope=scope)
+
+
+def withdrawing(at_most: int) -> Contract:
+    return contract(("quarantinedAtMost: 90", f"withdrawnAtMost: {at_most}, quarantinedAtMost: 90"))
+
+
+def test_a_row_that_is_gone_says_which_answer_lacked_it(lake: Lake) -> None:
+    lake.contracts["price_eod"] = withdrawing(100)
+    first = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 101.0))
+    landed(lake, price(DAYS[1], 101.5))
+    again = complete(lake, price(DAYS[0], 100.0), price(DAYS[1], 101.5))
+    answer = complete(lake, price(DAYS[0], 100.0))
+    complete(lake, price(DAYS[0], 100.0), price(DAYS[2], 102.0))
+    refined(lake)
+    told = silver(lake, lake.release(1), DAYS[1])
+    went = told["gone"]
+    assert (went["why"], went["batch"], went["decision"]) == ("absent", answer.spoken, None)
+    assert went["batch"] != again.spoken != first.spoken
+    assert went["captured_at"] == went["recorded_to"] == render(answer.entry.captured_at)
+    assert went["entry"] == bronze.name_of("price_eod", answer.entry.position)
+    assert went["scope"]["date"] == [str(DAYS[0]), str(DAYS[-1])]
+    assert [one["url"] for one in went["requests"]] == ["http://127.0.0.1/things"]
+    assert (told["value"], told["recomputed"]["equal"], told["row"]["recorded_to"]) == (
+        "101.500000",
+        True,
+        went["recorded_to"],
+    )
+    assert told["records"][0]["tokens"]["close"] == "101.5000"
+    said = "\n".join(tell.explanation(told))
+    assert f"gone since {went['recorded_to']}: absent from {answer.spoken} of {went['captured_at']}" in said
+    assert "127.0.0.1/things" in said
+    here = silver(lake, lake.release(2))
+    assert here["gone"] is None
+    assert "gone" not in "\n".join(tell.explanation(here))
+    with pytest.raises(UsageError, match="has no row"):
+        silver(lake, lake.release(3), DAYS[3])
+
+
+def test_of_two_answers_of_one_landing_the_one_that_lacks_the_row_is_named(lake: Lake) -> None:
+    lake.contracts["price_eod"] = promised = withdrawing(100)
+    landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 101.0))
+    scope = {"symbol": ("AAA", "AAA"), "date": (str(DAYS[0]), str(DAYS[-1]))}
+    whole, lacking = [price(DAYS[0], 100.0), price(DAYS[1], 101.0)], [price(DAYS[0], 100.0)]
+    two = lake.local.land_all(promised, [("AAA", 1, whole), ("AAA", 2, lacking)], scope=scope)
+    refined(lake)
+    assert silver(lake, lake.release(1), DAYS[1])["gone"]["batch"] == two[1].spoken
+
+
+def test_a_row_that_a_person_took_away_says_who_and_why(lake: Lake) -> None:
+    promised = lake.contracts["price_eod"]
+    landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 101.0))
+    refined(lake)
+    delete = [Decision("delete", record=price(day, 1.0).decode(), seen=2) for day in (DAYS[2], DAYS[1])]
+    lake.local.decide(promised, *delete)
+    told = silver(lake, lake.release(1), DAYS[1])
+    went = told["gone"]
+    assert (went["why"], went["scope"], went["requests"]) == ("deleted", None, [])
+    assert went["decision"] == {"kind": "delete", "who": "a test", "why": "it wants to"}
+    assert went["batch"].endswith(".1")
+    assert "deleted by a test: it wants to" in "\n".join(tell.explanation(told))
+
+
+def test_a_row_that_a_decided_answer_lacked_says_both(lake: Lake) -> None:
+    lake.contracts["price_eod"] = promised = withdrawing(10)
+    landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 101.0))
+    answer = complete(lake, price(DAYS[0], 100.0))
+    refined(lake)
+    assert silver(lake, lake.release(1), DAYS[1])["gone"] is None
+    lake.local.decide(promised, Decision("withdraw", batch=answer.at))
+    told = silver(lake, lake.release(2), DAYS[1])
+    went = told["gone"]
+    assert (went["why"], went["batch"], went["decision"]["kind"]) == ("absent", answer.spoken, "withdraw")
+    assert went["captured_at"] < went["recorded_to"]
+    assert "by the decision of a test: withdraw, it wants to" in "\n".join(tell.explanation(told))
+
+
+def newest(lake: Lake, number: int, day: date = DAYS[0]) -> Any:
+    """What a row of silver and the gold row over it say of a later record, which is the same."""
+    lake.refine()
+    found = lake.release(number)
+    [record] = silver(lake, found, day)["records"]
+    [input_] = [one for one in why(lake, found, day)["records"] if one["key"]["date"] == str(day)]
+    assert record["newer"] == input_["newer"]
+    return record["newer"]
+
+
+def test_a_row_whose_newer_record_lies_in_quarantine_says_so_until_a_good_one_follows(lake: Lake) -> None:
+    landed(lake, price(DAYS[0], 200.0), price(DAYS[1], 101.0))  # an older bad one says nothing
+    landed(lake, price(DAYS[0], 100.0))
+    assert newest(lake, 1) is None
+    bad = landed(lake, price(DAYS[0], 300.0), price(DAYS[2], 100.0))
+    told = {
+        "batch": bad.spoken, "held": False, "captured_at": render(bad.entry.captured_at), "reasons": ["high_bounded"],
+    }  # fmt: skip
+    assert newest(lake, 2) == told
+    assert newest(lake, 3, DAYS[1]) is None
+    said = f"a newer record of this row lies in quarantine: {bad.spoken}, high_bounded, captured {told['captured_at']}"
+    assert said in "\n".join(tell.explanation(silver(lake, lake.release(4))))
+    assert [f"lies in quarantine: {bad.spoken} , high_bounded, captured" in one for one in articles(page(lake))].count(
+        True
+    ) == 1
+    landed(lake, price(DAYS[0], 100.0), price(DAYS[3], 100.0))  # the same again: nothing is written
+    assert newest(lake, 5) is None
+    assert silver(lake, release.read(lake.local.files, 2))["records"][0]["newer"] == told
+
+
+def test_a_record_judged_again_in_vain_is_no_newer_for_that(lake: Lake) -> None:
+    bad = landed(lake, price(DAYS[0], 300.0), price(DAYS[1], 100.0))
+    landed(lake, price(DAYS[0], 100.0))
+    refined(lake)
+    refined(lake, bad)
+    assert newest(lake, 1) is None
+
+
+def test_a_record_that_was_judged_again_and_went_in_is_the_row(lake: Lake) -> None:
+    landed(lake, price(DAYS[0], 100.0))
+    bad = landed(lake, price(DAYS[0], 200.0), price(DAYS[1], 100.0))
+    assert newest(lake, 1)["batch"] == bad.spoken
+    lake.contracts["price_eod"] = contract(("high < 150", "high < 250"))
+    refined(lake, bad)
+    assert newest(lake, 2) is None
+
+
+def test_a_row_whose_newer_record_is_held_says_so_until_the_days_are_landed_again(lake: Lake) -> None:
+    landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 100.0))
+    held = landed(lake, price(DAYS[0], 300.0), price(DAYS[2], 300.0))
+    told = newest(lake, 1)
+    assert (told["batch"], told["held"]) == (held.spoken, True)
+    assert told["reasons"]
+    assert newest(lake, 2, DAYS[1]) is None
+    assert "lies in a held batch: " in "\n".join(tell.explanation(silver(lake, lake.release(3))))
+    landed(lake, price(DAYS[3], 100.0))
+    assert newest(lake, 4) is None
+
+
+def test_only_quarantine_that_may_hold_the_key_is_read(lake: Lake) -> None:
+    landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 100.0))
+    refined(lake)
+    landed(lake, price(DAYS[2], 100.0), price(DAYS[3], 100.0))
+    landed(lake, price(DAYS[2], 300.0), price(DAYS[3], 100.0))
+    refined(lake)
+    found = lake.release(1)
+    for name in lake.local.files.names("quarantine/"):
+        (lake.local.root / name).unlink()
+    assert silver(lake, found)["records"][0]["newer"] is None
+    with pytest.raises(LakeDamaged, match="quarantine/"):
+        silver(lake, found, DAYS[2])

@@ -78,7 +78,7 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class _Chapter:
+class Chapter:
     verdicts: Sequence[Verdict]
     contracts: Sequence[int]
     absences: Sequence[Absence]
@@ -98,14 +98,14 @@ class History:
     anew: bool
     timeline: Timeline
     span: tuple[int, int] | None = None
-    _made: list[_Chapter] = field(default_factory=list)
+    _made: list[Chapter] = field(default_factory=list)
 
     def add(
         self, verdicts: Sequence[Verdict], contract: int, absences: Sequence[Absence],
         rejected: Callable[[], Iterator[Rejected]],
     ) -> None:  # fmt: skip
         """What a unit of the fold in the making said."""
-        self._made.append(_Chapter(verdicts, [contract], absences, rejected))
+        self._made.append(Chapter(verdicts, [contract], absences, rejected))
 
     def about(self, place: int) -> Judgement | None:
         """The last judgement of the batch of a place; None if no verdict speaks of it."""
@@ -136,7 +136,7 @@ class History:
         """When keys were seen, for acts whose rows were first said earlier than they act."""
         return Seen(self, engine, min((a.origin for a in late), default=0))
 
-    def chapters(self, position: int) -> Iterator[_Chapter]:
+    def chapters(self, position: int) -> Iterator[Chapter]:
         """From the evidence that took the entry of a position in, in order."""
         if not self.anew:
             began, last = self.span or (account.began(self.ledger, self.dataset), 10**9)
@@ -146,7 +146,7 @@ class History:
                 if fact.body["position"] < position or fact.body["kind"] != "refined":
                     continue
                 found, _ = evidence.read(self.files, self.dataset, int(fact.id), fact.body["sha256"])
-                yield _Chapter(
+                yield Chapter(
                     found.verdicts, [p for p, _ in found.contracts], found.absences,
                     lambda found=found: evidence.rejected(self.files, found.quarantine),  # type: ignore[misc]
                 )  # fmt: skip
@@ -174,14 +174,14 @@ class Seen:
                     origin = v.origin or v.position * N + v.n
                     if v.state != "passed" or origin <= self._after or v.bounds is None:
                         continue
-                    if any(_inside(key, names, kinds, v.bounds) for key in keys):
+                    if any(inside(key, names, kinds, v.bounds) for key in keys):
                         wanted.setdefault(account.judged_by(v, chapter.contracts), []).extend(
-                            _lines_of(h.files, h.dataset, v, origin, scratch)
+                            lines_of(h.files, h.dataset, v, origin, scratch)
                         )
                 for absence in chapter.absences:
                     if absence.origin > self._after:
                         for key in keys:
-                            if _inside(key, names, kinds, absence.scope):
+                            if inside(key, names, kinds, absence.scope):
                                 out[key] = max(out.get(key, 0), absence.origin)
             for at, lines in wanted.items():
                 with self._engine.group(h.timeline.by_position(at)[1], lines) as group:
@@ -191,7 +191,7 @@ class Seen:
         return out
 
 
-def _inside(
+def inside(
     key: Sequence[Any], names: Sequence[str], kinds: Mapping[str, str], box: Mapping[str, tuple[str, str]]
 ) -> bool:
     """Whether a key lies within bounds that are kept as texts."""
@@ -215,7 +215,7 @@ def _value(kind: str, text: str) -> Any:
     return text
 
 
-def _lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path) -> Collection[Lines]:
+def lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path) -> Collection[Lines]:
     """The lines a verdict was about, their batch taken for its origin."""
     position, n = v.of or (v.position, v.n)
     entry = bronze.read(files, dataset, position)

@@ -12,19 +12,21 @@ from assay import fence, guard, targets
 from assay.contract.model import Contract
 from assay.errors import UsageError
 from assay.lake import account, bronze, evidence, recompute
-from assay.lake.bronze import Entry, Part
+from assay.lake.bronze import Asked, Entry, Part
 from assay.lake.duck import ident
 from assay.lake.files import scratch_directory
 from assay.lake.recompute import same
 from assay.lake.release import Column, Gold, Release, Silver
 from assay.ports import N
 from assay.refine.history import History, Timeline
+from assay.run import gone, newer
 from assay.serve.reader import Reader
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
 
 LISTED, DEADLINE = 20, 30.0
+_NEWEST = "ORDER BY _position DESC, _n DESC, _seq DESC LIMIT 1"
 
 
 def asked(
@@ -67,7 +69,8 @@ def explain(
     Of gold, the model's input rows are selected by its own declared predicates, the models are run again over those rows
     alone, and the value is compared: `recomputed.equal`. At most `listed` input rows are followed to bronze, the
     newest first; the rest is counted. Their lines are refined again: `record_refines_to_row`. A row of silver is
-    followed to its own line alone, and `recomputed` is what that line gives.
+    followed to its own line alone, and `recomputed` is what that line gives; of a key that is current no more it is the
+    last version, and `gone` says since when and why. `newer` of a record says where a later one of its key lies in quarantine.
     UsageError if there is no such table, key or row; LakeDamaged if a part is not what was landed.
     """
     if table.startswith("silver."):
@@ -80,7 +83,9 @@ def explain(
     t = lake.target
     con = Reader(t.files, found, t.limits).connect()
     try:
-        row = _row(con, f"gold.{ident(gold.name)}", gold.name, gold.columns, gold.key, key)
+        row = _find(con, f"gold.{ident(gold.name)}", gold.columns, gold.key, key)
+        if row is None:
+            raise _no_row(gold.name, key)
         inputs = [recompute.input_rows(one, gold, row) for one in gold.inputs]
         given = recompute.given(con, found.models, gold, row)
         seeds = t.files.local(found.seeds, found.seeds_sha256)
@@ -94,7 +99,7 @@ def explain(
         "table": f"gold.{gold.name}", "key": {k: render(row[k]) for k in gold.key}, "column": shown, "value": render(row[shown]),
         "unit": gold.column(shown).unit, "type": gold.column(shown).type, "column_description": gold.column(shown).description,
         "release": found.number, "snapshot": str(gold.snapshot), "origin": list(found.origins), "description": gold.description,
-        "row": {c.name: render(row[c.name]) for c in gold.columns},
+        "row": {c.name: render(row[c.name]) for c in gold.columns}, "gone": None,
         "model": {
             "relation": f"gold.{gold.name}", "sql": next(m.sql for m in found.models if m.relation == f"gold.{gold.name}"),
             "steps": [m.relation for m in recompute.ancestors(found.models, f"gold.{gold.name}")[0]],
@@ -123,43 +128,75 @@ def render(value: Any) -> str | None:
 def _of_silver(
     lake: "Lake", found: Release, dataset: str, key: Mapping[str, str], column: str | None
 ) -> dict[str, Any]:
-    """A current row of silver: its values, and the line, request, entry and contract they came from."""
+    """A current row of silver, or the last version of a key that is gone: its values, and what they came from."""
     one = found.dataset(dataset)
     if missing := [k for k in one.key if k not in key] or [k for k in key if k not in one.key]:
         raise UsageError(
             f"silver.{dataset} has the key {', '.join(one.key)}; {missing[0]} is missing or not part of it"
         )
     reader = Reader(lake.target.files, found, lake.target.limits)
-    columns = {c.name: c for c in reader.tables["silver", dataset].columns.values()}
+    columns = reader.tables["silver", dataset].columns
     shown = column or next((name for name in columns if name not in one.key), one.key[0])
     if shown not in columns:
         raise UsageError(f"silver.{dataset} has no column {shown!r}; it has {', '.join(columns)}")
     with reader.connect() as con:
-        row = _row(con, f"silver.{ident(dataset)}", f"silver.{dataset}", list(columns.values()), one.key, key)
-        [record] = _followed(lake, con, one, [row])
+        row = _find(con, f"silver.{ident(dataset)}", list(columns.values()), one.key, key)
+        went = None
+        if row is None:
+            columns = reader.tables["silver", f"{dataset}_versions"].columns
+            row = _find(con, f"silver.{ident(f'{dataset}_versions')}", list(columns.values()), one.key, key, _NEWEST)
+            if row is None:
+                raise _no_row(f"silver.{dataset}", key)
+            went = gone.ended(lake, one, _history(lake, one), row)
+        [record] = _followed(lake, con, one, [row], went)
     about = columns[shown]
     return {
         "table": f"silver.{dataset}", "key": {k: render(row[k]) for k in one.key}, "column": shown, "value": render(row[shown]),
         "unit": about.unit, "type": about.type, "column_description": about.description,
         "release": found.number, "snapshot": str(one.current.snapshot), "origin": list(one.origins), "description": one.description,
-        "row": {name: render(row[name]) for name in columns}, "model": None,
+        "row": {name: render(row[name]) for name in columns}, "gone": _gone(went, row) if went else None, "model": None,
         "recomputed": {"value": render(row[shown]) if record["record_refines_to_row"] else None, "equal": bool(record["record_refines_to_row"])},
         "inputs": [], "records": [record], "not_listed": 0,
     }  # fmt: skip
 
 
-def _row(
-    con: duckdb.DuckDBPyConnection, relation: str, spoken: str, columns: Sequence[Column], names: Sequence[str],
-    key: Mapping[str, str],
-) -> dict[str, Any]:  # fmt: skip
+def _gone(one: gone.Ended, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Since when a key is not current any more, and what took it away, as JSON."""
+    said_in = one.landed or one.entry
+    asked = one.batch.requests if one.batch else ()
+    return {
+        "known_to": render(row["known_to"]), "recorded_to": render(row["recorded_to"]),
+        "why": "absent" if one.batch else "deleted",
+        "batch": account.spoken(said_in.position * N + one.batch.n if one.batch else one.place),
+        "captured_at": render(said_in.captured_at), "entry": bronze.name_of(said_in.dataset, said_in.position),
+        "scope": {k: list(ends) for k, ends in (one.batch.scope or {}).items()} if one.batch else None,
+        "requests": [_request(said_in, request) for request in asked],
+        "decision": {"kind": one.decision.kind, "who": one.entry.who, "why": one.entry.why} if one.decision else None,
+    }  # fmt: skip
+
+
+def _request(entry: Entry, asked: Asked) -> dict[str, Any]:
+    return {
+        "url": asked.url or entry.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status,
+        "bytes": asked.bytes, "sha256": asked.sha256, "rows": asked.rows,
+    }  # fmt: skip
+
+
+def _no_row(spoken: str, key: Mapping[str, str]) -> UsageError:
+    return UsageError(f"{spoken} has no row {', '.join(f'{k}={v}' for k, v in key.items())}")
+
+
+def _find(
+    con: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[Column], names: Sequence[str], key: Mapping[str, str],
+    order: str = "",
+) -> dict[str, Any] | None:  # fmt: skip
+    """The first row of a relation with this key; None if there is none."""
     types = {c.name: c.type for c in columns}
     where = " AND ".join(f"{ident(k)} = TRY_CAST(? AS {types[k]})" for k in names)
-    rows = con.execute(
-        f"SELECT {', '.join(map(ident, types))} FROM {relation} WHERE {where}", [key[k] for k in names]
+    found = con.execute(
+        f"SELECT {', '.join(map(ident, types))} FROM {relation} WHERE {where} {order}", [key[k] for k in names]
     ).fetchall()
-    if not rows:
-        raise UsageError(f"{spoken} has no row {', '.join(f'{k}={v}' for k, v in key.items())}")
-    return dict(zip(types, rows[0], strict=True))
+    return dict(zip(types, found[0], strict=True)) if found else None
 
 
 def _records(
@@ -183,12 +220,16 @@ def _records(
 
 
 def _followed(
-    lake: "Lake", con: duckdb.DuckDBPyConnection, read: Silver, rows: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Rows of one dataset, as a release read it, with the lines they came from; each entry and each part is read once."""
+    lake: "Lake", con: duckdb.DuckDBPyConnection, read: Silver, rows: Sequence[Mapping[str, Any]],
+    went: gone.Ended | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of one dataset, as a release read it, with the lines they came from; each entry and each part is read once.
+
+    `went` says of a single row, whose key is gone, what took it away.
+    """
     t, dataset = lake.target, read.dataset
-    # What came after the release, a fold by another contract say, is not what its rows were made by.
-    timeline = Timeline.read(t.files, t.ledger, dataset, read.position)
+    history = _history(lake, read)
+    timeline = history.timeline
     entries: dict[int, Entry] = {}
 
     def entry_of(position: int) -> Entry:
@@ -196,11 +237,10 @@ def _followed(
             entries[position] = bronze.read(t.files, dataset, position)
         return entries[position]
 
-    span = _span(lake, read)
-    history = History(t.files, t.ledger, dataset, False, timeline, span)
     decided: dict[int, int | None] = {}
     places: list[tuple[Entry, int, int]] = []  # the entry, batch and line that the row was first said in
     judges: list[int] = []  # the position of the contract that judged it
+    said: dict[tuple[Any, ...], int] = {}  # where the last was said of each key; nothing of one that another replaced
     for row in rows:
         entry, n = entry_of(row["_position"]), row["_n"]
         judges.append(timeline.contract(row["_position"])[0])
@@ -210,8 +250,11 @@ def _followed(
                 decided[place] = history.judged_by(place)
             judges[-1] = decided[place] or judges[-1]
             entry, n = entry_of(batch[0]), batch[1]
+        by_hand = entry.decisions[n].seen * N + N - 1 if entry.kind == "decided" else None
+        if went or row.get("recorded_to") is None:
+            said[tuple(row[k] for k in read.key)] = max(by_hand or entry.position * N + n, went.origin if went else 0)
         places.append((entry, n, row["_seq"]))
-    took = _took(lake, dataset, span)
+    took = _took(lake, dataset, history.span)
     lines: dict[tuple[int, int, int], tuple[Part | None, int, bytes]] = {}
     for entry in {id(e): e for e, _, _ in places}.values():
         wanted = {(n, seq) for e, n, seq in places if e is entry}
@@ -231,7 +274,21 @@ def _followed(
         said_in = entry_of(row["_position"])
         out.append(_followed_one(con, dataset, contract, entry, said_in, n, row, lines[entry.position, n, seq], took))
     _compare(lake, timeline, judges, rows, [lines[e.position, n, s][2] for e, n, s in places], out)
+    found = newer.newer(lake, history, said)
+    for row, one in zip(rows, out, strict=True):
+        if (later := found.get(tuple(row[k] for k in read.key))) and (went or row.get("recorded_to") is None):
+            one["newer"] = {
+                "batch": account.spoken(later.place), "held": later.held, "captured_at": render(later.captured_at),
+                "reasons": list(later.reasons),
+            }  # fmt: skip
     return out
+
+
+def _history(lake: "Lake", read: Silver) -> History:
+    """What was said up to a release: what came after it, a fold by another contract say, did not make its rows."""
+    t = lake.target
+    timeline = Timeline.read(t.files, t.ledger, read.dataset, read.position)
+    return History(t.files, t.ledger, read.dataset, False, timeline, _span(lake, read))
 
 
 def _compare(
@@ -265,7 +322,7 @@ def _followed_one(
         "known_from": render(row["known_from"]), "known_basis": row["known_basis"], "captured_at": render(row["captured_at"]),
         "backfilled": row["backfilled"], "batch": account.spoken(row["_position"] * N + row["_n"]), "seq": seq, "tokens": _tokens(contract, _record(line)),
         "file": part.name if part else bronze.name_of(dataset, entry.position), "line": number,
-        "record": _record(line), "record_refines_to_row": None, "origin": entry.origin or "decided",
+        "record": _record(line), "record_refines_to_row": None, "newer": None, "origin": entry.origin or "decided",
         "entry": bronze.name_of(dataset, entry.position), "request": None, "decision": None,
         "contract_sha256": contract.sha256, "evidence": next((name for position, name in took if position >= row["_position"]), ""),
         "rules": _rules(con, contract, row),
@@ -276,10 +333,7 @@ def _followed_one(
         first = 0
         for asked in bronze.batch_of(entry, n).requests:
             if first <= seq < first + asked.rows:
-                told["request"] = {
-                    "url": asked.url or entry.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status,
-                    "bytes": asked.bytes, "sha256": asked.sha256, "rows": asked.rows,
-                }  # fmt: skip
+                told["request"] = _request(entry, asked)
             first += asked.rows
     return told
 

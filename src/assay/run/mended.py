@@ -26,11 +26,13 @@ def marked(lake: "Lake", dataset: str, rows: Sequence[dict[str, Any]]) -> list[d
     for start in range(0, len(rows), TOGETHER):
         some = rows[start : start + TOGETHER]
         places = [_place(row) for row in some]
-        keys: dict[int, tuple[Any, ...]] = {}
+        known: dict[int, tuple[Any, ...]] = {}
         for sha256 in sorted({judges[place] for place in places if place in judges}):
             mine = [n for n, place in enumerate(places) if judges.get(place) == sha256]
-            keys |= _keys(lake, bronze.pinned(lake.target.files, sha256), mine, some)
-        there = _current(lake, dataset, keys)
+            lines = [b"" if "line:encoding" in some[n]["reasons"] else some[n]["line"].encode() for n in mine]
+            read = keys(lake, bronze.pinned(lake.target.files, sha256), lines)
+            known |= {mine[n]: key for n, key in read.items()}
+        there = _current(lake, dataset, known)
         for n, row in enumerate(some):
             said = {"batch": account.spoken(there[n]), "newer": there[n] > places[n]} if n in there else None
             out.append(row | {"current": said})
@@ -42,15 +44,17 @@ def _place(row: Mapping[str, Any]) -> int:
     return int(position) * N + int(n)
 
 
-def _keys(
-    lake: "Lake", contract: Contract, mine: Sequence[int], rows: Sequence[Mapping[str, Any]]
-) -> dict[int, tuple[Any, ...]]:
-    """The keys of those rows that have a readable one: each line is read again as if the key were all that is promised."""
+def rest(contract: Contract) -> tuple[str, ...]:
+    """The key without the column that counts the records of a batch, which a line by itself does not say."""
+    return tuple(k for k in contract.key if not contract.column(k).ordinal)
+
+
+def keys(lake: "Lake", contract: Contract, lines: Sequence[bytes]) -> dict[int, tuple[Any, ...]]:
+    """The keys (`rest`) of those lines that have a readable one: each is read as if the key were all that is promised."""
     of_key = tuple(column for column in contract.columns if column.name in contract.key)
-    alone = replace(contract, columns=of_key, rules=(), known_at=None, sequence=None, partition=None)
-    lines = [b"" if "line:encoding" in rows[n]["reasons"] else rows[n]["line"].encode() for n in mine]
+    alone = replace(contract, columns=of_key, rules=(), unique=(), known_at=None, sequence=None, partition=None)
     found = lake.target.engine.rows(alone, lines)
-    return {n: tuple(one[k] for k in contract.key) for n, one in zip(mine, found, strict=True) if one}
+    return {n: tuple(one[k] for k in rest(contract)) for n, one in enumerate(found) if one}
 
 
 def _current(lake: "Lake", dataset: str, keys: Mapping[int, tuple[Any, ...]]) -> dict[int, int]:

@@ -146,7 +146,7 @@ def _explain(table: Table) -> dict[str, Any]:
         "summary": f"Where a value of {table.full} comes from", "operationId": f"explain_{table.zone}_{table.name}", "tags": ["explain"],
         "parameters": [*keys, column],
         "responses": {
-            "200": {"description": "model, silver rows, bronze lines, requests", "content": {"application/json": {"schema": {"type": "object"}}}},
+            "200": {"description": "model, silver rows, bronze lines, requests; gone: what took a silver key away; newer of a record: where a later one lies that was rejected", "content": {"application/json": {"schema": {"type": "object"}}}},
             **_refusals("400", "404", "414", "421", "503"),
         },
     }  # fmt: skip
