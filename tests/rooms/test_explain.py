@@ -21,6 +21,7 @@ from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
 from assay.lake import bronze, evidence, release
 from assay.lake.release import Release
+from assay.run import mended, prove
 from assay.run.explain import explain, render
 from assay.targets.local import DiskFiles
 from assay.windows import Window
@@ -439,3 +440,28 @@ def test_only_quarantine_that_may_hold_the_key_is_read(lake: Lake) -> None:
     assert silver(lake, found)["records"][0]["newer"] is None
     with pytest.raises(LakeDamaged, match="quarantine/"):
         silver(lake, found, DAYS[2])
+
+
+def current_of(lake: Lake, dataset: str = "price_eod") -> list[Any]:
+    """What the list of rejected rows says is current of each."""
+    around: Any = SimpleNamespace(target=lake.local, contract=lake.contracts.__getitem__)
+    return [one["current"] for one in mended.marked(around, dataset, list(prove.rejected(around, dataset)))]
+
+
+def test_a_rejected_row_that_was_judged_again_in_vain_is_mended_by_what_was_said_since(lake: Lake) -> None:
+    bad = landed(lake, price(DAYS[0], 300.0), price(DAYS[1], 100.0))
+    good = landed(lake, price(DAYS[0], 100.0))
+    refined(lake)
+    assert current_of(lake) == [{"batch": good.spoken, "newer": True}]
+    refined(lake, bad)
+    assert current_of(lake) == [{"batch": good.spoken, "newer": True}]
+
+
+def test_a_rejected_row_whose_key_counts_records_is_marked_by_the_rest_of_it(lake: Lake) -> None:
+    lake.contracts["dividends"] = promised = odcs.read(serving_lake.CONTRACTS / "dividends.yaml")
+    assert [c.name for c in promised.columns if c.ordinal]
+    dividend = '{"symbol":"AAA","date":"2024-01-02","dividend":%s,"adjDividend":%s,"declarationDate":"2023-12-01"}'
+    first = lake.land("dividends", "AAA", [(dividend % ("0.5", "0.5")).encode()])
+    lake.land("dividends", "AAA", [(dividend % (one, one)).encode() for one in ("0.6", '"x"')])
+    lake.local.refine(promised)
+    assert [one and one["newer"] for one in current_of(lake, "dividends")] == [False], first

@@ -1,6 +1,6 @@
 """What is current of the keys of rejected rows: said before the row, so that it may be out of date, or said since."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +22,34 @@ def marked(lake: "Lake", dataset: str, rows: Sequence[dict[str, Any]]) -> list[d
     None where the key cannot be read, or has no current row.
     """
     judges = prove.judges(lake, dataset) if rows else {}
+    decided = {int(fact.id) for fact in lake.target.ledger.since("decided", dataset)} if rows else set()
     out: list[dict[str, Any]] = []
     for start in range(0, len(rows), TOGETHER):
         some = rows[start : start + TOGETHER]
         places = [_place(row) for row in some]
         known: dict[int, tuple[Any, ...]] = {}
-        for sha256 in sorted({judges[place] for place in places if place in judges}):
-            mine = [n for n, place in enumerate(places) if judges.get(place) == sha256]
+        for sha256 in sorted({judges[place][0] for place in places if place in judges}):
+            mine = [n for n, place in enumerate(places) if place in judges and judges[place][0] == sha256]
             lines = [b"" if "line:encoding" in some[n]["reasons"] else some[n]["line"].encode() for n in mine]
             read = keys(lake, bronze.pinned(lake.target.files, sha256), lines)
             known |= {mine[n]: key for n, key in read.items()}
         there = _current(lake, dataset, known)
+        # What a decision judged again, be it in vain, was said where its batch lies.
+        said_at = {place: _said_at(lake, dataset, place, decided) for place in there.values()}
         for n, row in enumerate(some):
-            said = {"batch": account.spoken(there[n]), "newer": there[n] > places[n]} if n in there else None
+            said = None
+            if n in there:
+                said = {"batch": account.spoken(there[n]), "newer": said_at[there[n]] > judges[places[n]][1]}
             out.append(row | {"current": said})
     return out
+
+
+def _said_at(lake: "Lake", dataset: str, place: int, decided: Collection[int]) -> int:
+    """The place at which a current row was said, which is not where it acts if a decision let it in."""
+    if place // N not in decided:
+        return place
+    batch = bronze.read(lake.target.files, dataset, place // N).decisions[place % N].batch
+    return batch[0] * N + batch[1] if batch else place
 
 
 def _place(row: Mapping[str, Any]) -> int:
@@ -62,7 +75,7 @@ def _current(lake: "Lake", dataset: str, keys: Mapping[int, tuple[Any, ...]]) ->
     pair = silver.load(lake.target.catalog, dataset)
     if pair is None or not keys:
         return {}
-    key = lake.contract(dataset).key
+    key = rest(lake.contract(dataset))
     box = {k: (min(one[i] for one in keys.values()), max(one[i] for one in keys.values())) for i, k in enumerate(key)}
     rows = tables.relation(pair.current, silver.snapshot_id(pair.current), lake.target.files, [box])
     kinds = {name: kind for _, name, kind in rows.columns}
@@ -72,6 +85,6 @@ def _current(lake: "Lake", dataset: str, keys: Mapping[int, tuple[Any, ...]]) ->
         con.executemany(f"INSERT INTO _keys VALUES (?{', ?' * len(key)})", [(n, *values) for n, values in keys.items()])
         return dict(
             con.execute(
-                f"SELECT _row, _c._position * {N} + _c._n FROM ({duck.relation(rows)}) _c JOIN _keys _k ON {same}"
+                f"SELECT _row, max(_c._position * {N} + _c._n) FROM ({duck.relation(rows)}) _c JOIN _keys _k ON {same} GROUP BY _row"
             ).fetchall()
         )

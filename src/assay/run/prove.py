@@ -373,10 +373,13 @@ def quarantined(lake: "Lake", dataset: str) -> list[tuple[tuple[int, int], str]]
     return [(divmod(place, N), contracts[one.judged_by]) for place, one in sorted(last.items()) if one.quarantined]
 
 
-def judges(lake: "Lake", dataset: str) -> dict[int, str]:
-    """The contract that judged last what lies in quarantine, or is held, by the place at which it is listed."""
+def judges(lake: "Lake", dataset: str) -> dict[int, tuple[str, int]]:
+    """The contract that judged last what lies in quarantine, or is held, and its batch; by the place at which it is listed."""
     last, contracts = _judgements(lake, dataset)
-    return {place if one.state == "held" else one.judged_at: contracts[one.judged_by] for place, one in last.items()}
+    return {
+        place if one.state == "held" else one.judged_at: (contracts[one.judged_by], place)
+        for place, one in last.items()
+    }
 
 
 def _judgements(lake: "Lake", dataset: str) -> tuple[dict[int, Judgement], dict[int, str]]:
