@@ -173,13 +173,11 @@ def views(silver: Mapping[str, list[Row]], folder: Path, order: random.Random | 
     return out
 
 
-@dataclass(frozen=True, repr=False)
 class Gold:
     """A build of the real project, its silver views, and a way to read it."""
 
-    built: Built
-    views: list[SilverView]
-    db: duckdb.DuckDBPyConnection
+    def __init__(self, built: Built, views: list[SilverView], db: duckdb.DuckDBPyConnection) -> None:
+        self.built, self.views, self.db = built, views, db
 
     def rows(self, table: str) -> list[Row]:
         return rows_of(self.db, self.model(table))
@@ -241,7 +239,7 @@ def security_of(symbol: str, day: date, renamed: Changes | None = None) -> str:
     """Walks back through the renames, one at a time."""
     since = ALWAYS
     while earlier := [c for c in renamed or changes() if symbol in c[1:] and c[0] <= day]:
-        since, old, new = max(earlier)
+        since, old, new = max(earlier, key=lambda c: (c[0], c[2] == symbol))
         if new != symbol:
             break
         symbol, day, since = old, since - timedelta(days=1), ALWAYS
