@@ -136,6 +136,7 @@ class Made:
         with Landing(
             self.files, self.ledger, contract.dataset, seen, run="run", source=contract.source, code="0" * 64,
             origin=origin, capture=contract.capture_fingerprint, contract=contract.sha256,
+            reads=[path for column in contract.columns for path in column.origins],
         ) as landing:  # fmt: skip
             for shard, day, records in batches:
                 window = Window(date(2024, 1, day), date(2024, 1, day + 1))

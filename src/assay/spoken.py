@@ -29,3 +29,8 @@ def terms(counts: Mapping[str, int], rows: int) -> str:
     said = " + ".join(f"{counts[t]} {t}" for t in TERMS if counts[t] or t in ALWAYS)
     withdrawn = f"; {counts['withdrawn']} withdrawn" if counts.get("withdrawn") else ""
     return f"{rows} captured = {said}{withdrawn}"
+
+
+def printable(text: str) -> str:
+    """Data cannot steer the terminal: control characters are shown as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.spoken import some, terms
+from assay.spoken import printable, some, terms
 
 if TYPE_CHECKING:
     from assay.contract.model import Contract
@@ -99,6 +99,7 @@ def status(found: Mapping[str, Any]) -> list[str]:
                 f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}"
             )
         lines += [f"  late: {late}" for late in one["late"]]
+        lines += [f"  {drift['told']}" for drift in one["drift"]]
         if one["changed"]:
             lines.append(
                 f"  {some(one['changed'], 'row')} changed, though mutability: append says that none does; "
@@ -270,8 +271,3 @@ def _spelt(value: Any) -> Any:
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinities."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def printable(text: str) -> str:
-    """Data cannot steer the terminal: control characters are shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -575,6 +576,43 @@ def test_a_rejected_row_says_what_is_current_of_its_key(lake: Path, assay: Calla
         "3.0 (mended since by 4.0)", "3.0 (current is the older row of 2.0)", "3.0 ", "3.0 ",
         "4.0 (current is the older row of 2.0)", "4.0 ", "4.0 ",
     ]  # fmt: skip
+
+
+def test_drift_is_told_when_it_comes_and_while_it_lasts(lake: Path, assay: Callable[..., Said]) -> None:
+    contract, trades = lake / "contracts/trades.yaml", lake / TRADES
+    rule = """      - {name: known_symbol, type: custom, engine: assay, implementation: "symbol IN ('AAPL')", severity: warning}"""
+    contract.write_text(contract.read_text().replace("    quality:", f"    quality:\n{rule}"))
+    lines = trades.read_text().splitlines()
+
+    def told(*command: object) -> list[str]:
+        found = assay("--lake", lake, *command)
+        assert found.code == 0
+        return [line for line in (found.out + found.err).splitlines() if "drift" in line]
+
+    listed = (
+        f"  drift: {sum('AAPL' not in one for one in lines[1:])} rows with a value that rule known_symbol does not list"
+    )
+    assert told("apply", "trades") == []
+    assert told("status") == [listed]
+    trades.write_text("\n".join([f"{lines[0]},venue", *(f"{one},X\u202e" for one in lines[1:])]))
+    day, rows = f"{datetime.now(UTC):%Y-%m-%d}", len(lines) - 1
+    said = (
+        rf"drift: the field venue is new (string), and no column reads it; since {day} (entry 3), in {rows} records "
+        r'looked at, such as "X\u202e"'
+    )
+    assert told("apply", "trades") == [f"trades: {said}"]
+    assert told("status")[0] == f"  {said}"
+    trades.write_text("\n".join(f"{one},Y" if n else f"{one},venue" for n, one in enumerate(lines)))
+    assert told("apply", "trades") == []
+    assert told("verify", "counts") == []
+    before = told("status")
+    assert before[0].startswith(f"  {said.replace(f'in {rows}', f'in {2 * rows}')}")
+    (lake / "data/dev/ledger.db").unlink()
+    assert told("status") == before
+    venue = "      - {name: venue, logicalType: string, classification: public}"
+    contract.write_text(contract.read_text().replace("    quality:", f"{venue}\n    quality:"))
+    assert told("apply", "trades") == []
+    assert [one for one in told("status") if "venue" in one] == []
 
 
 @pytest.mark.parametrize("complete", ["true", "false"])

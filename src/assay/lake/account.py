@@ -96,6 +96,14 @@ class Account:
         return [one for one in self.held if one.superseded]
 
     @property
+    def refused(self) -> dict[str, int]:
+        """Rows that a rule refuses, by its name: those in quarantine, of held batches, and those that it warns of."""
+        counts = Counter(self.reasons)
+        for reasons in (self.warnings, *(one.reasons for one in self.open)):
+            counts.update(reasons)
+        return dict(counts)
+
+    @property
     def changed(self) -> int:
         """How many accepted rows took the place of another version; the other accepted rows were new, or back again."""
         return self.former - self.sums.get("withdrawn", 0)

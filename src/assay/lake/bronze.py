@@ -17,6 +17,8 @@ from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
+from assay.lake import drift
+from assay.lake.drift import Shape
 from assay.lake.formats import refuse_newer
 from assay.ports import Fact, Files, Ledger, Lines, N
 
@@ -119,6 +121,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         contract: sha256 of the contract that is promised (kind contract), or was known to the lander.
         everything: of kind contract: fold the whole log anew by it.
         replaces: sha256 of the contract in force before.
+        shape: what the records of a landing look like; none in entries of before it was written.
         dropped: (n, lines) of batches that others had landed meanwhile; their lines lie in shared parts and are nobody's.
         who, why: of a decision.
     """
@@ -146,6 +149,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     swept: tuple[str, ...] = ()
     who: str = ""
     why: str = ""
+    shape: Shape | None = None
 
 
 def name_of(dataset: str, position: int) -> str:
@@ -562,6 +566,15 @@ def _landed(before: Fact | None, entry: Entry) -> Fact:
     return Fact("landed", entry.dataset, "now", entry.captured_at, body, entry.position)
 
 
+def _shape(before: Fact | None, entry: Entry) -> Fact | None:
+    """What the records of a log look like so far."""
+    if entry.shape is None:
+        return before
+    at = entry.captured_at.isoformat()
+    body = drift.fold(before.body if before else None, entry.shape, entry.capture, entry.position, at)
+    return Fact("shape", entry.dataset, "now", entry.captured_at, body, entry.position)
+
+
 def _tail_fact(dataset: str, tail: Tail) -> Fact:
     assert tail.captured_at  # noqa: S101 - it is an entry's
     body = {
@@ -584,19 +597,21 @@ def adopt(files: Files, ledger: Ledger, dataset: str) -> Tail:
     else:
         tail, entries = NONE, whole(files, dataset)
     # Read after the tail: what another process adopted meanwhile is in these sums already.
-    landed = ledger.newest("landed", dataset, "now")
+    landed, shape = (ledger.newest(kind, dataset, "now") for kind in ("landed", "shape"))
     facts: list[Fact] = []
     for entry, sha256 in entries:
         fresh = list(facts_of(entry, sha256))
-        if len(facts) + len(fresh) >= BUNCH - 1:  # the sums and the tail come with them
-            _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)
+        if len(facts) + len(fresh) >= BUNCH - 2:  # sums, shape and tail come with them
+            _record(ledger, dataset, [*facts, *(one for one in (landed, shape) if one)], tail)
             facts = []
         facts += fresh
         if landed is None or landed.version < entry.position:
             landed = _landed(landed, entry)
+        if shape is None or shape.version < entry.position:
+            shape = _shape(shape, entry)
         tail = tail.then(entry, sha256)
     if facts:
-        _record(ledger, dataset, [*facts, *([landed] if landed else [])], tail)
+        _record(ledger, dataset, [*facts, *(one for one in (landed, shape) if one)], tail)
     return tail
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from assay import clock
 from assay.errors import LakeBusy, SourceSuspect
 from assay.lake import bronze
 from assay.lake.bronze import LEVEL, Asked, Batch, Entry, Part, Raw, Tail
+from assay.lake.drift import Look, Shape
 from assay.lake.files import clear_errors
 from assay.ports import Files, Ledger, N
 from assay.windows import Window
@@ -152,6 +153,7 @@ class Ask:
         self.own: _Packer | None = None
         self.raw: list[tuple[Path, Raw]] = []
         self.kept: list[bytes] = []
+        self.look = Look(landing.reads)
         self._landing = landing
         self._requests: list[Asked] = []
         self._rows = self._size = 0
@@ -178,6 +180,7 @@ class Ask:
                 self._append(enveloped(some, self.batch.n, self._rows, odd), len(some))
         except SourceSuspect as error:
             raise SourceSuspect(f"{name}: {error}") from None
+        self.look.add(records)
         if raw is not None:
             asked = msgspec.structs.replace(asked, raw=self._keep((raw,) if isinstance(raw, bytes) else raw, kind))
         self._requests.append(self._landing.told(asked))
@@ -263,13 +266,14 @@ class Landing:
         ledger: to know whether the log has all that it should have.
         seen: the tail that was read just before its asks began.
         run, source, code, origin, capture, contract: as in `Entry`.
+        reads: the paths of records that the contract's columns read.
     """
 
     def __init__(
         self, files: Files, ledger: Ledger, dataset: str, seen: Tail, *, run: str, source: str, code: str, origin: str,
-        capture: str, contract: str,
+        capture: str, contract: str, reads: Collection[tuple[str, ...]] = (),
     ) -> None:  # fmt: skip
-        self.files, self.dataset, self.seen = files, dataset, seen
+        self.files, self.dataset, self.seen, self.reads = files, dataset, seen, reads
         self.id = str(ULID())
         self.bytes = 0
         self.asks: list[Ask] = []
@@ -339,11 +343,20 @@ class Landing:
                 if ask.batch.n not in void:
                     for path, raw in ask.raw:
                         self._store(path, raw.name)
-            return _entry(self._draft, batches, kept, [one.part for one in made], named)
+            draft = msgspec.structs.replace(self._draft, shape=self._shape(void))
+            return _entry(draft, batches, kept, [one.part for one in made], named)
 
         done = bronze.append(self.files, self._ledger, self.dataset, self.seen, self.id, hear, make)
         self.discard()
         return done
+
+    def _shape(self, void: Collection[int]) -> Shape | None:
+        """What the records of all asks look like that are put, in the order of their numbers."""
+        look = Look(self.reads)
+        for ask in self.asks:
+            if ask.batch.n not in void:
+                look.join(ask.look)
+        return look.shape()
 
     def _laid_out(self) -> tuple[list[Batch], list[_Made]]:
         """The batches by number, their pieces within all parts that were made, and those."""

@@ -280,7 +280,7 @@ class _Landings:
             landing = Landing(
                 self.files, self.ledger, contract.dataset, seen, run=self.run_id, source=contract.source,
                 code=self.source.code, origin=self.settings.origin, capture=contract.capture_fingerprint,
-                contract=contract.sha256,
+                contract=contract.sha256, reads=[path for column in contract.columns for path in column.origins],
             )  # fmt: skip
             one = self.open[contract.dataset] = _Slice(landing)
         return one

@@ -4,7 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from assay.clock import now
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, SettingsError, UsageError
-from assay.lake import account, release
+from assay.lake import account, drift, release
 from assay.lake.release import Release
 from assay.plan import Land, Member, Step
 from assay.run import loop
@@ -184,6 +184,7 @@ class Lake:
                 "complete": self.contract(dataset).complete,
                 "shrank": self._shrank(dataset),
                 "late": contract.late(found.captured_at, now()),
+                "drift": [{**asdict(one), "told": one.told} for one in drift.of(ledger, contract, found.refused)],
                 "changed": found.changed if contract.mutability == "append" else 0,
             }
         newest = release.current(self.target.files, loop.released(ledger))

@@ -14,7 +14,7 @@ from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
 from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, SettingsError, UsageError
-from assay.lake import account, bronze, coverage, evidence, release
+from assay.lake import account, bronze, coverage, drift, evidence, release
 from assay.lake.bronze import Decision
 from assay.lake.project import project_hash
 from assay.lake.release import Release
@@ -275,7 +275,8 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
         say(f"landed {one.dataset} {one.shard} {one.window}: {what}")
 
     for source, mine in by_source.items():
-        for dataset in dict.fromkeys(s.dataset for s in mine):
+        known = {s.dataset: _drift(lake, s.dataset) for s in mine}
+        for dataset in known:
             mark(t.ledger, dataset, "land", "started", run)
         try:
             wanted = [landing.Wanted(lake.contract(s.dataset), s.shard, s.window, s.days) for s in mine if s.window]
@@ -297,9 +298,19 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
         for dataset in dict.fromkeys(s.dataset for s in mine):
             mark(t.ledger, dataset, "land", "done", run)
         out += came
+        for dataset, before in known.items():
+            for which, told in _drift(lake, dataset).items():
+                if which not in before:
+                    say(f"{dataset}: {told}")
         if unasked := [one.error for one in found if not one.asked]:
             say(f"{len(unasked)} more of {source} were {unasked[0]}")
     return out
+
+
+def _drift(lake: "Lake", dataset: str) -> dict[tuple[str, int, str], str]:
+    """The drift of a dataset's records, in a line each, by what and since when it is."""
+    found = drift.of(lake.target.ledger, lake.contract(dataset), {})
+    return {(one.said, one.since, one.what): one.told for one in found}
 
 
 def _refined(lake: "Lake", step: Refine, run: str, say: Callable[[str], None]) -> dict[str, Any]:

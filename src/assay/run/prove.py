@@ -168,7 +168,7 @@ def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> list[str]:
         whole = bronze.adopt(files, anew, dataset).position == tail
         for kind in ("entry", "contract", "decided"):
             fixed += _other(ledger, anew, kind, dataset, lambda f: int(f.id) <= tail)
-        for kind in ("tail", "landed") if whole else ():
+        for kind in ("tail", "landed", "shape") if whole else ():
             out += _other(ledger, anew, kind, dataset, lambda _: True)
 
         def entries(after: int) -> Iterator[tuple[bronze.Entry, str]]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from assay.clock import now
-from assay.lake import account
+from assay.lake import account, drift
 from assay.lake.duck import ident
 from assay.serve import query
 from assay.serve.console import charts, facts
@@ -208,8 +208,10 @@ def _series(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None) ->
 
 def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
     one = reading.release.dataset(table.name)
+    contract, standing = facts.promise(place, reading, one), facts.standing(place, reading, table.name)
     return {
-        "contract": facts.promise(place, reading, one), "standing": facts.standing(place, reading, table.name),
+        "contract": contract, "standing": standing,
+        "drift": drift.of(place.ledger, contract, standing.account.refused),
         "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN, "now": now(),
     }  # fmt: skip
 
