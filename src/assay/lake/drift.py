@@ -211,7 +211,7 @@ def _lacking(one: dict[str, Any], before: int, shape: Shape, had: int, position:
         one["lacks"] = {**since, "rows": since["rows"] + lacks, "last": position}
     else:
         one["always"] = one["always"] and not lacks
-        one["lacks"] = None if had else one["lacks"]
+        one["lacks"] = None
 
 
 # ------------------------------------------------------------------ what is told
