@@ -85,6 +85,7 @@ SEEN = {
     ],
     "CONTRIBUTING.md": ["amount = 124.50 USD", "(equal)", "1 batch of 1 row"],
     "docs/api.md": ["['AAPL', 'IBM']", "cursor=", "AAPL,16490.100000", "'equal': True"],
+    "docs/gold.md": ["mart_month.yml: to paste and fill in", "exit code 2", "2024-01-01", "(equal)", "ERROR=0"],
 }
 
 

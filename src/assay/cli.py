@@ -315,6 +315,22 @@ def build(ctx: click.Context, lake: "Lake") -> None:
 
 
 @cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@_with_lake
+def dbt(ctx: click.Context, lake: "Lake", directory: Path) -> None:
+    """Write the dbt project into an empty directory, ready for dbt itself: with sources, seeds, a profile, and silver as it is now.
+
+    Nothing that dbt does there reaches the lake.
+
+    \b
+    Example:
+      assay dbt /tmp/gold && cd /tmp/gold && dbt build --profiles-dir .
+    """
+    lake.dbt(directory)
+    _out(ctx, {"project": str(directory)}, [f"made {directory}", f"next: cd {directory} && dbt build --profiles-dir ."])
+
+
+@cli.command()
 @_with_lake
 def status(ctx: click.Context, lake: "Lake") -> None:
     """Show what is there: freshness, counts, what is held or failing and why, the last release.

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -15,7 +15,7 @@ from assay.build import compute, judge, publish
 from assay.build.compute import SilverView
 from assay.contract.model import Contract
 from assay.crash import effect
-from assay.errors import BuildFailed, LakeBusy, LakeDamaged
+from assay.errors import BuildFailed, LakeBusy, LakeDamaged, SettingsError, UsageError
 from assay.lake import account, bronze, duck, evidence, release, silver, tables
 from assay.lake.duck import ident
 from assay.lake.evidence import DataFile
@@ -53,9 +53,14 @@ def build(
     intent = msgspec.json.encode({"number": number, "run": run, "silver": pinned})
     files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
     with _work(files, limits) as work, _awake(files, number):
-        built = compute.compute(
-            project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
-        )
+        try:
+            built = compute.compute(
+                project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
+            )
+        except BuildFailed:
+            with suppress(BuildFailed):  # what a yml lacks says more than what dbt makes of that
+                check(project, contracts, limits=limits, kept=kept)
+            raise
         for warning in (*built.warnings, *_shared(contracts, built.database, limits)):
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
@@ -222,9 +227,33 @@ def check(project: Path, contracts: Mapping[str, Contract], *, limits: Limits, k
     return [gold.name for gold in compute.describe(project, views, limits, kept=_read_before(kept))]
 
 
+def keep(
+    project: Path,
+    directory: Path,
+    contracts: Mapping[str, Contract],
+    *,
+    files: Files,
+    catalog: Catalog,
+    ledger: Ledger,
+    limits: Limits,
+) -> None:
+    """Write the project into an empty directory as a build would run it, over silver as it stands now.
+
+    SettingsError if something is there already; UsageError if the directory is a part of the project.
+    """
+    if directory.resolve().is_relative_to(project.resolve()):
+        raise UsageError(f"{directory} is a part of the lake's dbt project; choose a directory outside of it")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise SettingsError(f"{directory} is not an empty directory; choose a new one")
+    views, _ = _silver(contracts, catalog, files, ledger, None)
+    with clear_errors(directory.parent):
+        directory.mkdir(parents=True, exist_ok=True)
+        compute.prepare(project, directory, views, limits)
+
+
 def _read_before(kept: Path | None) -> Path | None:
     """Where dbt's reading of the project is kept: apart from what others keep there, since the oldest of it goes."""
     return kept / "dbt" if kept else None
 
 
-__all__ = ["build", "check", "silver_as_read"]
+__all__ = ["build", "check", "keep", "silver_as_read"]

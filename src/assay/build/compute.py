@@ -20,9 +20,9 @@ import sqlglot
 import yaml
 from sqlglot import exp
 
-from assay.build import dbt
+from assay.build import dbt, shape
 from assay.errors import BuildFailed, ContractError, SettingsError
-from assay.lake import duck
+from assay.lake import duck, recompute
 from assay.lake.duck import ident
 from assay.lake.files import clear_errors
 from assay.lake.project import files_of, project_hash, universes_of
@@ -81,18 +81,13 @@ def compute(
     """
     with clear_errors(work.parent):
         dbt_hash = project_hash(project)  # before it is copied: an edit from here on is built once more
-        _prepare(project, work, views, limits)
+        shutil.rmtree(work, ignore_errors=True)
+        database = prepare(project, work, views, limits)
         mark = _mark(project, views, limits)
         parsed = work / "target" / "partial_parse.msgpack"
         if (before := _recall(kept, f"{mark}.msgpack")) is not None:
             parsed.parent.mkdir(exist_ok=True)
             parsed.write_bytes(before)
-        # Not called after one of its schemas: DuckDB would take `gold.x` for a catalog's.
-        database = work / "lake.duckdb"
-        with duck.open(limits, database) as db:
-            db.execute("CREATE SCHEMA silver")
-            for view in views:
-                db.execute(f"CREATE VIEW silver.{ident(view.name)} AS {view.sql}")
         failed = dbt.run(work, "build", "--threads", str(limits.threads))
     results = _json(work / "target" / "run_results.json").get("results", [])
     manifest = _json(work / "target" / "manifest.json")
@@ -130,13 +125,13 @@ def describe(
     with tempfile.TemporaryDirectory(prefix="assay-dbt-") as scratch:
         work = Path(scratch) / "project"
         with clear_errors(work.parent):
-            _prepare(project, work, views, limits)
-            failed = dbt.run(work, "parse")
+            database = prepare(project, work, views, limits)
+            failed = _compiled(work)
         if failed is not None:
             if duck.full(failed):
                 raise SettingsError(f"no room left below {work.parent}: free some and check again")
             raise BuildFailed(f"the dbt project cannot be read.\n{failed}")
-        _, gold = _described(_json(work / "target" / "manifest.json"), views)
+        _, gold = _described(_json(work / "target" / "manifest.json"), views, database, limits)
         parsed = work / "target" / "partial_parse.msgpack"
         if _mark(project, views, limits) == mark:  # nobody wrote to it meanwhile
             if parsed.exists():
@@ -145,12 +140,19 @@ def describe(
     return gold
 
 
+def _compiled(work: Path) -> str | None:
+    """Let dbt write the SQL of all models; None if it can read the project at least, else what it printed."""
+    if any(work.rglob("*.csv")):
+        dbt.run(work, "seed")  # what goes wrong there, the build says
+    return dbt.run(work, "parse") if dbt.run(work, "compile") is not None else None
+
+
 def _mark(project: Path, views: Sequence[SilverView], limits: Limits) -> str:
     """A hash of all that decides how dbt reads the project: its files, the views' shape, the programs, and this one."""
-    shape = [(view.name, dict(view.columns)) for view in views]
+    seen = [(view.name, dict(view.columns)) for view in views]
     programs = [sys.version, *(metadata.version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb"))]
-    own = [hashlib.sha256(Path(one).read_bytes()).hexdigest() for one in (__file__, dbt.__file__)]
-    told = [project_hash(project), shape, programs, own, limits.memory, limits.threads]
+    own = [hashlib.sha256(Path(one).read_bytes()).hexdigest() for one in (__file__, dbt.__file__, shape.__file__)]
+    told = [project_hash(project), seen, programs, own, limits.memory, limits.threads]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -186,10 +188,9 @@ def _project(project: Path) -> None:
         raise ContractError(f"{project}: holds no dbt_project.yml; a lake's gold is a dbt project")
 
 
-def _prepare(project: Path, work: Path, views: Sequence[SilverView], limits: Limits) -> None:
-    """A copy of the project in an empty `work`, with the sources and the profile that dbt needs."""
+def prepare(project: Path, work: Path, views: Sequence[SilverView], limits: Limits) -> Path:
+    """Copy the project into `work`, with the sources, seeds and profile that dbt needs; gives the database it names."""
     _project(project)
-    shutil.rmtree(work, ignore_errors=True)
     for path in files_of(project):
         copy = work / path.relative_to(project)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -225,6 +226,13 @@ def _prepare(project: Path, work: Path, views: Sequence[SilverView], limits: Lim
     (work / "models").mkdir(exist_ok=True)
     _write(work / "models" / "_assay_sources.yml", {"version": 2, "sources": [source]})
     _write(work / "profiles.yml", profile)
+    # Not called after one of its schemas: DuckDB would take `gold.x` for a catalog's.
+    database = work / "lake.duckdb"
+    with duck.open(limits, database) as db:
+        db.execute("CREATE SCHEMA silver")
+        for view in views:
+            db.execute(f"CREATE VIEW silver.{ident(view.name)} AS {view.sql}")
+    return database
 
 
 def _literally(text: str) -> str:
@@ -303,8 +311,13 @@ def _rows(result: Mapping[str, Any], manifest: Mapping[str, Any], work: Path, li
     return f" | for example {' | '.join(' '.join(one.split()) for one in shown)}" if rows else ""
 
 
-def _described(manifest: Mapping[str, Any], views: Sequence[SilverView]) -> tuple[tuple[Model, ...], tuple[Gold, ...]]:
-    """Every relation dbt makes as a step, ancestors first; and those in schema gold as tables to release."""
+def _described(
+    manifest: Mapping[str, Any], views: Sequence[SilverView], empty: Path | None = None, limits: Limits | None = None
+) -> tuple[tuple[Model, ...], tuple[Gold, ...]]:
+    """Every relation dbt makes as a step, ancestors first; and those in schema gold as tables to release.
+
+    What they give is compared with what they promise where there is an `empty` database to find it in.
+    """
     nodes = {k: n for k, n in manifest["nodes"].items() if n["resource_type"] in ("model", "seed")}
     relations = {k: f"{n['schema']}.{n['alias']}" for k, n in nodes.items()}
     known = {f"silver.{view.name}": set(view.columns) for view in views}
@@ -322,9 +335,47 @@ def _described(manifest: Mapping[str, Any], views: Sequence[SilverView]) -> tupl
             wrong += _lacks(gold, node, known)
             released.append(gold)
         waiting.remove(ready)
+    if empty and limits:
+        wrong += _given(manifest, models, released, shape.shapes(empty, models, manifest, limits))
     if wrong:
         raise ContractError("\n".join(wrong))
     return tuple(models), tuple(released)
+
+
+def _given(
+    manifest: Mapping[str, Any],
+    models: Sequence[Model],
+    released: Sequence[Gold],
+    found: Mapping[str, shape.Shape | str],
+) -> Iterator[str]:
+    """Where the SQL is no SQL or gives other columns than the yml says; last of all, what the yml lacks, to paste."""
+    files = {f"{n['schema']}.{n['alias']}": n for n in manifest["nodes"].values() if n["resource_type"] == "model"}
+    lacking: list[str] = []
+    for relation, given in found.items():
+        if isinstance(given, str):
+            yield f"{files[relation]['original_file_path']}: {files[relation]['name']}: its SQL cannot run: {given}"
+    for gold in released:
+        relation, node = f"gold.{gold.name}", files[f"gold.{gold.name}"]
+        columns = found.get(relation)
+        if not isinstance(columns, dict):
+            continue
+        for name in shape.absent(gold, columns):
+            yield f"{_file(node)}: {gold.name}: it describes column {name}, which the SQL does not give"
+        if missing := shape.undescribed(gold, columns):
+            if gold.columns:
+                to_paste = f"# {_file(node)}: {node['name']}: add to its columns\n{shape.described(missing)}"
+            else:
+                _, read = recompute.ancestors(models, relation)
+                file = Path(node["original_file_path"]).with_suffix(".yml")
+                to_paste = f"# {file}: to paste and fill in\n{shape.skeleton(node['name'], missing, read)}"
+            yield f"{_file(node)}: {gold.name}: no yml describes {', '.join(missing)}; what it lacks stands below"
+            lacking.append(to_paste.rstrip())
+    yield from lacking
+
+
+def _file(node: Mapping[str, Any]) -> str:
+    """The yml that describes a model, or its SQL where none does."""
+    return str((node.get("patch_path") or "").partition("://")[2] or node["original_file_path"])
 
 
 def _gold(node: Mapping[str, Any]) -> Gold:
@@ -359,7 +410,7 @@ def _meta(part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lacks(model: Gold, node: Mapping[str, Any], known: Mapping[str, set[str]]) -> list[str]:
     """All that a gold model does not say of what is served with it, each with the file and the remedy."""
-    file = (node.get("patch_path") or "").partition("://")[2] or node["original_file_path"]
+    file = _file(node)
     names = {column.name for column in model.columns}
     wrong: list[str] = []
 

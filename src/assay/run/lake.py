@@ -128,6 +128,15 @@ class Lake:
         """Compute gold by dbt and release it; BuildFailed leaves the old release served."""
         return loop.build(self, str(ULID()), say)
 
+    def dbt(self, directory: Path) -> None:
+        """Write the dbt project into an empty directory as a build runs it, for people's own dbt: sources, seeds, profile, silver."""
+        from assay.build import keep
+
+        t = self.target
+        keep(
+            self.project, directory, self.contracts, files=t.files, catalog=t.catalog, ledger=t.ledger, limits=t.limits
+        )
+
     def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
         """Calls, minutes at the permitted rate and bytes of a plan's landings; bytes is None where nothing was landed yet."""
         minutes, calls, size = 0.0, 0, 0
