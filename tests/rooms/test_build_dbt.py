@@ -179,7 +179,7 @@ unit_tests:
 @pytest.mark.parametrize(
     ("files", "views", "words"),
     [
-        ({"models/mart.yml": "models: [}"}, VIEWS, "mart.yml"),
+        ({"models/mart.yml": "models: [}"}, VIEWS, "mart.yml - Runtime Error Syntax error near line 1 "),
         ({}, [SilverView("split", "SELECT 1 AS symbol", {})], "'silver.price' which was not found"),
     ],
 )
@@ -188,7 +188,9 @@ def test_a_project_that_dbt_cannot_read_is_refused_in_dbts_words(
 ) -> None:
     with pytest.raises(BuildFailed) as caught:
         describe(project(tmp_path, **files), views, LIMITS)
-    assert words in " ".join(str(caught.value).split())
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert " | " not in str(caught.value), "its author has the file"
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:

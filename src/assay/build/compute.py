@@ -130,7 +130,7 @@ def describe(
         if failed is not None:
             if duck.full(failed):
                 raise SettingsError(f"no room left below {work.parent}: free some and check again")
-            raise BuildFailed(f"the dbt project cannot be read.\n{failed}")
+            raise BuildFailed(f"the dbt project cannot be read: {dbt.sentence(failed)}")
         _, gold = _described(_json(work / "target" / "manifest.json"), views, database, limits)
         parsed = work / "target" / "partial_parse.msgpack"
         if _mark(project, views, limits) == mark:  # nobody wrote to it meanwhile

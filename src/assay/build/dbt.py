@@ -43,6 +43,9 @@ _FLAGS = ("--quiet", "--no-use-colors", "--no-version-check")
 _NOISE = re.compile(
     r"nanobind: | - leaked (instance|type|function) | - \.\.\. skipped remainder|See https://nanobind\."
 )
+# The file's own lines, which its author has; rules; and that there is an error, which whoever reads this knows.
+_QUOTED = re.compile(r"\s*(\d+ +\|.*|-{5,}|Raw Error:|(\d\d:){2}\d\d +Encountered an error:)\s*$")
+_WHOLE_YAML = re.compile(r" @ [\w ]+: \{.*\}(?= - at path)")
 _PLACES = ("--profiles-dir", ".", "--project-dir", ".")
 
 
@@ -58,6 +61,12 @@ class _Dbt(NamedTuple):
         except subprocess.TimeoutExpired:  # a fork of this process holds its standard input too
             self.process.kill()
             self.process.communicate()
+
+
+def sentence(printed: str) -> str:
+    """What dbt printed about a project that it cannot read, as one line without the YAML that it quotes."""
+    told = (line.strip() for line in printed.splitlines() if not _QUOTED.match(line))
+    return _WHOLE_YAML.sub("", " ".join(line for line in told if line))
 
 
 _waiting: dict[int, _Dbt] = {}  # by the process that started it: a fork has none of its parent's
