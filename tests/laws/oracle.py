@@ -96,11 +96,69 @@ def paths(column: Any) -> tuple[tuple[str, ...], ...]:
 
 def token(column: Any, value: Any) -> tuple[Any, str | None]:
     """One field's (value, reason): the value exactly, or why not."""
+    value = ours(column, value)
     if value is None or value == "":
         return None, "required" if column.required else None
     return {"string": _string, "boolean": _boolean, "date": _date, "timestamp": _timestamp}.get(column.kind, _number)(
         column, value
     )
+
+
+def ours(column: Any, value: Any) -> Any:
+    """A text as we would spell it, "?" where it is not of the column's spelling; what is no text as it is."""
+    if not isinstance(value, str) or isinstance(value, Number):
+        return value
+    while column.trim and value and _blank(value[0]):
+        value = value[1:]
+    while column.trim and value and _blank(value[-1]):
+        value = value[:-1]
+    if value in column.nulls:
+        return None
+    if value and column.format:
+        return _iso(column.format, value)
+    if value and (column.decimal, column.group) != (".", ""):
+        return _plain(column.decimal, column.group, value)
+    return value
+
+
+def _blank(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Zs", "Zl", "Zp") or letter in "\t\n\v\f\r"
+
+
+def _iso(pattern: str, text: str) -> str:
+    """A day or time of a pattern, letter by letter."""
+    told = {}
+    for run in re.findall(r"y+|M+|d+|H+|m+|s+|S+|.", pattern):
+        if run[0] not in "yMdHmsS":
+            digits, fits = run, text[:1] == run
+        else:
+            digits = text[: len(run)] if len(run) > 1 or text[1:2] not in tuple("0123456789") else text[:2]
+            fits = len(digits) >= len(run) and set(digits) <= set("0123456789")
+            told[run[0]] = digits if len(run) > 1 else digits.rjust(2, "0")
+        if not fits:
+            return "?"
+        text = text[len(digits) :]
+    if text:
+        return "?"
+    day = "{y}-{M}-{d}".format(**told)
+    seconds = (":" + told["s"] if "s" in told else "") + ("." + told["S"] if "S" in told else "")
+    return f"{day}T{told['H']}:{told['m']}{seconds}" if "H" in told else day
+
+
+def _plain(decimal: str, group: str, text: str) -> str:
+    """A number with separators, without them."""
+    like = {" ": " \u00a0\u202f", "'": "'\u2019"}.get(group, group)
+    head = text[1:] if text[0] in "+-" else text
+    mantissa = re.split("[eE]", head)[0]
+    whole, point, part = mantissa.partition(decimal)
+    groups = "".join("," if letter in like else "?" if letter == "," else letter for letter in whole).split(",")
+    lengths = [len(one) for one in groups]
+    if len(groups) > 1 and (not 1 <= lengths[0] <= 3 or set(lengths[1:]) != {3}):
+        return "?"
+    digits = "".join(groups)
+    if not digits or set(digits + part) - set("0123456789"):
+        return "?"
+    return text[: len(text) - len(head)] + digits + (point and ".") + part + head[len(mantissa) :]
 
 
 def _string(_: Any, value: Any) -> tuple[Any, str | None]:
@@ -121,12 +179,12 @@ def _boolean(_: Any, value: Any) -> tuple[Any, str | None]:
     return (value == "true", None) if value in ("true", "false") else (None, "type")
 
 
-def _date(_: Any, value: Any) -> tuple[Any, str | None]:
+def _date(column: Any, value: Any) -> tuple[Any, str | None]:
     if isinstance(value, str) and not isinstance(value, Number) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         try:
             return date.fromisoformat(value), None
         except ValueError:
-            pass
+            return None, "range" if column.format else "type"
     return None, "type"
 
 

@@ -71,9 +71,12 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
         yield Change("key", name, f"{name} {'counts records now' if new.ordinal else 'no longer counts records'}")
     elif old.origins != new.origins:
         yield Change("read", name, f"{name} was read from {_paths(old)} and is read from {_paths(new)}")
-    for of in ("excess", "zone"):
+    for of in ("excess", "zone", "format", "decimal", "group", "nulls", "trim"):
         if getattr(old, of) != getattr(new, of):
-            yield Change("read", name, _said(f"{of} of {name}", getattr(old, of), getattr(new, of)))
+            was, now = (
+                ", ".join(said) if isinstance(said, tuple) else said for said in (getattr(old, of), getattr(new, of))
+            )
+            yield Change("read", name, _said(f"{of} of {name}", was, now))
     for of in ("description", "classification", "unit"):
         if getattr(old, of) != getattr(new, of):
             yield Change("described", name, _said(f"{of} of {name}", getattr(old, of), getattr(new, of)))

@@ -115,7 +115,7 @@ KEYS: dict[str, Key] = {
     "schema[].properties[].logicalTypeOptions.minLength": _e(_ROW),
     "schema[].properties[].logicalTypeOptions.maxLength": _e(_ROW),
     "schema[].properties[].logicalTypeOptions.pattern": _e(_ROW),
-    "schema[].properties[].logicalTypeOptions.format": _e("of a `string`, one of some formats, and of an `integer` its bits: " + _ROW + "; of a `date`, `yyyy-MM-dd`, which is what is read; others are refused"),
+    "schema[].properties[].logicalTypeOptions.format": _e("of a `string`, one of some formats, and of an `integer` its bits: " + _ROW + "; of a `date`, how it is read: `yyyy-MM-dd`, or the same as the customProperty `format`; others are refused"),
     "schema[].properties[].logicalTypeOptions.minimum": _e(_ROW),
     "schema[].properties[].logicalTypeOptions.maximum": _e(_ROW),
     "schema[].properties[].logicalTypeOptions.exclusiveMinimum": _e(_ROW),

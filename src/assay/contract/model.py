@@ -40,6 +40,10 @@ class Column:
             from zero (for numbers a vendor computes in binary, whose last digits mean nothing).
         zone: the time zone of texts without one (timestamps only).
         ordinal: read from no record: it counts the different records of a batch that share the rest of the key.
+        format: how a text says a day or time, such as `dd.MM.yyyy`; '' for ours, of ISO 8601.
+        decimal, group: what stands in a number's text before the decimals, and between groups of three digits, if anything.
+        nulls: the texts that mean null, as an empty one does.
+        trim: blanks around a text are no part of it.
     """
 
     name: str
@@ -54,6 +58,11 @@ class Column:
     classification: str = "internal"
     unit: str = ""
     ordinal: bool = False
+    format: str = ""
+    decimal: str = "."
+    group: str = ""
+    nulls: tuple[str, ...] = ()
+    trim: bool = False
 
     @property
     def type(self) -> str:
@@ -67,6 +76,14 @@ class Column:
     def fields(self) -> tuple[str, ...]:
         """The record's own fields in which its paths begin, each once."""
         return tuple(dict.fromkeys(path[0] for path in self.origins))
+
+    @property
+    def spelling(self) -> tuple[bool, tuple[str, ...], str, str, str]:
+        """How its texts are spelt, as `assay.contract.tree.Spelling` has it."""
+        return self.trim, self.nulls, self.format, self.decimal, self.group
+
+
+OUR_SPELLING = Column("", (), "string").spelling
 
 
 @dataclass(frozen=True)
@@ -234,6 +251,7 @@ class Contract:
                 c.excess,
                 c.zone if c.kind == "timestamp" else "",
                 c.ordinal,
+                *([c.spelling] if c.spelling != OUR_SPELLING else []),
             ]
             for c in self.columns
         ]

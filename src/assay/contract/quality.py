@@ -74,8 +74,11 @@ def _format(column: Column, value: str) -> str | None:
             raise ValueError(f"format: {value} is not judged here; {', '.join(_FORMATS)} are, or say a pattern")
         return f"regexp_matches({it}, {_quoted(_FORMATS[value])})"
     if column.kind == "date":
-        if value != "yyyy-MM-dd":
-            raise ValueError(f"format: {value} is not how a date is read here; say yyyy-MM-dd or leave it out")
+        read = column.format or "yyyy-MM-dd"
+        if value != read:
+            raise ValueError(
+                f"format: {value} is not how this date is read, {read}; say the same here and in the customProperty format"
+            )
         return None
     if value not in _BITS or value in ("u64", "i128", "u128"):
         raise ValueError(f"format: {value} is no format of a column of 64 bits; say i8, i16, i32, i64, u8, u16 or u32")

@@ -17,7 +17,7 @@ from open_data_contract_standard.model import (
 )
 from pydantic import ValidationError
 
-from assay.contract import keys
+from assay.contract import keys, spelling
 from assay.contract.lines import Lines, Noted, Properties, near
 from assay.contract.model import (
     NAME,
@@ -38,7 +38,7 @@ _OURS = {
     "source", "options", "universe", "start", "window", "every", "cursor", "settle", "reask", "complete", "knownAt",
     "sequence", "partitioning", "gate", "mutability", "currency", "calendar",
 }  # fmt: skip
-_COLUMN_OURS = {"from", "unit", "zone", "excess", "ordinal"}
+_COLUMN_OURS = {"from", "unit", "zone", "excess", "ordinal", *spelling.WORDS}
 _KINDS: dict[str, Kind] = {
     "string": "string", "integer": "integer", "number": "number", "boolean": "boolean", "date": "date",
     "timestamp": "timestamp", "object": "json", "array": "json",
@@ -109,7 +109,7 @@ def _leave_out(raw: Any, at: Sequence[Any]) -> None:
 
 
 def _twice(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], budget: Iterator[int]) -> None:
-    """Refuse what YAML lets pass: a key twice, anchors that hold themselves or multiply without end."""
+    """Refuse what YAML lets pass: a key twice, anchors that hold themselves or multiply without end, and days that are none."""
     if len(above) > 100 or next(budget, None) is None:
         raise ContractError(f"{name}:{node.start_mark.line + 1}: not YAML: too deep or too large for a contract")
     if node in above:
@@ -126,6 +126,13 @@ def _twice(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], budget: Ite
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _twice(value, name, (*above, node), budget)
+    elif node.tag == "tag:yaml.org,2002:timestamp":
+        try:
+            yaml.safe_load(node.value)
+        except ValueError:
+            raise ContractError(
+                f"{name}:{node.start_mark.line + 1}: not YAML: {node.value} is no day that ever was; quote it if it is a text"
+            ) from None
 
 
 def _keys(raw: dict[Any, Any], above: str, path: tuple[str | int, ...], lines: Lines) -> Iterator[tuple[str, str]]:
@@ -455,7 +462,7 @@ def _ordinal(ours: Properties, columns: tuple[Column, ...], key: tuple[str, ...]
         ours.fail(
             "sequence", f"sequence: it orders the states of one key, {found[0]} tells them apart; keep one of the two"
         )
-    if found and len(key) == 1:
+    if key == tuple(found):
         ours.fail("", f"{found[0]} is the whole key; an ordinal counts what shares the rest of it")
 
 
@@ -571,6 +578,7 @@ def _column(prop: SchemaProperty, index: int, lines: Lines) -> Column:
         classification=str(prop.classification),
         unit=str(ours.get("unit", "")),
         ordinal=ordinal,
+        **(spelling.words(name, kind, ours, ordinal=bool(ordinal)) if kind else {}),
     )
     if kind and kind != "number" and prop.physicalType and _spelt(prop.physicalType) not in _STORED[column.type]:
         lines.note(at, f"{name}: physicalType {prop.physicalType}: silver has a {column.type}; say so, or leave it out")

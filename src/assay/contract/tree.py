@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp, parse_one
 
-from assay.contract.model import Column, Contract, Unique
+from assay.contract.model import OUR_SPELLING, Column, Contract, Unique
 from assay.windows import Duration
 
 
@@ -17,6 +17,26 @@ class Token:
     """The JSON text at the first of these paths where there is one; null is none, nor is a path through what is no object."""
 
     paths: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A token as our way of spelling has it, of a text that is spelt another way; a token that is no text stays as it is.
+
+    In this order: `trim` takes the blanks around the text away; one of `nulls` is none; a day or time is read by `format`, a
+    number with the separators. A text that is not of the format, or no number with them, becomes one that is no value.
+    """
+
+    trim: bool
+    nulls: tuple[str, ...]
+    format: str
+    decimal: str
+    group: str
+
+    @property
+    def numeric(self) -> bool:
+        """Whether numbers are spelt another way."""
+        return (self.decimal, self.group) != (".", "")
 
 
 @dataclass(frozen=True)
@@ -79,13 +99,14 @@ class Refused:
 
     `twice`: an object on the way to the token has two fields of the name that is read. `required`: there is none.
     A text of the `key` is also refused as `control` if it holds a control character (NUL, a line break), and as `blank` if
-    it holds nothing but blanks.
+    it holds nothing but blanks. With `formatted`, a day that is of its format and never was is `range`.
     """
 
     column: str
     value: Value
     required: bool
     key: bool
+    formatted: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,17 +156,18 @@ class Holds:
     expression: exp.Expr
 
 
-Operator = Value | Refused | At | DayAt | Later | Digest | Holds
+Operator = Value | Spelling | Refused | At | DayAt | Later | Digest | Holds
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column: its token, what the token becomes, and why it may not."""
+    """One column: its token, what the token becomes, and why it may not; `spelling`, where texts are not spelt our way."""
 
     name: str
     token: Token
     value: Value
     refused: Refused
+    spelling: Spelling | None = None
 
 
 @dataclass(frozen=True)
@@ -179,13 +201,20 @@ class Tree:
         fields = tuple(one for f in self.fields for one in (f.value, f.refused))
         clock = () if self.known_at is None else (self.known_at,)
         inner = (self.known_at.instant,) if isinstance(self.known_at, Later) else ()
-        return (*fields, *clock, *inner, self.hash, *self.rules, *self.warnings)
+        spellings = tuple(f.spelling for f in self.fields if f.spelling)
+        return (*fields, *spellings, *clock, *inner, self.hash, *self.rules, *self.warnings)
 
 
 def tree(contract: Contract) -> Tree:
     """The contract's tree. Its rules are taken as they are: `assay check` has asked the guard about them."""
     fields = tuple(
-        Field(c.name, Token(paths_of(c)), _value(c), Refused(c.name, _value(c), c.required, c.name in contract.key))
+        Field(
+            c.name,
+            Token(paths_of(c)),
+            _value(c),
+            Refused(c.name, _value(c), c.required, c.name in contract.key, bool(c.format)),
+            None if c.spelling == OUR_SPELLING else Spelling(*c.spelling),
+        )
         for c in contract.columns
         if not c.ordinal
     )

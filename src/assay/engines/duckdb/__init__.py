@@ -465,6 +465,7 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True, exact: bool = Fa
     )
     source = "_read JOIN _wanted USING (_part, _n)" if placed else "(SELECT *, 0 AS _place FROM _read)"
     source += " LEFT JOIN _spelt USING (_part, _n, _seq)" if operators.spelt(plan, exact=exact) or exact else ""
+    source = operators.respelt(plan, source, exact=exact)
     is_json = "_is_json AND coalesce(_strict, false)" if exact else "_is_json"
     doubted = "false" if exact else f"CASE WHEN _is_json THEN {operators.doubted(plan)} ELSE false END"
     return f"""

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from assay.contract import spelling
 from assay.contract import tree as ops
 from assay.contract.tree import Field, Operator, Tree
 from assay.errors import ContractError
@@ -74,10 +75,28 @@ def exact_token(record: msgspec.Raw, field: Field) -> str | None:
         for path in field.token.paths:
             if (found := _walk(record, path)) is not None and bytes(found) != b"null":
                 token = _SPACE.sub(r"\1", bytes(found).decode())
-                return token if isinstance(field.value, ops.JsonOf) else _plain(token)
+                if isinstance(field.value, ops.JsonOf):
+                    return token
+                told = _respelt(token, field.spelling) if field.spelling else token
+                return None if told is None else _plain(told)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ""
     return None
+
+
+def _respelt(token: str, op: ops.Spelling) -> str | None:
+    """What `_spelling` says in SQL, of a number's token."""
+    if not token.startswith('"'):
+        return token
+    told: str = msgspec.json.decode(token)
+    told = told.strip(spelling.BLANKS) if op.trim else told
+    if told in op.nulls:
+        return None
+    if told and op.numeric:
+        if not re.fullmatch(spelling.number(op.decimal, op.group), told):
+            return _NO_VALUE
+        told = told.translate({ord(sign): None for sign in spelling.signs(op.group)} | {ord(op.decimal): "."})
+    return json.dumps(told, ensure_ascii=False)
 
 
 def _plain(token: str) -> str:
@@ -160,6 +179,61 @@ def _t(column: str) -> str:
     return ident(f"_t_{column}")
 
 
+def respelt(tree: Tree, source: str, *, exact: bool = False) -> str:
+    """A relation of tokens with those of other spellings made ours, but for those that `exact_token` cut out."""
+    done = spelt(tree, exact=exact)
+    fields = [(f.name, f.spelling) for f in tree.fields if f.spelling and f not in done]
+    if not fields:
+        return source
+    texts = ", ".join(f"{_unescaped(name, op)} AS {_x(name)}" for name, op in fields)
+    ours = ", ".join(f"{sql(op, name)} AS {_t(name)}" for name, op in fields)
+    return f"(SELECT * REPLACE ({ours}) FROM (SELECT *, {texts} FROM {source}))"
+
+
+def _x(column: str) -> str:
+    return ident(f"_x_{column}")
+
+
+def _unescaped(column: str, op: ops.Spelling) -> str:
+    """The text of a token, null where it is none."""
+    t = _t(column)
+    out = f"CASE WHEN ASCII({t}) <> 34 THEN NULL WHEN CONTAINS({t}, '\\') THEN CAST({t} AS JSON) ->> '$' ELSE {_inner(column)} END"
+    return f"TRIM({out}, {text(spelling.BLANKS)})" if op.trim else out
+
+
+_NO_VALUE = '"?"'
+
+
+def _spelling(op: ops.Spelling, c: str) -> str:
+    """The token of `_x_<column>`, its text, as ours would be; of a text that fits no pattern it is `_NO_VALUE`."""
+    x = _x(c)
+    none = f"WHEN {x} IN ({', '.join(map(text, op.nulls))}) THEN NULL" if op.nulls else ""
+    ours = f"WHEN {x} = '' THEN '\"\"'"
+    if op.format:
+        ours += f" ELSE {_iso(x, op.format)}"
+    elif op.numeric:
+        shape = text(rf"^(?:{spelling.number(op.decimal, op.group)})\z")
+        plain = f"TRANSLATE({x}, {text(op.decimal + spelling.signs(op.group))}, '.')"
+        ours += f" WHEN REGEXP_MATCHES({x}, {shape}) THEN CONCAT('\"', {plain}, '\"') ELSE {text(_NO_VALUE)}"
+    else:
+        ours += f" ELSE CAST(TO_JSON({x}) AS VARCHAR)"
+    return f"CASE WHEN {x} IS NULL THEN CAST({_t(c)} AS VARCHAR) {none} {ours} END"
+
+
+def _iso(x: str, pattern: str) -> str:
+    """A text of a format as the token of the same day or time in our own."""
+    told = list(spelling.parts(pattern))
+    shape = text("^" + "".join(f"({digits})" if part else digits for part, digits in told) + r"\z")
+    names = [part for part, _ in told if part]
+    found = f"REGEXP_EXTRACT({x}, {shape}, [{', '.join(map(text, names))}])"
+    padded = {name: f"LPAD({found}.{ident(name)}, 2, '0')" for name in ("month", "day", "hour")}
+    of = {name: padded.get(name, f"{found}.{ident(name)}") for name in names}
+    terms = [of["year"], "'-'", of["month"], "'-'", of["day"]]
+    for before, name in (("' '", "hour"), ("':'", "minute"), ("':'", "second"), ("'.'", "fraction")):
+        terms += [before, of[name]] if name in names else []
+    return f"CASE WHEN {of['year']} = '' THEN {text(_NO_VALUE)} ELSE CONCAT('\"', {', '.join(terms)}, '\"') END"
+
+
 # lines in doubt
 
 
@@ -177,6 +251,7 @@ def doubted(tree: Tree) -> str:
     if _numbers(tree):
         doubts += _LONG
     powers = [f"coalesce({_has_power(_t(f.name))}, false)" for f in _numbers(tree)]
+    powers += [f"coalesce(LENGTH({_t(f.name)}) > 18, false)" for f in _numbers(tree) if f.spelling]
     searched = " OR ".join([*powers, f"regexp_matches(_raw, {text('|'.join(doubts))})", "len(json_keys(_raw)) > 3"])
     room = _room(tree)
     return f"CASE WHEN {room} THEN {searched} ELSE false END" if room else f"({searched})"
@@ -198,8 +273,10 @@ _SHORT, _LOST = 12, 5
 def _room(tree: Tree) -> str:
     """Whether a line is longer than what was read of it by as much as any doubt would need; '' if it takes a search.
 
-    A token is never longer than it was in the line, but for a number that was spelt with an exponent.
+    A token is never longer than it was in the line, but for a number that was spelt with an exponent, and other spellings.
     """
+    if any(f.spelling for f in tree.fields):
+        return ""
     paths = [f.token.paths for f in tree.fields]
     if any(len(one) > 1 or len(one[0]) > 1 for one in paths) or len(set(paths)) < len(paths):
         return ""
@@ -319,7 +396,11 @@ def _refused(op: ops.Refused, c: str) -> str:
         case ops.BooleanOf():
             cases = f"{missing} WHEN NOT {t} IN ('true', 'false', '\"true\"', '\"false\"') THEN {of_type}"
         case ops.DayOf():
-            cases = f"WHEN LENGTH({t}) = 12 AND SUBSTR({t}, 2, 10) = CAST({v} AS VARCHAR) THEN NULL {missing} ELSE {of_type}"
+            cases = f"WHEN LENGTH({t}) = 12 AND SUBSTR({t}, 2, 10) = CAST({v} AS VARCHAR) THEN NULL {missing} "
+            cases += (
+                f"WHEN ASCII({t}) = 34 AND {t} <> {text(_NO_VALUE)} THEN {_reason(c, 'range')} " if op.formatted else ""
+            )
+            cases += f"ELSE {of_type}"
         case ops.InstantOf(zone):
             local = _unclear_time(c, zone) if zone != "UTC" else ""
             cases = f"""{missing} WHEN ASCII({t}) <> 34 OR NOT REGEXP_MATCHES({_inner(c)}, {text(_TIME)}) THEN {of_type}
@@ -441,6 +522,7 @@ _TABLE: Mapping[type, Callable[[Any, str], str]] = {
     ops.DayOf: _day_of,
     ops.InstantOf: _instant_of,
     ops.JsonOf: _json_of,
+    ops.Spelling: _spelling,
     ops.Refused: _refused,
     ops.At: _at,
     ops.DayAt: _day_at,
