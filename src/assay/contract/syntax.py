@@ -462,7 +462,7 @@ def _ordinal(ours: Properties, columns: tuple[Column, ...], key: tuple[str, ...]
         ours.fail(
             "sequence", f"sequence: it orders the states of one key, {found[0]} tells them apart; keep one of the two"
         )
-    if key == tuple(found):
+    if found and key == tuple(found):
         ours.fail("", f"{found[0]} is the whole key; an ordinal counts what shares the rest of it")
 
 

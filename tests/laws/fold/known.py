@@ -78,7 +78,7 @@ KNOWN: dict[str, tuple[bool, list[Entry], list[int]]] = {
             PLAIN,
             landed(3, row("A", 1, known_at=1), scope=EVERY),
             landed(9, row("B", 1, known_at=2), scope=EVERY),
-            landed(12, row("B", 1, known_at=2), row("C", 1, known_at=2), scope=EVERY),
+            landed(12, row("B", 1, known_at=2), row("B", 1, day=1, known_at=2), scope=EVERY),
         ],
         [2, 4],
     ),
