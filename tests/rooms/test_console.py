@@ -42,7 +42,7 @@ RECORD = {
     "known_basis": "vendor", "captured_at": "2024-05-01T10:00:00Z", "backfilled": True, "batch": "12.3", "seq": 0,
     "file": "bronze/price_eod/dt=2024-05-01/01L-0-0123456789abcdef.ndjson.gz", "line": 1,
     "record": '{"symbol":"AAA","note":"</td><script>alert(1)</script>"}', "origin": "sandbox", "entry": "bronze/price_eod/log/000000012.json.gz", "decision": None,
-    "contract_sha256": "c" * 64, "evidence": "evidence/price_eod/000000007.json.gz", "record_refines_to_row": True,
+    "contract_sha256": "c" * 64, "evidence": "evidence/price_eod/000000007.json.gz", "record_refines_to_row": True, "newer": None,
     "rules": [{"name": "price_positive", "description": "above zero", "severity": "error", "passed": True}],
     "request": {"url": "http://127.0.0.1:9/stable/prices", "params": {"symbol": "AAA"}, "at": "2024-05-01T10:00:00Z", "status": 200, "bytes": 1234, "sha256": "a" * 64, "rows": 120},
 }  # fmt: skip
