@@ -41,7 +41,8 @@ TIGHT = Upkeep(keep_releases=1, keep_days=0, compact_files=2)
 
 def lake_of(made: Made, contract: Contract = CONTRACT, policy: Upkeep = TIGHT) -> Lake:
     """The small lake as its commands see it."""
-    settings = Settings(made.root, "test", "dev", made.root, upkeep=policy)
+    nobody = {"base_url": "http://127.0.0.1:1", "origin": "synthetic"}
+    settings = Settings(made.root, "test", "dev", made.root, sources={"fmp": nobody}, upkeep=policy)
     target = Target(
         "local", settings, made.files, LocalSecrets(made.root), made.limits, lambda: made.catalog, lambda: made.ledger,
         lambda: made.engine,
