@@ -377,6 +377,7 @@ def test_records_of_one_key_are_counted_where_a_column_does_so(tables: Made, put
     later = [row(amount="2"), row(amount="1"), row(amount="4"), row("b")]
     assert made.fold([put(2, later)], [act(2, day=1, scope=ALL)])[2 * N].counts == {
         "accepted": 3,
+        "changed": 2,
         "unchanged": 1,
         "withdrawn": 1,
     }
