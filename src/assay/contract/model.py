@@ -219,6 +219,11 @@ class Contract:
         return next(one for one in self.columns if one.name == name)
 
     @cached_property
+    def rest(self) -> tuple[str, ...]:
+        """The key without the column that counts the records of a batch, which a record by itself does not say."""
+        return tuple(name for name in self.key if not self.column(name).ordinal)
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """The record's own fields that any column reads, each once."""
         return tuple(dict.fromkeys(field for column in self.columns for field in column.fields))

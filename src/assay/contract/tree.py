@@ -187,13 +187,9 @@ class Tree:
     warnings: tuple[Holds, ...]
     known_at: At | DayAt | Later | None
     hash: Digest
+    rest: tuple[str, ...]
     ordinal: str = ""
     unique: tuple[Unique, ...] = ()
-
-    @property
-    def rest(self) -> tuple[str, ...]:
-        """The key without the ordinal."""
-        return tuple(name for name in self.key if name != self.ordinal)
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -230,6 +226,7 @@ def tree(contract: Contract) -> Tree:
         hash=Digest(
             tuple((f.name, f.value) for f in fields), frozenset(c.name for c in contract.columns if c.required)
         ),
+        rest=contract.rest,
         ordinal=next((c.name for c in contract.columns if c.ordinal), ""),
         unique=contract.unique,
     )

@@ -76,8 +76,7 @@ def explain(
     if table.startswith("silver."):
         return _of_silver(lake, found, table.removeprefix("silver."), key, column)
     gold = found.table(table)
-    if missing := [k for k in gold.key if k not in key] or [k for k in key if k not in gold.key]:
-        raise UsageError(f"{gold.name} has the key {', '.join(gold.key)}; {missing[0]} is missing or not part of it")
+    _named(gold.name, gold.key, key)
     if column is not None:
         gold.column(column)
     t = lake.target
@@ -130,10 +129,7 @@ def _of_silver(
 ) -> dict[str, Any]:
     """A current row of silver, or the last version of a key that is gone: its values, and what they came from."""
     one = found.dataset(dataset)
-    if missing := [k for k in one.key if k not in key] or [k for k in key if k not in one.key]:
-        raise UsageError(
-            f"silver.{dataset} has the key {', '.join(one.key)}; {missing[0]} is missing or not part of it"
-        )
+    _named(f"silver.{dataset}", one.key, key)
     reader = Reader(lake.target.files, found, lake.target.limits)
     columns = reader.tables["silver", dataset].columns
     shown = column or next((name for name in columns if name not in one.key), one.key[0])
@@ -180,6 +176,12 @@ def _request(entry: Entry, asked: Asked) -> dict[str, Any]:
         "url": asked.url or entry.url, "params": dict(asked.params), "at": render(asked.at), "status": asked.status,
         "bytes": asked.bytes, "sha256": asked.sha256, "rows": asked.rows,
     }  # fmt: skip
+
+
+def _named(spoken: str, names: Sequence[str], key: Mapping[str, str]) -> None:
+    """UsageError unless just the columns of the key are given."""
+    if missing := [k for k in names if k not in key] or [k for k in key if k not in names]:
+        raise UsageError(f"{spoken} has the key {', '.join(names)}; {missing[0]} is missing or not part of it")
 
 
 def _no_row(spoken: str, key: Mapping[str, str]) -> UsageError:

@@ -70,9 +70,7 @@ def _candidates(lake: "Lake", history: History, entry: Entry, key: tuple[Any, ..
         place = entry.position * N + n
         if decision.kind == "delete":
             line = b'{"_seq":0,"_n":0,"_record":%s}' % (decision.record or "{}").encode()
-            if mended.keys(lake, contract, [line]).get(0) == tuple(
-                v for k, v in zip(contract.key, key, strict=True) if k in mended.rest(contract)
-            ):
+            if mended.keys(lake, contract, [line]).get(0) == mended.short(contract, key):
                 yield Ended(place, decision.seen * N + N - 1, entry, None, None, decision)
         elif decision.batch and decision.batch[0] * N + decision.batch[1] in absent:
             landed = bronze.read(lake.target.files, entry.dataset, decision.batch[0])

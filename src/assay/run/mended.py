@@ -57,17 +57,17 @@ def _place(row: Mapping[str, Any]) -> int:
     return int(position) * N + int(n)
 
 
-def rest(contract: Contract) -> tuple[str, ...]:
-    """The key without the column that counts the records of a batch, which a line by itself does not say."""
-    return tuple(k for k in contract.key if not contract.column(k).ordinal)
+def short(contract: Contract, key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A key without what a line by itself does not say of it."""
+    return tuple(value for k, value in zip(contract.key, key, strict=True) if k in contract.rest)
 
 
 def keys(lake: "Lake", contract: Contract, lines: Sequence[bytes]) -> dict[int, tuple[Any, ...]]:
-    """The keys (`rest`) of those lines that have a readable one: each is read as if the key were all that is promised."""
+    """The keys (`Contract.rest`) of those lines that have a readable one: each is read as if the key were all that is promised."""
     of_key = tuple(column for column in contract.columns if column.name in contract.key)
     alone = replace(contract, columns=of_key, rules=(), unique=(), known_at=None, sequence=None, partition=None)
     found = lake.target.engine.rows(alone, lines)
-    return {n: tuple(one[k] for k in rest(contract)) for n, one in enumerate(found) if one}
+    return {n: tuple(one[k] for k in contract.rest) for n, one in enumerate(found) if one}
 
 
 def _current(lake: "Lake", dataset: str, keys: Mapping[int, tuple[Any, ...]]) -> dict[int, int]:
@@ -75,7 +75,7 @@ def _current(lake: "Lake", dataset: str, keys: Mapping[int, tuple[Any, ...]]) ->
     pair = silver.load(lake.target.catalog, dataset)
     if pair is None or not keys:
         return {}
-    key = rest(lake.contract(dataset))
+    key = lake.contract(dataset).rest
     box = {k: (min(one[i] for one in keys.values()), max(one[i] for one in keys.values())) for i, k in enumerate(key)}
     rows = tables.relation(pair.current, silver.snapshot_id(pair.current), lake.target.files, [box])
     kinds = {name: kind for _, name, kind in rows.columns}

@@ -113,7 +113,7 @@ class _About:
     def may_hold(self, v: Verdict, origin: int) -> bool:
         """Whether rows of a verdict that were said at `origin` may be later ones of a key."""
         contract = self.history.timeline.contract(v.position)[1]
-        names = mended.rest(contract)
+        names = contract.rest
         kinds = {k: contract.column(k).kind for k in names}
         return v.bounds is not None and any(
             at < origin and inside(self.short(key), names, kinds, v.bounds) for key, at in self.said.items()
@@ -122,7 +122,7 @@ class _About:
     def short(self, key: Key) -> Key:
         """A key without what a rejected line does not say of it."""
         contract = self.history.timeline.by_position(self.history.timeline.contracts[-1][0])[1]
-        return tuple(value for k, value in zip(contract.key, key, strict=True) if k in mended.rest(contract))
+        return mended.short(contract, key)
 
 
 _Found = dict[Key, tuple[int, int, bool, tuple[str, ...]]]

@@ -214,10 +214,6 @@ def _target(path: Path, directory: Path, name: str) -> Path:
     """The file itself, where a link leads to it; SourceRefused for what is none of the directory."""
     target = path
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise SourceRefused(f"{name!r}: a file's name that is no text; name it otherwise") from None
-    try:
         target = path.resolve()
         target.stat()  # from Python 3.13 on it is this that fails for a loop
     except (FileNotFoundError, PermissionError):
