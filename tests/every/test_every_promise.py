@@ -209,7 +209,7 @@ REFUSED = {
     "a bound in another base": ("whole", "logicalTypeOptions: {maximum: 0x10}", "0x10 is no number"),
     "a multiple of nothing": ("whole", "logicalTypeOptions: {multipleOf: 0}", "is not above 0"),
     "a day that is none": ("day", "logicalTypeOptions: {minimum: '2024-02-30'}", "is no day as YYYY-MM-DD"),
-    "another format of days": ("day", "logicalTypeOptions: {format: dd.MM.yyyy}", "is not how a date is read here"),
+    "another format of days": ("day", "logicalTypeOptions: {format: dd.MM.yyyy}", "is not how this date is read, yyyy-MM-dd"),
     "a format of texts": ("note", "logicalTypeOptions: {format: password}", "password is not judged here"),
     "a format of too many bits": ("whole", "logicalTypeOptions: {format: u64}", "no format of a column of 64 bits"),
     "a double's format": ("amount", "logicalTypeOptions: {format: f64}", "format says nothing of a column of this type"),
