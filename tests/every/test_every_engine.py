@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from datetime import time as clock_time
 from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -150,19 +151,24 @@ def test_a_json_value_is_its_token_as_it_was_spelt(engine: Engine) -> None:
     assert engine.rows(contract(nested), [line(0, 0, '{"id":"a","day":"2024-01-01","v":[NaN]}')]) == [None]
 
 
+ODD_YEARS = (1955, 1987, 2011, 2018, 2024)
+
+
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia", "America/Sao_Paulo", "Africa/Cairo", "UTC"])  # fmt: skip
 @pytest.mark.parametrize("time", ["00:00", "01:30", "02:30", "16:00", "24:00"])
 def test_known_at_is_the_zones_own_time(tmp_path: Path, zone: str, time: str) -> None:
-    """Every day of some years with odd changes of clocks."""
-    days = [
-        date.fromordinal(d)
-        for year in (1955, 1987, 2011, 2018, 2024)
-        for d in range(date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal())
-    ]
+    """The days around every change of clocks of some odd years, and some of no change."""
+    where, found = ZoneInfo(zone), {date(year, month, 1) for year in ODD_YEARS for month in (1, 7)}
+    for year in ODD_YEARS:
+        for number in range(date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()):
+            before, after = (datetime.combine(date.fromordinal(number + n), clock_time.min, where) for n in (0, 1))
+            if before.utcoffset() != after.utcoffset():
+                found |= {date.fromordinal(number + n) for n in (-1, 0, 1)}
+    days = sorted(found)
     promised = contract(known_at=KnownAt("day", time, zone, "PT0S"))
     lines = [line(i, 0, good(day=f'"{day}"')) for i, day in enumerate(days)]
-    found = DuckDBEngine(Limits(scratch=tmp_path)).rows(promised, lines)
-    assert [one["known_at"] for one in found] == [oracle.known_at(promised, {"day": day}) for day in days]
+    rows = DuckDBEngine(Limits(scratch=tmp_path)).rows(promised, lines)
+    assert [one["known_at"] for one in rows] == [oracle.known_at(promised, {"day": day}) for day in days]
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo"])
