@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -190,7 +191,27 @@ def check(ctx: click.Context) -> None:
 
     found = check_lake(ctx.obj["path"], ctx.obj["env"])
     contracts, gold = some(len(found["datasets"]), "contract"), some(len(found["gold"]), "gold table")
-    _out(ctx, found, [f"in order: {contracts} and {gold}"])
+    _out(ctx, found, [f"in order: {contracts} and {gold}", *found["ending"]])
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), help="Its first day; where the file begins, or 1990-01-01.")
+@click.pass_context
+def calendar(ctx: click.Context, name: str, start: datetime | None) -> None:
+    """Write the calendar of an exchange into the lake, calendars/NAME.csv: its sessions and half days, as long as they are known.
+
+    It takes them from exchange_calendars, which `pip install 'assay[calendars]'` installs.
+
+    \b
+    Example:
+      assay calendar XNYS
+    """
+    from assay.run import calendar as write
+
+    found = write(ctx.obj["path"], name, start.date() if start else None)
+    said = {"file": found.file, "start": found.start, "end": found.end}
+    _out(ctx, said, [f"wrote {found.file}: {tell.calendar(found)}"])
 
 
 @cli.command()

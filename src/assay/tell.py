@@ -12,6 +12,7 @@ import click
 from assay.spoken import printable, some, terms
 
 if TYPE_CHECKING:
+    from assay.contract.calendars import Calendar
     from assay.contract.model import Contract
     from assay.errors import AssayError
     from assay.plan import Step
@@ -107,6 +108,7 @@ def status(found: Mapping[str, Any]) -> list[str]:
             )
         if one["clock"]:
             lines.append(f"  {one['clock']}")
+    lines += found["ending"]
     last = found["release"]
     lines.append(
         f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet"
@@ -142,9 +144,17 @@ def contract(found: "Contract") -> list[str]:
         lines.append(f"  rule {rule.name}: {rule.expression} ({rule.severity}{most})")
     lines += [f"  unique {one.name}: {', '.join(one.columns)}, within a batch" for one in found.unique]
     lines += [f"  {one.property}: at most {one.lag} since the newest landing" for one in found.promises]
+    if found.calendar:
+        lines.append(f"  calendar {found.calendar.name}: {calendar(found.calendar)}")
     if found.mutability:
         lines.append(f"  mutability: {found.mutability}")
     return list(map(printable, [*lines, *(f"  {path}: {text}" for path, text in found.shown)]))
+
+
+def calendar(found: "Calendar") -> str:
+    """What a calendar says, in a line."""
+    closed, early = some(len(found.closed), "weekday"), some(len(found.early), "half day")
+    return f"{found.start}..{found.end}, {closed} without a session, {early}"
 
 
 def rejected(row: Mapping[str, Any]) -> str:

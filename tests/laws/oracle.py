@@ -299,12 +299,20 @@ def known_at(contract: Any, row: dict[str, Any]) -> datetime | None:
     lag = timedelta(days=int(days or 0), hours=int(hours or 0), minutes=int(minutes or 0))
     try:
         if not isinstance(value, datetime):
-            hours, *rest = map(int, known.time.split(":"))
+            early = dict(contract.calendar.early) if contract.calendar and known.time != "24:00" else {}
+            hours, *rest = map(int, min(known.time, early.get(value, known.time)).split(":"))
             at = datetime.combine(value + timedelta(hours // 24), time(hours % 24, *rest), ZoneInfo(known.zone))
             value = at.astimezone(UTC)
         return value + lag
     except OverflowError:
         return FIRST if row[known.column].year == 1 else LAST
+
+
+def session(calendar: Any, day: date | None) -> bool | None:
+    """Whether a calendar's market is open on a day; None where it says nothing of it."""
+    if day is None or day < calendar.start or day >= calendar.end:
+        return None
+    return day.strftime("%a") not in ("Sat", "Sun") and day not in calendar.closed
 
 
 def canonical(column: Any, value: Any) -> str:

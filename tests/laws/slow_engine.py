@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.contract.model import Contract
-from assay.contract.tree import Holds, Tree, tree
+from assay.contract.tree import Holds, Session, Tree, tree
 from assay.ports import (
     CONFLICT,
     Act,
@@ -171,9 +171,15 @@ def judge(contract: Contract, promised: Tree, place: int, seq: int, raw: bytes) 
     return line
 
 
-def broken(promised: Sequence[Holds], values: Mapping[str, Any]) -> set[str]:
+def broken(promised: Sequence[Holds | Session], values: Mapping[str, Any]) -> set[str]:
     """The rules that are false of a row."""
-    return {rule.name for rule in promised if rules.value(rule.expression, values) is False}
+    return {rule.name for rule in promised if _says(rule, values) is False}
+
+
+def _says(rule: Holds | Session, values: Mapping[str, Any]) -> Any:
+    if isinstance(rule, Session):
+        return oracle.session(rule.calendar, values[rule.column])
+    return rules.value(rule.expression, values)
 
 
 def number(contract: Contract, lines: Sequence[Line]) -> None:

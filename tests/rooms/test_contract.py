@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay import land as landing
-from assay.contract import odcs
+from assay.contract import calendars, odcs
 from assay.contract.changes import breaking, changes
 from assay.contract.model import Contract, Gate, Kind, KnownAt, Promise, Unique
 from assay.engines.duckdb import DuckDBEngine
@@ -157,7 +157,8 @@ BAD = {
     "no currency": (*_more("{property: currency, value: dollars}"), "currency", "is no code of ISO 4217"),
     "a currency of nothing": (*_more("{property: currency, value: USD}"), "currency", "no column has the unit currency"),
     "a unit of no currency": ("name: maybe,", "name: maybe, customProperties: [{property: unit, value: currency}],", "name: maybe", "which says none"),
-    "an exchange's calendar": (*_more("{property: calendar, value: XNYS}"), "property: calendar", "say weekdays"),
+    "an exchange's calendar": (*_more("{property: calendar, value: XNYS}"), "property: calendar", "one column of the key must be a date"),
+    "a calendar of no name": (*_more("{property: calendar, value: [XNYS]}"), "property: calendar", "say weekdays"),
     "a calendar without a day": (*_more("{property: calendar, value: weekdays}"), "property: calendar", "one column of the key must be a date"),
     "known at no column": ("{column: at}", "{column: never}", "{column: never}", "must be a date or timestamp column"),
     "known at a text": ("{column: at}", "{column: note}", "{column: note}", "must be a date or timestamp column"),
@@ -414,10 +415,11 @@ def test_a_text_is_checked_once_in_a_process() -> None:
 def test_a_kept_contract_is_the_parsed_one(path: Path, tmp_path: Path) -> None:
     parsed = odcs.read(path, tmp_path)
     [file] = tmp_path.iterdir()
-    kept = odcs._taken(file, parsed.text)
+    said, _ = calendars.parted(parsed.text, "")
+    kept = odcs._taken(file, said)  # its calendar is read each time
     assert kept is not None
     assert (kept.path, parsed.path) == (None, path)
-    _same(replace(kept, path=path), parsed)
+    _same(replace(kept, path=path, text=parsed.text, calendar=parsed.calendar), parsed)
 
 
 @given(st.data())

@@ -90,6 +90,8 @@ def _dataset(old: Contract, new: Contract) -> Iterator[Change]:
     for of in _CLOCKS:
         if getattr(old, of) != getattr(new, of):
             yield Change("clocks", "", _said(of, _text(getattr(old, of)), _text(getattr(new, of))))
+    if old.early != new.early:
+        yield Change("clocks", "", "half days: some rows are known at another hour")
     yield from _rules(old, new)
     for of in (one.name for one in fields(old.gate)):
         if getattr(old.gate, of) != getattr(new.gate, of):
@@ -124,6 +126,8 @@ def _rules(old: Contract, new: Contract) -> Iterator[Change]:
             )
     if old.unique != new.unique:
         yield Change("rules", "", _said("unique", *(_uniques(contract) for contract in (old, new))))
+    if old.calendar != new.calendar and old.days == new.days:
+        yield Change("rules", "", f"the calendar {new.days} has other days, or closes otherwise on some")
     both = [[name for name in one if name in before and name in after] for one in (before, after)]
     if both[0] != both[1]:
         yield Change("rules", "", f"the rules stand in another order: {', '.join(both[1])}")

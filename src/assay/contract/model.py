@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from assay.contract.calendars import Calendar
 from assay.windows import Duration
 
 Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
@@ -91,7 +92,8 @@ class Rule:
     """A boolean expression over a row's columns; a row where it is false breaks the rule.
 
     `error` quarantines the row, `warning` only counts it. A batch of at least `min_rows` rows in which more
-    than `at_most` (percent, or `unit` rows) break the rule is held; with `below`, as many hold it too.
+    than `at_most` (percent, or `unit` rows) break the rule is held; with `below`, as many hold it too. A rule that names
+    `day`, a column, is no expression to compute: it is that the contract's calendar has no other days.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Rule:
     description: str = ""
     unit: Literal["percent", "rows"] = "percent"
     below: bool = False
+    day: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class KnownAt:
 
 @dataclass(frozen=True)
 class Contract:
-    """One dataset's promise, as read from its YAML; `text` is that YAML, byte for byte.
+    """One dataset's promise, as read from its YAML; `text` is that YAML, byte for byte, and behind it its calendar.
 
     Attributes:
         window: history in pieces of this length; exactly one of `window`, `every` and `cursor` is there.
@@ -164,6 +167,8 @@ class Contract:
         slide: (days, every): so many days back are asked again once in each slot of `every` too; none if nobody says so.
         complete: an answer says all there is for its scope: a key it lacks is withdrawn.
         mutability: `append`, rows never change; `restating`, they may; `snapshot`, each answer is the whole.
+        days: the name of the calendar whose days the key's day is one of; '' without one.
+        calendar: what the lake's file of that name says. Whoever judges by a contract has one that is whole.
         promises: how fresh the dataset is said to be.
         shown: what else the contract says, for people: the key's path and its text.
     """
@@ -194,6 +199,8 @@ class Contract:
     partition: tuple[str, str] | None = None
     unique: tuple[Unique, ...] = ()
     mutability: Literal["append", "restating", "snapshot"] | None = None
+    days: str = ""
+    calendar: Calendar | None = None
     promises: tuple[Promise, ...] = ()
     shown: tuple[tuple[str, str], ...] = ()
 
@@ -227,6 +234,14 @@ class Contract:
     def fields(self) -> tuple[str, ...]:
         """The record's own fields that any column reads, each once."""
         return tuple(dict.fromkeys(field for column in self.columns for field in column.fields))
+
+    @property
+    def early(self) -> tuple[tuple[date, str], ...]:
+        """The days on which a row is known earlier than at `known_at`'s time, and when: half days of the calendar."""
+        known = self.known_at
+        if known is None or self.calendar is None or known.time == "24:00" or self.column(known.column).kind != "date":
+            return ()
+        return tuple((day, closes) for day, closes in self.calendar.early if closes < known.time)
 
     @cached_property
     def step(self) -> Duration:
@@ -266,7 +281,10 @@ class Contract:
             self.known_at.zone,
             self.known_at.lag,
         ]
-        return _fingerprint([columns, self.key, known, self.sequence, self.partition, self.complete, self.settle])
+        early = [self.early] if self.early else []
+        return _fingerprint(
+            [columns, self.key, known, self.sequence, self.partition, self.complete, self.settle, *early]
+        )
 
     @cached_property
     def gate_fingerprint(self) -> str:
@@ -284,7 +302,8 @@ class Contract:
         ]
         gate = self.gate
         unique = [[u.name, u.columns] for u in self.unique]
-        return _fingerprint([rules, unique, *(getattr(gate, f.name) for f in fields(gate))])
+        days = [self.calendar.start, self.calendar.end, self.calendar.closed] if self.calendar else []
+        return _fingerprint([rules, unique, *(getattr(gate, f.name) for f in fields(gate)), *days])
 
 
 def _told(age: timedelta) -> str:

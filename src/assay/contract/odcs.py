@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from assay.contract import calendars
+from assay.contract.calendars import Calendar
 from assay.contract.model import Contract
 from assay.errors import ContractError
 
 # what decides about a text, so that a kept contract is never one that today's checks would refuse
 _DECIDES = (
+    "contract/calendars.py",
     "contract/model.py",
     "contract/syntax.py",
     "contract/keys.py",
@@ -30,7 +34,7 @@ _DECIDES = (
 
 
 def read(path: Path, kept: Path | None = None) -> Contract:
-    """The contract in a file; ContractError with file, line and remedy if it cannot be one."""
+    """The contract in a file, its calendar beside it; ContractError with file, line and remedy if it cannot be one."""
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
@@ -38,7 +42,49 @@ def read(path: Path, kept: Path | None = None) -> Contract:
         raise ContractError(f"{path.name}:{line}: not UTF-8; save the file as UTF-8") from error
     except OSError as error:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse(text, path.name, path, kept)
+    found = parse(text, path.name, path, kept)
+    if found.calendar:
+        raise ContractError(
+            f"{path.name}:1: a second document behind the contract; a calendar is a file of its own, {found.calendar.file}"
+        )
+    return _with(found, _beside(found, path), path.name) if found.days else found
+
+
+def _beside(contract: Contract, path: Path) -> Calendar:
+    """The calendar that a contract names, as the lake of its file has it."""
+    there = path.parent.parent / "calendars"
+    try:
+        return calendars.read(there / f"{contract.days}.csv")
+    except FileNotFoundError:
+        names = ", ".join(sorted(one.stem for one in there.glob("*.csv"))) or "none"
+        raise ContractError(
+            f"{path.name}:{_line(contract)}: calendar: there is no calendars/{contract.days}.csv (there is {names}); write "
+            f"it, or `assay calendar {contract.days}` does where that is an exchange's; weekdays needs none"
+        ) from None
+    except OSError as error:
+        raise ContractError(f"calendars/{contract.days}.csv: cannot be read: {error.strerror}") from error
+
+
+def _with(contract: Contract, calendar: Calendar, name: str) -> Contract:
+    """A contract with its calendar, in its text too; ContractError where the two are about other clocks."""
+    found = replace(contract, calendar=calendar, text=calendars.attached(contract.text, calendar))
+    if found.early and contract.known_at and contract.known_at.zone != calendar.zone:
+        raise ContractError(
+            f"{name}:{_line(contract)}: calendar: the half days of {calendar.file} are of {calendar.zone}, and knownAt is of "
+            f"{contract.known_at.zone}; say knownAt in the calendar's zone"
+        )
+    return found
+
+
+def _line(contract: Contract) -> int:
+    """Where a contract names its calendar."""
+    named = re.compile(rf"\b{re.escape(contract.days)}\b")
+    before = ""
+    for n, line in enumerate(contract.text.splitlines(), 1):
+        if named.search(line) and "calendar" in before + line:
+            return n
+        before = line
+    return 1
 
 
 def read_all(directory: Path, kept: Path | None = None) -> dict[str, Contract]:
@@ -62,7 +108,8 @@ def read_each(directory: Path, kept: Path | None = None) -> tuple[dict[str, Cont
             contract = read(path, kept)
             _alone(contract, path, found)
         except ContractError as error:
-            wrong.append(error)
+            if str(error) not in map(str, wrong):  # of a calendar that several have
+                wrong.append(error)
         else:
             found[contract.dataset] = contract
     return found, wrong
@@ -83,16 +130,27 @@ def _alone(contract: Contract, path: Path, others: Mapping[str, Contract]) -> No
 
 @lru_cache(1024)
 def parse(text: str, name: str = "contract", path: Path | None = None, kept: Path | None = None) -> Contract:
-    """The contract in a YAML text, the same object for the same arguments; `name` is what complaints call it."""
+    """The contract in a text, the same object for the same arguments; `name` is what complaints call it.
+
+    Its calendar is there if the text has one behind it, as what the lake keeps; of a file, `read` looks for it.
+    """
+    said, calendar = calendars.parted(text, name)
+    if calendar:
+        found = parse(said, name, path, kept)
+        if found.days != calendar.name:
+            raise ContractError(
+                f"{name}:{_line(found)}: calendar: {found.days or 'none'} is named, {calendar.name} is with it"
+            )
+        return _with(found, calendar, name)
     at = kept / f"{_id(text)}.json" if kept else None
-    found = _taken(at, text) if at else None
-    if not found:
+    taken = _taken(at, text) if at else None
+    if not taken:
         from assay.contract import syntax  # YAML, pydantic and the SQL parser, for texts that nobody checked before
 
-        found = syntax.parse(text, name)
+        taken = syntax.parse(text, name)
         if at:
-            _keep(at, found)
-    return replace(found, path=path)
+            _keep(at, taken)
+    return replace(taken, path=path)
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from open_data_contract_standard.model import DataQuality, SchemaObject, SchemaProperty
 
 from assay import guard
-from assay.contract import keys, quality
+from assay.contract import calendars, keys, quality
 from assay.contract.lines import Lines, Properties, Spelt
 from assay.contract.model import NAME, Column, Rule, Unique
 from assay.errors import UsageError
@@ -47,19 +47,26 @@ class Judged:
                 with self.lines.each():
                     self._quality(one, column, (*at, "quality", index))
 
-    def calendar(self, ours: Properties, key: tuple[str, ...]) -> None:
-        """The days that can have rows."""
+    def calendar(self, ours: Properties, key: tuple[str, ...]) -> str:
+        """The days that can have rows: the name of the lake's calendar, '' where none is needed to know them."""
         if "calendar" not in ours:
-            return
-        if ours.get("calendar") != "weekdays":
+            return ""
+        said = ours.get("calendar")
+        if not isinstance(said, str) or not calendars.NAME.fullmatch(said):
             ours.fail(
                 "calendar",
-                f"calendar: {ours.get('calendar')} is not known here; say weekdays, Monday to Friday, or leave it out",
+                f"calendar: {said} is no name; say weekdays, Monday to Friday, or XNYS for what calendars/XNYS.csv says",
             )
         days = [one.name for one in self.columns if one.name in key and one.kind == "date"]
         if len(days) != 1:
             ours.fail("calendar", "calendar: one column of the key must be a date, whose days it says")
-        self.rules.append(Rule(f"{days[0]}:calendar", f'isodow("{days[0]}") <= 5', description="Monday to Friday"))
+        if said == "weekdays":
+            self.rules.append(Rule(f"{days[0]}:calendar", f'isodow("{days[0]}") <= 5', description="Monday to Friday"))
+            return ""
+        self.rules.append(
+            Rule(f"{days[0]}:calendar", f"a session of {said}", description=f"a session of {said}", day=days[0])
+        )
+        return said
 
     def _options(self, prop: SchemaProperty, column: Column, at: tuple[str | int, ...]) -> None:
         found = prop.logicalTypeOptions or {}

@@ -200,7 +200,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: Lines,
     with lines.each():
         settle, reask, slide = _settle(ours)
     sequence = known_at = partition = universe = mutability = None
-    source, complete = "", False
+    source, complete, days = "", False, ""
     with lines.each():
         if "source" not in ours:
             ours.fail("source", "customProperty source is missing")
@@ -222,7 +222,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: Lines,
     with lines.each():
         columns = _in_currency(ours, columns, lines)
     with lines.each():
-        judged.calendar(ours, primary)
+        days = judged.calendar(ours, primary)
     if sequence and judged.unique:
         ours.note(
             "sequence",
@@ -255,6 +255,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: Lines,
         partition=partition,
         unique=tuple(judged.unique),
         mutability=mutability,
+        days=days,
         promises=tuple(_promises(odcs, dataset, lines)),
     )
 

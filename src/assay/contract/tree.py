@@ -5,10 +5,12 @@ texts, from which `_hash` is made, are defined in docs/formats.md.
 """
 
 from dataclasses import dataclass
+from datetime import date
 
 from sqlglot import exp, parse_one
 
-from assay.contract.model import OUR_SPELLING, Column, Contract, Unique
+from assay.contract.calendars import Calendar
+from assay.contract.model import OUR_SPELLING, Column, Contract, Rule, Unique
 from assay.windows import Duration
 
 
@@ -121,12 +123,13 @@ class DayAt:
     """The instant of a column's day at a local time of a zone; 24:00 is its end, the first instant of the next day.
 
     If that time came twice on the day, its first; if it never was, later by as much as the clocks went forward. What
-    would lie beyond the years 1 to 9999 in UTC is their first or last instant.
+    would lie beyond the years 1 to 9999 in UTC is their first or last instant. Days that are `early` have a time of their own.
     """
 
     column: str
     time: str
     zone: str
+    early: tuple[tuple[date, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,16 @@ class Holds:
     expression: exp.Expr
 
 
-Operator = Value | Spelling | Refused | At | DayAt | Later | Digest | Holds
+@dataclass(frozen=True)
+class Session:
+    """A rule of the contract: the column's day is a session of the calendar, or the calendar does not speak of it."""
+
+    name: str
+    column: str
+    calendar: Calendar
+
+
+Operator = Value | Spelling | Refused | At | DayAt | Later | Digest | Holds | Session
 
 
 @dataclass(frozen=True)
@@ -183,8 +195,8 @@ class Tree:
     fields: tuple[Field, ...]
     key: tuple[str, ...]
     identity: tuple[str, ...]
-    rules: tuple[Holds, ...]
-    warnings: tuple[Holds, ...]
+    rules: tuple[Holds | Session, ...]
+    warnings: tuple[Holds | Session, ...]
     known_at: At | DayAt | Later | None
     hash: Digest
     rest: tuple[str, ...]
@@ -214,7 +226,7 @@ def tree(contract: Contract) -> Tree:
         for c in contract.columns
         if not c.ordinal
     )
-    rules = [(r.severity, Holds(r.name, parse_one(r.expression, read="duckdb"))) for r in contract.rules]
+    rules = [(r.severity, _rule(r, contract)) for r in contract.rules]
     return Tree(
         fields=fields,
         key=contract.key,
@@ -230,6 +242,13 @@ def tree(contract: Contract) -> Tree:
         ordinal=next((c.name for c in contract.columns if c.ordinal), ""),
         unique=contract.unique,
     )
+
+
+def _rule(rule: Rule, contract: Contract) -> Holds | Session:
+    if not rule.day:
+        return Holds(rule.name, parse_one(rule.expression, read="duckdb"))
+    assert contract.calendar  # noqa: S101 - `odcs` gives no contract that names a calendar without it
+    return Session(rule.name, rule.day, contract.calendar)
 
 
 def paths_of(column: Column) -> tuple[tuple[str, ...], ...]:
@@ -256,6 +275,6 @@ def _known_at(contract: Contract) -> At | DayAt | Later | None:
         return None
     instant: At | DayAt = At(known.column)
     if contract.column(known.column).kind == "date":
-        instant = DayAt(known.column, known.time, known.zone)
+        instant = DayAt(known.column, known.time, known.zone, contract.early)
     lag = int(Duration.parse(known.lag).exact.total_seconds())
     return Later(instant, lag) if lag else instant

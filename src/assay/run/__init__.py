@@ -1,5 +1,5 @@
 """A lake opened: its methods are the commands; a plain loop over steps; the proofs that read every zone."""
 
-from assay.run.lake import Lake, check, init, open  # noqa: A004 - `assay.open` is the name people know from files
+from assay.run.lake import Lake, calendar, check, init, open  # noqa: A004 - `assay.open` is the name people know from files
 
-__all__ = ["Lake", "check", "init", "open"]
+__all__ = ["Lake", "calendar", "check", "init", "open"]

@@ -368,13 +368,17 @@ def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str,
     columns = [c for c in contract.columns if c.name in row]
     given = ", ".join(f"CAST(? AS {c.type}) AS {ident(c.name)}" for c in columns)
     tested = ", ".join(
-        guard.expression(r.expression, [c.name for c in columns]).sql(dialect="duckdb") for r in contract.rules
+        "NULL" if r.day else guard.expression(r.expression, [c.name for c in columns]).sql(dialect="duckdb")
+        for r in contract.rules
     )
     found = con.execute(f"SELECT {tested} FROM (SELECT {given})", [row[c.name] for c in columns]).fetchall()[0]
     return [
-        {"name": r.name, "description": r.description, "severity": r.severity, "passed": passed}
+        {
+            "name": r.name, "description": r.description, "severity": r.severity,
+            "passed": contract.calendar.session(row[r.day]) if r.day and contract.calendar else passed,
+        }
         for r, passed in zip(contract.rules, found, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _tokens(contract: Contract, record: str) -> dict[str, str | None]:

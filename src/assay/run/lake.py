@@ -2,10 +2,10 @@
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +15,8 @@ from ulid import ULID
 from assay import errors, targets
 from assay import settings as lake_settings
 from assay.clock import now
-from assay.contract import odcs
+from assay.contract import calendars, odcs
+from assay.contract.calendars import Calendar
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, SettingsError, UsageError
 from assay.lake import account, drift, release
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from assay.refine import Refined
     from assay.serve.fenced import Answer, Result
     from assay.serve.reader import Reader
+
+SOON = timedelta(days=60)
+"""So long before a calendar ends it is said that somebody must go on with it."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,7 @@ class Lake:
             "lake": self.target.settings.name,
             "datasets": datasets,
             "release": release.describe(newest) if newest else None,
+            "ending": ending(self.contracts.values(), now().date()),
         }
 
     def _shrank(self, dataset: str) -> dict[str, Any] | None:
@@ -426,7 +431,44 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
     gold = judged(root, settings, contracts, wrong, gold=not wrong)
     if wrong:
         raise errors.together(wrong)
-    return {"datasets": list(contracts), "gold": gold}
+    return {"datasets": list(contracts), "gold": gold, "ending": ending(contracts.values(), now().date())}
+
+
+def calendar(root: Path, name: str, start: date | None = None) -> Calendar:
+    """Write the calendar of an exchange (`XNYS`) into a lake's `calendars`, as far as exchange_calendars knows it.
+
+    Without `start` it begins where the file that is there does, or in 1990. SettingsError says what to install.
+    """
+    if not calendars.NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name of a calendar, such as XNYS")
+    try:
+        import exchange_calendars
+    except ImportError:
+        raise SettingsError(
+            "exchange_calendars is not installed, which knows the sessions of exchanges: pip install 'assay[calendars]'"
+        ) from None
+    path = root / "calendars" / f"{name}.csv"
+    first = start or (calendars.read(path).start if path.exists() else date(1990, 1, 1))
+    try:
+        known = exchange_calendars.get_calendar(name, start=first.isoformat())
+    except (exchange_calendars.errors.CalendarError, ValueError) as error:
+        raise UsageError(f"exchange_calendars has no calendar {name} from {first} on: {str(error)[:120]}") from error
+    found = calendars.of_exchange(known, name, first)
+    path.parent.mkdir(exist_ok=True)
+    told = f"# {name} by exchange_calendars {exchange_calendars.__version__}: `assay calendar {name}` writes it anew\n"
+    path.write_text(told + found.text, encoding="utf-8")
+    return found
+
+
+def ending(contracts: Iterable[Contract], today: date) -> list[str]:
+    """A sentence for each calendar that says nothing of the days to come, or soon no more."""
+    found = {one.calendar.name: one.calendar for one in contracts if one.calendar}
+    return [
+        f"{one.file} says nothing of {one.end} and later: days are not judged, and holes not told, from there on; add them, "
+        f"or `assay calendar {one.name}` does where that is an exchange's"
+        for one in found.values()
+        if one.end <= today + SOON
+    ]
 
 
 def judged(
@@ -465,4 +507,4 @@ def _empty(root: Path) -> SettingsError:
     return SettingsError(f"{root / 'contracts'} holds no contract; a lake promises at least one dataset")
 
 
-__all__ = ["Lake", "check", "exists", "init", "open", "promises"]
+__all__ = ["Lake", "calendar", "check", "exists", "init", "open", "promises"]

@@ -462,7 +462,18 @@ def _at(op: ops.At, _: str) -> str:
 
 
 def _day_at(op: ops.DayAt, _: str) -> str:
-    hours, minutes, *seconds = (int(part) for part in op.time.split(":"))
+    usual = _day_at_time(op, op.time)
+    if not op.early:
+        return usual
+    days: dict[str, list[str]] = {}
+    for day, at in op.early:
+        days.setdefault(at, []).append(f"DATE '{day}'")
+    cases = (f"WHEN {ident(op.column)} IN ({', '.join(on)}) THEN {_day_at_time(op, at)}" for at, on in days.items())
+    return f"CASE {' '.join(cases)} ELSE {usual} END"
+
+
+def _day_at_time(op: ops.DayAt, at: str) -> str:
+    hours, minutes, *seconds = (int(part) for part in at.split(":"))
     into = hours * 3600 + minutes * 60 + sum(seconds)
     return _local(
         f"CAST({ident(op.column)} AS TIMESTAMP) + TO_SECONDS({into})", op.zone, may_repeat=_repeats(op.zone, into)
@@ -514,6 +525,12 @@ def _holds(op: ops.Holds, _: str) -> str:
     return op.expression.sql(dialect="duckdb")
 
 
+def _session(op: ops.Session, _: str) -> str:
+    day, first = ident(op.column), f"DATE '{op.calendar.start}'"
+    return f"""CASE WHEN {day} >= {first} AND {day} < DATE '{op.calendar.end}'
+        THEN GET_BIT({text(op.calendar.bits)}::BIT, CAST({day} - {first} AS INTEGER)) = 1 ELSE TRUE END"""
+
+
 _TABLE: Mapping[type, Callable[[Any, str], str]] = {
     ops.TextOf: _text_of,
     ops.BooleanOf: _boolean_of,
@@ -529,4 +546,5 @@ _TABLE: Mapping[type, Callable[[Any, str], str]] = {
     ops.Later: _later,
     ops.Digest: _digest,
     ops.Holds: _holds,
+    ops.Session: _session,
 }
