@@ -1,5 +1,6 @@
 """The OpenAPI description of a release: one typed route per table."""
 
+import sys
 from typing import Any
 
 from assay.lake.release import Column
@@ -7,12 +8,23 @@ from assay.serve.newest import Reading
 from assay.serve.query import MOST, OPERATORS, USUAL, Table
 from assay.sqltypes import SqlType
 
-_KINDS = {
+Schema = dict[str, Any]
+
+_KINDS: dict[str, dict[str, Any]] = {
     "VARCHAR": {"type": "string"}, "BOOLEAN": {"type": "boolean"}, "DATE": {"type": "string", "format": "date"},
-    "DOUBLE": {"type": "number", "format": "double"}, "FLOAT": {"type": "number", "format": "float"},
+    "DOUBLE": {"type": "number", "format": "double"},
     "BIGINT": {"type": "integer", "format": "int64"}, "INTEGER": {"type": "integer", "format": "int32"},
-    "SMALLINT": {"type": "integer"}, "TINYINT": {"type": "integer"}, "HUGEINT": {"type": "integer"},
 }  # fmt: skip
+# What a query may say, where that is less than what a row may hold.
+_ASKED: dict[str, dict[str, Any]] = {
+    "VARCHAR": {"type": "string", "pattern": "^[^\\u0000]*$"},
+    "DOUBLE": {"type": "number", "format": "double", "minimum": -sys.float_info.max, "maximum": sys.float_info.max},
+}
+_STRING: Schema = {"type": "string"}
+_STRINGS: Schema = {"type": "array", "items": _STRING}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_ORIGINS: Schema = {"type": "array", "items": {"enum": ["vendor", "sandbox", "synthetic"]}}
+_MOMENT: Schema = {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
 _READ = "Reading as of a moment: 2024-01-05 (midnight UTC) or 2024-01-05T21:00:00Z."
 
 
@@ -24,6 +36,21 @@ def kind(column: Column) -> dict[str, Any]:
     if of.timed:
         return {"type": "string", "format": "date-time"}
     return dict(_KINDS.get(of.name, {"type": "string"}))
+
+
+def asked(column: Column) -> Schema:
+    """The values that a query may compare a column with; a decimal is digits, so that no client makes a double of it."""
+    of = SqlType.parse(column.type)
+    if of.decimal:
+        whole, rest = of.precision - of.scale, rf"(\.[0-9]{{1,{of.scale}}})?" if of.scale else ""
+        return {
+            "type": "string",
+            "format": "decimal",
+            "pattern": f"^-?{f'[0-9]{{1,{whole}}}' if whole else '0'}{rest}$",
+        }
+    if of.timed:
+        return {"type": "string", "format": "date-time"}
+    return dict(_ASKED.get(of.name) or _KINDS.get(of.name) or _STRING)
 
 
 def _text(column: Column) -> str:
@@ -59,19 +86,23 @@ def document(title: str, reading: Reading) -> dict[str, Any]:
             paths[f"/v1/explain/{table.name}"] = {"get": _explain(table)}
         elif not table.whole:
             paths[f"/v1/explain/{table.full}"] = {"get": _explain(table)}
-    for path, text in {
-        "/v1/gold": "The gold tables of the newest release", "/v1/silver": "The silver datasets the newest release read, each with all its versions beside it",
-        "/v1/releases/current": "The newest release: number, time, origins, tables", "/v1/health": "Whether a release is served",
-    }.items():  # fmt: skip
+    lists = {
+        "/v1/gold": ("The gold tables of the newest release", _told({"type": "array", "items": _SUMMARY})),
+        "/v1/silver": ("The silver datasets the newest release read, each with all its versions beside it", _told({"type": "array", "items": _SUMMARY})),
+        "/v1/releases/current": ("The newest release: number, time, origins, tables", _told(_RELEASE)),
+        "/v1/health": ("Whether a release is served", _object(status={"enum": ["ok", "empty"]}, release={"type": ["integer", "null"]})),
+    }  # fmt: skip
+    for path, (text, schema) in lists.items():
+        of_release = {} if path == "/v1/health" else {"304": _SAME}
         paths[path] = {
             "get": {
                 "summary": text,
                 "responses": {
-                    "200": {"description": text, "content": {"application/json": {}}},
-                    **_refusals("400", "421", *([] if path == "/v1/health" else ["503"])),
+                    "200": {"description": text, "content": {"application/json": {"schema": schema}}},
+                    **of_release, **_refusals(),
                 },
             }
-        }
+        }  # fmt: skip
     return {
         "openapi": "3.1.0",
         "info": {
@@ -80,7 +111,7 @@ def document(title: str, reading: Reading) -> dict[str, Any]:
             "description": f"Release {reading.release.number} of this lake; origin: {', '.join(reading.release.origins) or 'none'}.",
         },
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "responses": _responses()},
     }
 
 
@@ -93,7 +124,56 @@ def _row(table: Table) -> dict[str, Any]:
         properties[column.name] = {**one, "description": _text(column), "x-classification": column.classification}
         if column.unit:
             properties[column.name]["x-unit"] = column.unit
-    return {"type": "object", "description": table.description, "properties": properties, "x-key": list(table.key)}
+    return {
+        "type": "object", "description": table.description, "properties": properties, "additionalProperties": False,
+        "x-key": list(table.key),
+    }  # fmt: skip
+
+
+def _object(**properties: Schema) -> Schema:
+    """An object that has all of these, and nothing else."""
+    return {"type": "object", "required": list(properties), "properties": properties, "additionalProperties": False}
+
+
+def _nullable(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _told(data: Schema) -> Schema:
+    return _object(data=data, release={"type": "integer"}, origin=_ORIGINS)
+
+
+_SUMMARY = _object(
+    name=_STRING, href=_STRING, title=_STRING, description=_STRING, rows=_COUNT, key=_STRINGS,
+    clocks={"type": "object", "additionalProperties": _STRING}, origin=_ORIGINS,
+    columns={"type": "array", "items": _object(name=_STRING, type=_STRING, unit=_STRING, description=_STRING, classification=_STRING)},
+)  # fmt: skip
+_RELEASE = _object(
+    number={"type": "integer"}, at={"type": "string", "format": "date-time"}, origins=_ORIGINS,
+    gold={"type": "object", "additionalProperties": _object(
+        rows=_COUNT, snapshot=_STRING, key=_STRINGS, clocks={"type": "object", "additionalProperties": _STRING},
+    )},
+    silver={"type": "object", "additionalProperties": _object(rows=_COUNT, snapshot={"type": ["string", "null"]}, origins=_ORIGINS)},
+)  # fmt: skip
+_TEXT: Schema = {"type": ["string", "null"]}
+_ANY: Schema = {"type": ["object", "null"]}
+_RECORD = {
+    "type": "object", "required": ["dataset", "key", "values", "file", "line", "record", "record_refines_to_row", "newer", "rules"],
+    "properties": {
+        "dataset": _STRING, "key": {"type": "object"}, "values": {"type": "object"}, "file": _STRING, "line": _COUNT, "record": _STRING,
+        "record_refines_to_row": {"type": ["boolean", "null"]}, "newer": _ANY, "request": _ANY, "decision": _ANY,
+        "rules": {"type": "array", "items": {"type": "object"}},
+    },
+}  # fmt: skip
+_WAY = _object(
+    table=_STRING, key={"type": "object"}, column=_STRING, value=_TEXT, unit=_STRING, type=_STRING, column_description=_STRING,
+    release={"type": "integer"}, snapshot=_STRING, origin=_ORIGINS, description=_STRING,
+    row={"type": "object", "additionalProperties": _TEXT}, gone=_ANY, model=_nullable(_object(relation=_STRING, sql=_STRING, steps=_STRINGS)),
+    recomputed=_object(value=_TEXT, equal={"type": "boolean"}),
+    inputs={"type": "array", "items": _object(table=_STRING, where=_STRING, rows=_COUNT, listed=_COUNT)},
+    records={"type": "array", "items": _RECORD}, not_listed=_COUNT,
+)  # fmt: skip
+_SAME = {"description": "what you hold is still right"}
 
 
 def _query(name: str, schema: dict[str, Any], text: str, *, required: bool = False) -> dict[str, Any]:
@@ -105,67 +185,102 @@ def _route(table: Table) -> dict[str, Any]:
     for column in table.columns.values():
         for operator, sign in OPERATORS.items():
             name = column.name if operator == "eq" else f"{column.name}.{operator}"
-            parameters.append(_query(name, kind(column), f"rows where {column.name} {sign} the value: {_text(column)}"))
+            parameters.append(
+                _query(name, asked(column), f"rows where {column.name} {sign} the value: {_text(column)}")
+            )
     parameters += [
-        _query("select", {"type": "string"}, "columns wanted, separated by commas; all by default"),
+        {
+            **_query(
+                "select",
+                {"type": "array", "items": {"enum": list(table.columns)}, "minItems": 1, "uniqueItems": True},
+                "columns wanted, separated by commas; all by default",
+            ),
+            "style": "form",
+            "explode": False,
+        },
         _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "rows of a page"),
-        _query("cursor", {"type": "string"}, "`next` of the page before; bound to the query and the release"),
+        _query(
+            "cursor",
+            {"type": "string", "minLength": 1},
+            "`next` of the page before; bound to the query and the release",
+        ),
         _query("format", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "or by Accept"),
     ]
     if table.answers("known_from"):
-        parameters.append(_query("as_of", {"type": "string"}, f"{_READ} Rows as the public could know them then."))
+        parameters.append(_query("as_of", _MOMENT, f"{_READ} Rows as the public could know them then."))
     if table.answers("captured_at"):
-        parameters.append(_query("recorded_as_of", {"type": "string"}, f"{_READ} Rows as the lake held them then."))
-    envelope = {
-        "type": "object",
-        "required": ["data", "next", "release", "origin"],
-        "properties": {
-            "data": {"type": "array", "items": {"$ref": f"#/components/schemas/{table.zone}_{table.name}"}},
-            "next": {"type": ["string", "null"], "description": "cursor of the next page; null on the last"},
-            "release": {"type": "integer"},
-            "origin": {"type": "array", "items": {"enum": ["vendor", "sandbox", "synthetic"]}},
-        },
-    }
-    told = {name: {"schema": {"type": "string"}} for name in ("ETag", "Link", "X-Assay-Release", "X-Assay-Origin")}
+        parameters.append(_query("recorded_as_of", _MOMENT, f"{_READ} Rows as the lake held them then."))
+    envelope = _object(
+        data={"type": "array", "items": {"$ref": f"#/components/schemas/{table.zone}_{table.name}"}},
+        next={"type": ["string", "null"], "description": "cursor of the next page; null on the last"},
+        release={"type": "integer"}, origin=_ORIGINS,
+    )  # fmt: skip
+    told = {name: {"schema": _STRING} for name in ("ETag", "Link", "X-Assay-Release", "X-Assay-Origin")}
     return {
         "summary": table.title or table.name, "description": table.description, "operationId": f"{table.zone}_{table.name}",
         "tags": [table.zone], "parameters": parameters,
         "responses": {
             "200": {"description": f"rows in the order of {', '.join(table.key)}", "headers": told,
-                    "content": {"application/json": {"schema": envelope}, "text/csv": {"schema": {"type": "string"}}}},
-            "304": {"description": "what you hold is still right"},
-            **_refusals("400", "404", "410", "414", "421", "503"),
+                    "content": {"application/json": {"schema": envelope}, "text/csv": {"schema": _STRING}},
+                    "links": _links(table)},
+            "304": _SAME,
+            **_refusals("404", "410"),
         },
     }  # fmt: skip
 
 
 def _explain(table: Table) -> dict[str, Any]:
-    keys = [_query(k, kind(table.columns[k]), _text(table.columns[k]), required=True) for k in table.key]
+    keys = [_query(k, asked(table.columns[k]), _text(table.columns[k]), required=True) for k in table.key]
     column = _query("column", {"enum": list(table.columns)}, "the value to explain; the whole row without it")
     return {
         "summary": f"Where a value of {table.full} comes from", "operationId": f"explain_{table.zone}_{table.name}", "tags": ["explain"],
         "parameters": [*keys, column],
         "responses": {
-            "200": {"description": "model, silver rows, bronze lines, requests; gone: what took a silver key away; newer of a record: where a later one lies that was rejected", "content": {"application/json": {"schema": {"type": "object"}}}},
-            **_refusals("400", "404", "414", "421", "503"),
+            "200": {"description": "model, silver rows, bronze lines, requests; gone: what took a silver key away; newer of a record: where a later one lies that was rejected", "content": {"application/json": {"schema": _WAY}}},
+            **_refusals("404"),
         },
     }  # fmt: skip
 
 
-def _refusals(*statuses: str) -> dict[str, Any]:
+def _links(table: Table) -> dict[str, Any]:
+    """Where an answer leads: to its next page, and from its first row to where that comes from."""
+    links = {"next": {"operationId": f"{table.zone}_{table.name}", "parameters": {"cursor": "$response.body#/next"}}}
+    if not table.whole:
+        links["why"] = {
+            "operationId": f"explain_{table.zone}_{table.name}",
+            "parameters": {k: f"$response.body#/data/0/{k}" for k in table.key},
+        }
+    return links
+
+
+# What any route may answer, beside what is its own.
+_USUAL = ("400", "403", "414", "421", "431", "500", "503")
+
+
+def _refusals(*more: str) -> dict[str, Any]:
+    return {one: {"$ref": f"#/components/responses/{one}"} for one in sorted((*_USUAL, *more))}
+
+
+def _responses() -> dict[str, Any]:
     texts = {
-        "400": "a parameter is wrong; detail says which", "404": "there is no such thing",
+        "400": "a parameter is wrong, or the address is not percent-encoded; detail says which", "403": "asked from another web origin",
+        "404": "there is no such thing: no such row, or no page of this cursor and query",
         "410": "the cursor is of an older release: restart paging", "414": "the address is too long: shorten the query",
-        "421": "this server does not answer to that Host name", "503": "nothing released yet, or too slow",
+        "421": "this server does not answer to that Host name", "500": "the server failed, or what is stored is damaged: the lake's owner must act",
+        "503": "nothing released yet, too slow, or too many explanations at once",
     }  # fmt: skip
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/problem"}}}
-    return {one: {"description": texts[one], "content": content} for one in statuses}
+    found: dict[str, Any] = {one: {"description": text, "content": content} for one, text in texts.items()}
+    found["503"]["headers"] = {"Retry-After": {"schema": _COUNT, "description": "seconds, where waiting helps"}}
+    found["431"] = {"description": "the headers are larger than 64 KB", "content": {"text/plain": {"schema": _STRING}}}
+    return found
 
 
 def _problem() -> dict[str, Any]:
-    texts = ("type", "title", "detail", "who")
+    texts = ("type", "title", "detail")
     return {
-        "type": "object",
         "description": "RFC 9457; `who` must act: caller, operator or nobody",
-        "properties": {**{name: {"type": "string"} for name in texts}, "status": {"type": "integer"}},
+        **_object(
+            **dict.fromkeys(texts, _STRING), status={"type": "integer"}, who={"enum": ["caller", "operator", "nobody"]}
+        ),
     }

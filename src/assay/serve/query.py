@@ -25,7 +25,9 @@ from assay.lake.release import Column
 from assay.ports import Limits
 from assay.sqltypes import SqlType
 
-MOST, USUAL, FIELDS = 10_000, 100, 64
+MOST, USUAL, FIELDS = 10_000, 100, 500
+KEPT = 8_192
+"""Longer statements are not kept parsed."""
 OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 PARAMETERS = ("select", "limit", "cursor", "format", "as_of", "recorded_as_of")
 Format = Literal["json", "csv"]
@@ -142,7 +144,7 @@ def value(column: Column, text: str) -> Any:
             return _integer(text, _INTEGERS[kind.name])
         if kind.decimal:
             return _decimal(text, kind)
-        if kind.name in ("DOUBLE", "FLOAT"):
+        if kind.name == "DOUBLE":
             return _double(text)
     except (KeyError, ValueError, InvalidOperation, OverflowError):
         expected = f"; {_EXPECTED.get(kind.name, 'expects a value of its type')}"
@@ -164,7 +166,7 @@ def moment(text: str) -> datetime:
         raise ValueError(text) from None
 
 
-_INTEGERS = {"TINYINT": 7, "SMALLINT": 15, "INTEGER": 31, "BIGINT": 63, "HUGEINT": 127}
+_INTEGERS = {"INTEGER": 31, "BIGINT": 63}
 _EXPECTED = {
     "BOOLEAN": "write true or false", "DATE": "write 2024-01-05", "TIMESTAMP": "write 2024-01-05 or 2024-01-05T21:00:00Z",
     "TIMESTAMPTZ": "write 2024-01-05 or 2024-01-05T21:00:00Z",
@@ -173,6 +175,7 @@ _EXPECTED = {
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
+_DOUBLE = re.compile(r"[+-]?\d{1,400}(\.\d{0,400})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def _plain(text: str) -> str:
@@ -187,12 +190,6 @@ def _date(text: str) -> date:
     return date.fromisoformat(text)
 
 
-def _number(text: str) -> str:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(text)
-    return text
-
-
 def _integer(text: str, bits: int) -> int:
     if not re.fullmatch(r"[+-]?\d{1,40}", text, re.ASCII):
         raise ValueError(text)
@@ -203,15 +200,17 @@ def _integer(text: str, bits: int) -> int:
 
 
 def _double(text: str) -> float:
-    found = float(_number(text))
+    found = float(text) if _DOUBLE.fullmatch(text) else math.nan
     if not math.isfinite(found):
         raise ValueError(text)
     return found
 
 
 def _decimal(text: str, kind: SqlType) -> str:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
     with localcontext(prec=100):
-        found = Decimal(_number(text)).normalize()
+        found = Decimal(text).normalize()
     exponent = found.as_tuple().exponent
     # a value between two of the column's would be rounded by the engine, and `gt` would then mean something else
     if (
@@ -233,7 +232,7 @@ def _shown(column: Column, name: str) -> str:
     return f"CAST({name} AS VARCHAR)"
 
 
-_PLAIN = {"VARCHAR", "BOOLEAN", "DATE", "DOUBLE", "FLOAT", *_INTEGERS}
+_PLAIN = {"VARCHAR", "BOOLEAN", "DATE", "DOUBLE", *_INTEGERS}
 
 
 def _zulu(at: datetime) -> str:
@@ -259,6 +258,7 @@ def _mend(columns: Sequence[Column]) -> list[tuple[int, Callable[[Any], Any]]]:
 def parse(table: Table, query: bytes, accept: str = "") -> Ask:
     """The checked question of a query string; Problem (400) names the parameter and what is allowed."""
     once: dict[str, str] = {}
+    pinned: set[str] = set()
     filters: list[tuple[str, str, Any]] = []
     for name, text in _pairs(query):
         if name in PARAMETERS:
@@ -269,8 +269,10 @@ def parse(table: Table, query: bytes, accept: str = "") -> Ask:
         of, _, operator = name.rpartition(".") if name not in table.columns else (name, "", "eq")
         if of not in table.columns or operator not in OPERATORS:
             raise Problem(400, _unknown(table, name))
-        if operator == "eq" and (of, "eq") in [(o, p) for o, p, _ in filters]:
+        if operator == "eq" and of in pinned:
             raise Problem(400, f"{_cut(name)} stands twice in the query, and a row has one value; ask once for each")
+        if operator == "eq":
+            pinned.add(of)
         filters.append((of, operator, value(table.columns[of], text)))
     if once.get("cursor") == "":
         raise Problem(400, "cursor is empty; leave it out for the first page, and stop where next is null")
@@ -426,7 +428,7 @@ def _at(table: Table, at: datetime, since: str, until: str) -> tuple[str, list[A
 def fetch(con: Any, table: Table, ask: Ask) -> Page:
     """Run the question on a cursor of the release's connection."""
     sql, values = statement(table, ask)
-    return page(table, ask, con.execute(_parsed(sql), values).fetchall())
+    return page(table, ask, con.execute(_parsed(sql) if len(sql) <= KEPT else sql, values).fetchall())
 
 
 _parsing = threading.Lock()
@@ -488,20 +490,20 @@ def sign(secret: bytes, table: Table, ask: Ask, release: str, last: Iterable[Any
 
 
 def resume(secret: bytes, table: Table, ask: Ask, release: str) -> Ask:
-    """The question with where to go on; 400 for a cursor we did not make or of another question, 410 of another release."""
+    """The question with where to go on; 404 for a cursor we did not make or of another question, 410 of another release."""
     try:
         raw = base64.b64decode(ask.cursor + "=" * (-len(ask.cursor) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
     mac, body = raw[:16], raw[16:]
     if not hmac.compare_digest(mac, hmac.new(secret, table.full.encode() + b"\0" + body, "sha256").digest()[:16]):
-        raise Problem(400, "this cursor was not made here for this table; take the one of the page before, unchanged")
+        raise Problem(404, "there is no such page: take the cursor of the page before, of the same table, unchanged")
     made_at, question, key = msgspec.json.decode(body)
     if made_at != release:
         raise Problem(410, "a newer release is served since this cursor was made; restart paging without cursor")
     if question != digest(ask.canonical):
         raise Problem(
-            400, "this cursor belongs to another query; keep filters, select and limit as they were, or restart paging"
+            404, "this cursor belongs to another query; keep filters, select and limit as they were, or restart paging"
         )
     after = tuple(value(table.columns[k], text) for k, text in zip(table.key, key, strict=True))
     return replace(ask, after=after)

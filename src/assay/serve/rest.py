@@ -27,7 +27,7 @@ from assay.serve import console, openapi, query
 from assay.serve.newest import DEADLINE, EVERY, Explain, Newest, Place, Reading, explain_question, opened, way_back
 from assay.serve.query import Ask, Problem, Table
 
-CACHE, LONGEST = 64 * 2**20, 4096
+CACHE, LONGEST = 64 * 2**20, 2**15
 _log = logging.getLogger(__name__)
 _JSON, _CSV = "application/json", "text/csv; charset=utf-8"
 _VERSION = version("assay")
