@@ -1,6 +1,5 @@
 """The command line: parse, open a lake, call one method, say what came of it. A command imports what it uses."""
 
-import json
 import logging
 import os
 import signal
@@ -46,7 +45,7 @@ class _Say:
 
     def __call__(self, line: str) -> None:
         if not self.quiet:
-            click.echo(line, err=True)
+            tell.err(line)
 
 
 @click.group(
@@ -67,7 +66,9 @@ class _Say:
 def cli(ctx: click.Context, path: Path, env: str, target: str, as_json: bool, quiet: bool, debug: bool) -> None:
     """The lake that runs whole on your laptop, and can explain every number it serves."""
     ctx.obj = {"path": path, "env": env, "target": target, "json": as_json, "say": _Say(quiet), "debug": debug}
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(tell.Logged("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its line says neither whom nor why; land.http's does
 
 
@@ -85,6 +86,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; an error is one sentence and its own exit code, a traceback only with --debug."""
     said = list(args) if args is not None else sys.argv[1:]
     debug = "--debug" in said
+    sys.excepthook = tell.failed
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores it. It goes on doing so, yet an event loop must know what SIGTERM makes of it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -98,22 +100,22 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
             raise
         if "--json" in said:
             told = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-            click.echo(json.dumps(told), err=True)
+            tell.data(told, to_err=True, indent=None)
         else:
-            click.echo(f"{type(error).__name__}: {error}", err=True)
+            tell.error(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        tell.refused(error)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; what was committed stays, the rest is planned again", err=True)
+        tell.err("stopped; what was committed stays, the rest is planned again")
         sys.exit(128 + (_received or [signal.SIGINT])[0])
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
         if debug:
             raise
-        click.echo(f"{type(error).__name__}: {error.strerror}: {error.filename or ''}; --debug shows where", err=True)
+        tell.err(f"{type(error).__name__}: {error.strerror}: {error.filename or ''}; --debug shows where")
         sys.exit(1)
 
 
@@ -139,17 +141,17 @@ def _with_lake(function: Callable[..., None]) -> Callable[..., None]:
 
 def _out(ctx: click.Context, data: Any, lines: Sequence[str]) -> None:
     if ctx.obj["json"]:
-        click.echo(json.dumps(data, default=str, indent=1))
+        tell.data(data)
     else:
         for line in lines:
-            click.echo(line)
+            tell.out(line)
 
 
 def _raise(errors: Sequence[AssayError]) -> None:
     if errors:
-        said = Counter(f"{type(one).__name__}: {one}" for one in errors[1:])
-        for text, times in said.items():
-            click.echo(f"{text} ({times} times)" if times > 1 else text, err=True)
+        said = Counter((type(one), one.args) for one in errors[1:])
+        for (kind, lines), times in said.items():
+            tell.error(kind(*lines), times)
         raise errors[0]
 
 
@@ -612,7 +614,7 @@ def sql(ctx: click.Context, lake: "Lake", query: str, form: str, limit: int | No
     with lake.asked(query, limit=limit, timeout=timeout) as found:
         tell.rows(found, form)
     if found.truncated:
-        click.echo(f"these are the first {limit} rows, there are more; --limit gives them", err=True)
+        tell.err(f"these are the first {limit} rows, there are more; --limit gives them")
 
 
 @cli.command()
@@ -689,18 +691,18 @@ def demo(
 
     with first.shown(directory, ctx.obj["env"], port, sandbox_port, override, ctx.obj["say"]) as lines:
         for line in lines:
-            click.echo(line)
+            tell.out(line)
         if not once:
             _until_interrupted()
 
 
 def _until_interrupted() -> None:
-    click.echo("serving until interrupted (Ctrl-C)", err=True)
+    tell.err("serving until interrupted (Ctrl-C)")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         signal.pause()
     except KeyboardInterrupt:
-        click.echo("stopped", err=True)
+        tell.err("stopped")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Names every external effect, so that a test can stop the process just before or just after it."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,8 +49,7 @@ def effect(name: str) -> Iterator[None]:
 
 def _die(point: str) -> None:
     if os.environ.get("ASSAY_CRASH") == point:
-        sys.stderr.write(f"stopped at {point}\n")
-        sys.stderr.flush()
+        os.write(2, f"stopped at {point}\n".encode())
         os._exit(137)
 
 

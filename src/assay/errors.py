@@ -18,11 +18,20 @@ AssayError
 
 from collections.abc import Sequence
 
+from assay.spoken import printable
+
 
 class AssayError(Exception):
-    """An error with a sentence for a person; `exit_code` is what the command returns."""
+    """An error with a sentence for a person, or several, a line each; `exit_code` is what the command returns.
+
+    What a line quotes of others' text can neither break the line nor steer a terminal.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Its lines."""
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 class SettingsError(AssayError):
@@ -57,9 +66,9 @@ class SourceBusy(SourceError):
 
     exit_code = 75  # EX_TEMPFAIL
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, *lines: str, retry_after: float | None = None) -> None:
         """Keep the vendor's wish beside the sentence."""
-        super().__init__(message)
+        super().__init__(*lines)
         self.retry_after = retry_after
 
 
@@ -108,4 +117,5 @@ def together(found: Sequence[AssayError]) -> AssayError:
     if len(found) == 1:
         return found[0]
     first = type(found[0])
-    return first("\n".join(str(one) if type(one) is first else f"{type(one).__name__}: {one}" for one in found))
+    lines = [(type(one), number, line) for one in found for number, line in enumerate(one.args)]
+    return first(*(line if kind is first or number else f"{kind.__name__}: {line}" for kind, number, line in lines))

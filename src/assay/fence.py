@@ -202,7 +202,7 @@ def _heard(one: _Waiting, work: Path, kept: IO[bytes], until: float) -> tuple[As
                 continue
             if "failed" in what:
                 raise Crashed(what["failed"])
-            error = _error(what["error"], what["message"])
+            error = _error(what["error"], what["lines"])
 
 
 def _keep(kept: IO[bytes], piece: bytes, work: Path) -> None:
@@ -214,9 +214,9 @@ def _keep(kept: IO[bytes], piece: bytes, work: Path) -> None:
         raise SettingsError(f"no room left below {work.parent}: {error.strerror}; free some and ask again") from error
 
 
-def _error(name: str, message: str) -> AssayError:
+def _error(name: str, lines: list[str]) -> AssayError:
     kind = getattr(errors, name, None)
-    return kind(message) if isinstance(kind, type) and issubclass(kind, AssayError) else AssayError(message)
+    return kind(*lines) if isinstance(kind, type) and issubclass(kind, AssayError) else AssayError(*lines)
 
 
 def size(text: str) -> int:
@@ -306,7 +306,7 @@ def _run(work: Path, saying: int, telling: int, bound: _Bound) -> None:
         for value in getattr(sys.modules[module], function)(*args):
             _say(saying, value)
     except AssayError as error:
-        _tell(telling, error=type(error).__name__, message=str(error))
+        _tell(telling, error=type(error).__name__, lines=list(map(str, error.args)))
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - it is raised where it was asked

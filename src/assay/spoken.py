@@ -32,5 +32,9 @@ def terms(counts: Mapping[str, int], rows: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Data cannot steer the terminal: control characters are shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Text of others as a part of a line: what would break the line, steer a terminal or turn text around is shown as an escape."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    )

@@ -1,10 +1,14 @@
-"""What the command line prints: results as lines."""
+"""What the command line prints: results as lines. Nothing else prints, so that no text of others steers a terminal."""
 
+import csv
 import json
+import logging
 import math
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +26,60 @@ if TYPE_CHECKING:
 NOTHING = (
     "nothing is missing: what was due is landed (`assay land DATASET --again` asks for it anew), judged and released"
 )
+
+
+class Logged(logging.Formatter):
+    """A record of a log as one line; a traceback below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback."""
+        record.message = record.getMessage()
+        said = printable(self.formatMessage(record))
+        return f"{said}\n{_lines(self.formatException(record.exc_info))}" if record.exc_info else said
+
+
+def out(line: str) -> None:
+    """A line to standard output."""
+    click.echo(printable(line))
+
+
+def err(*lines: str) -> None:
+    """Lines to standard error."""
+    for line in lines:
+        click.echo(printable(line), err=True)
+
+
+def error(one: "AssayError", times: int = 1) -> None:
+    """An error's lines, begun by its name, to standard error."""
+    first, *more = one.args or ("",)
+    lines = [f"{type(one).__name__}: {first}", *more]
+    lines[-1] += f" ({times} times)" if times > 1 else ""
+    err(*lines)
+
+
+def refused(one: click.ClickException) -> None:
+    """What is wrong with how a command was called, to standard error."""
+    if isinstance(one, click.UsageError) and one.ctx:
+        err(*one.ctx.get_usage().split("\n"), f"Try '{one.ctx.command_path} --help' for help.", "")
+    err(f"Error: {one.format_message()}")
+
+
+def failed(kind: type[BaseException], what: BaseException, where: TracebackType | None) -> None:
+    """A failure that nobody has a sentence for: its traceback, to standard error."""
+    err(*_lines("".join(traceback.format_exception(kind, what, where)).rstrip("\n")).split("\n"))
+
+
+def data(found: Any, *, to_err: bool = False, indent: int | None = 1) -> None:
+    """JSON, in ASCII without control characters."""
+    click.echo(_json(found, indent), err=to_err)
+
+
+def _json(found: Any, indent: int | None = None) -> str:
+    return json.dumps(found, default=str, indent=indent).replace("\x7f", "\\u007f")
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def step(one: "Step") -> dict[str, Any]:
@@ -74,7 +132,7 @@ def status(found: Mapping[str, Any]) -> list[str]:
         if one["replaced"]:
             lines.append(f"  {one['replaced']} of the held rows were landed again since, and passed")
         for batch, what in one["pending_batches"].items():
-            whose = printable(what["shard"]) + (f" {what['start']}..{what['end']}" if what["start"] else "")
+            whose = what["shard"] + (f" {what['start']}..{what['end']}" if what["start"] else "")
             lines.append(
                 f"  withdrawals of {batch} ({whose}) are held, what it lacks is still readable: "
                 f"assay decide withdraw {name} {batch} --why …"
@@ -96,9 +154,8 @@ def status(found: Mapping[str, Any]) -> list[str]:
         if one["unjudged"]:
             lines.append(f"  not judged yet: {some(one['unjudged'], 'batch')}; `assay apply` does")
         for failed in one["failing"]:
-            lines.append(
-                f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}"
-            )
+            said = f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}"
+            lines += said.split("\n")  # an error may have several
         lines += [f"  late: {late}" for late in one["late"]]
         lines += [f"  {drift['told']}" for drift in one["drift"]]
         if one["changed"]:
@@ -148,7 +205,7 @@ def contract(found: "Contract") -> list[str]:
         lines.append(f"  calendar {found.calendar.name}: {calendar(found.calendar)}")
     if found.mutability:
         lines.append(f"  mutability: {found.mutability}")
-    return list(map(printable, [*lines, *(f"  {path}: {text}" for path, text in found.shown)]))
+    return [*lines, *(f"  {path}: {text}" for path, text in found.shown)]
 
 
 def calendar(found: "Calendar") -> str:
@@ -164,7 +221,7 @@ def rejected(row: Mapping[str, Any]) -> str:
     if current := row["current"]:
         what = "mended since by" if current["newer"] else "current is the older row of"
         said = f" ({what} {current['batch']})"
-    return f"{where} {', '.join(row['reasons'])}{said}: {printable(row['line'][:200])}"
+    return f"{where} {', '.join(row['reasons'])}{said}: {row['line'][:200]}"
 
 
 def explanation(found: Mapping[str, Any]) -> list[str]:
@@ -191,7 +248,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
         ]
     if found["not_listed"]:
         lines.append(f"  … and {found['not_listed']} more input rows")
-    return list(map(printable, lines))
+    return lines
 
 
 def newer(one: Mapping[str, Any]) -> str:
@@ -251,22 +308,22 @@ def rows(found: "Answer", form: str) -> None:
         before = "["
         for row in found.rows:
             one = dict(zip(found.columns, map(_finite, row), strict=True))
-            click.echo(before + json.dumps(one, default=str), nl=False)
+            click.echo(before + _json(one), nl=False)
             before = ", "
         click.echo("]" if before == ", " else "[]")
     elif form == "csv":
-        import csv
-
+        # A file is given what the cells hold, a terminal what it can show.
+        spelt = _cell if sys.stdout.isatty() else _spelt
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(found.columns)
-        writer.writerows(map(_spelt, row) for row in found.rows)
+        for row in chain([found.columns], found.rows):
+            writer.writerow(map(spelt, row))
     else:
-        widths = [len(c) for c in found.columns]
+        widths = [len(_cell(c)) for c in found.columns]
         for row in found.rows:
             widths = [max(w, len(_cell(v))) for w, v in zip(widths, row, strict=True)]
         for line in chain([found.columns, ["─" * w for w in widths]], found.rows):
             cells = (_cell(v).ljust(w) for v, w in zip(line, widths, strict=True))
-            click.echo("  ".join(cells).rstrip())
+            out("  ".join(cells).rstrip())
 
 
 def _cell(value: Any) -> str:

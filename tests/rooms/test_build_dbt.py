@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ import duckdb
 import pytest
 
 from assay.build import compute as computing
-from assay.build import dbt
+from assay.build import dbt, yml
 from assay.build.compute import Built, SilverView, compute, describe
 from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
-from assay.lake.project import project_hash
+from assay.lake.project import files_of, project_hash, universes_of
 from assay.lake.release import Column, Input
 from assay.ports import Limits
+from tests.conftest import ROOT
 
 LIMITS = Limits()
 VIEWS = [
@@ -179,18 +180,143 @@ unit_tests:
 @pytest.mark.parametrize(
     ("files", "views", "words"),
     [
-        ({"models/mart.yml": "models: [}"}, VIEWS, "mart.yml - Runtime Error Syntax error near line 1 "),
-        ({}, [SilverView("split", "SELECT 1 AS symbol", {})], "'silver.price' which was not found"),
+        ({"models/more.sql": "select {{ 1 \n from x"}, VIEWS,
+         "models/more.sql:2: model more: expected token 'end of print statement', got 'from'"),
+        ({}, [SilverView("split", "SELECT 1 AS symbol", {})],
+         "models/mart.sql: model mart depends on a source named 'silver.price' which was not found"),
     ],
-)
-def test_a_project_that_dbt_cannot_read_is_refused_in_dbts_words(
+)  # fmt: skip
+def test_a_project_that_dbt_cannot_read_is_refused_in_a_sentence_with_the_file(
     tmp_path: Path, files: dict[str, str], views: list[SilverView], words: str
 ) -> None:
     with pytest.raises(BuildFailed) as caught:
         describe(project(tmp_path, **files), views, LIMITS)
-    assert words in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-    assert " | " not in str(caught.value), "its author has the file"
+    assert str(caught.value) == f"the dbt project cannot be read: {words}"
+
+
+@pytest.mark.slow
+def test_what_a_project_that_dbt_can_read_would_fail_on_is_said_at_once(tmp_path: Path) -> None:
+    yml = FILES["models/mart.yml"].replace("not_null: {config: {severity: warn}}", "not_nul: {}")
+    files = {
+        "models/mart.yml": yml.replace("description: price", "descripton: price"),
+        "seeds/more.csv": "a,b\n1,2,3\n",
+    }
+    with pytest.raises(ContractError) as caught:
+        describe(project(tmp_path, **files), VIEWS, LIMITS)
+    assert str(caught.value).split("\n") == [
+        "models/mart.yml:12: dbt knows no `descripton` here; did you mean `description`?",
+        "seed more (seeds/more.csv): Row 0 has 3 values, but Table only has 2 columns.",
+        "models/mart.yml: test not_nul_mart_close: there is no test not_nul",
+        "models/mart.yml: mart: describe column close",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"models/mart.yml": "models: [}"}, "models/mart.yml:1: not YAML: did not find expected node content; is the"),
+        ({"models/mart.yml": "models:\n\t- name: mart\n"}, "models/mart.yml:2: not YAML: a tab stands before the text; indent"),
+        ({"models/mart.yml": "models:\n  - name: mart\n   config: {}\n"}, "models/mart.yml:3: not YAML: "),
+        ({"models/mart.yml": "- mart\n"}, "models/mart.yml:1: a yml of dbt begins with keys, such as `models:`"),
+        ({"models/mart.yml": "model:\n  - name: mart\n"}, "models/mart.yml:1: dbt knows no `model` here; did you mean `models`?"),
+        ({"models/mart.yml": "models:\n  - name: mart\n    colums: []\n"}, "3: dbt knows no `colums` here; did you mean `columns`?"),
+        ({"models/mart.yml": "models:\n  - {name: mart, shape: round}\n"}, "2: dbt knows no `shape` here, and passes over it"),
+        ({"models/mart.yml": "models:\n  - {name: mart, config: {materialised: view}}\n"}, "did you mean `materialized`?"),
+        ({"models/mart.yml": "models:\n  - name: mart\n    columns: [{name: a, data_test: []}]\n"}, "did you mean `data_tests`?"),
+        ({"models/mart.yml": "models:\n  - name: mart\n    name: mart\n"}, "3: `name` stands here twice, and dbt reads the last"),
+        ({"models/mart.yml": "models:\n  - name: nart\n"}, "models/mart.yml:2: there is no nart.sql; did you mean `mart`?"),
+        ({"seeds/s.yml": "seeds:\n  - name: exta\n"}, "seeds/s.yml:2: there is no exta.csv; did you mean `extra`?"),
+        ({"packages.yml": "packages: []\n"}, "packages.yml: a lake's build installs no packages; copy the macros"),
+        ({"dbt_project.yml": "name: tiny\nprofil: assay\n"}, "dbt_project.yml:2: dbt knows no `profil` here; did you mean `profile`?"),
+        ({"dbt_project.yml": "name tiny\nprofile: assay\n"}, "dbt_project.yml:2: not YAML: mapping values are not allowed"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_yml_is_said_with_its_line_and_without_dbt(
+    tmp_path: Path, files: dict[str, str], words: str
+) -> None:
+    here = project(tmp_path, **files)
+    [said] = yml.wrong(here, files_of(here), ())
+    assert words in said
+
+
+def test_all_yml_files_are_complained_of_at_once_and_a_good_one_never(tmp_path: Path) -> None:
+    for lake in ("csv", "http", "markets"):
+        there = ROOT / "lakes" / lake / "dbt"
+        assert yml.wrong(there, files_of(there), universes_of(there)) == []
+    kept = "models:\n  - {name: mart, meta: {a: 1}, columns: [{name: a, meta: {b: 1}, data_tests: [mine: {c: 1}]}]}\nanchors: [&a {}]\n"
+    here = project(tmp_path, **{"models/mart.yml": kept, "other/none.yml": "x: ["})
+    assert yml.wrong(here, files_of(here), ()) == []
+    (here / "models/a.yml").write_bytes(b"x\n\xff")
+    (here / "models/b.yml").write_text("x: [")
+    (here / "models/c.yml").write_text("x: 1")
+    said = yml.wrong(here, files_of(here), ())
+    assert [one.partition(":")[0] for one in said] == ["models/a.yml", "models/b.yml", "models/c.yml"]
+    with pytest.raises(ContractError, match=r"models/a\.yml:2: not UTF-8"):
+        describe(here, VIEWS, LIMITS)
+
+
+def test_models_that_nobody_can_compute_or_explain_are_named(tiny: Path, built: Built) -> None:
+    manifest = json.loads((tiny / "work" / "target" / "manifest.json").read_bytes())
+    mart = manifest["nodes"]["model.tiny.mart"]
+    python = {**copy.deepcopy(manifest)}
+    python["nodes"]["model.tiny.mart"]["language"] = "python"
+    with pytest.raises(
+        ContractError, match=r"models/mart\.sql: mart: a model in Python, whose numbers nobody can explain"
+    ):
+        computing._described(python, VIEWS)
+    after = {**copy.deepcopy(mart), "alias": "after", "original_file_path": "models/after.sql"}
+    after["depends_on"]["nodes"] = ["model.tiny.mart"]
+    mart["depends_on"]["nodes"] = ["model.tiny.other"]
+    other = {**copy.deepcopy(after), "alias": "other", "original_file_path": "models/other.sql"}
+    manifest["nodes"] |= {"model.tiny.after": after, "model.tiny.other": other}
+    with pytest.raises(ContractError) as caught:
+        computing._described(manifest, VIEWS)
+    circle = "models read each other in a circle: one of models/mart.sql, models/other.sql must read something else"
+    assert str(caught.value).split("\n")[-1] == circle
+
+
+def test_what_silver_without_rows_may_explain_is_left_to_the_build() -> None:
+    def node(sql: str, macros: Sequence[str] = ()) -> dict[str, Any]:
+        of = {"nodes": [], "macros": list(macros)}
+        return {"name": "m", "original_file_path": "models/m.sql", "raw_code": sql, "depends_on": of}
+
+    failed = "Runtime Error\n  Compilation Error in model m (models/m.sql)\n    None has no element 0\n"
+    macros = {"macro.x": {"macro_sql": "{% do run_query('select 1') %}", "depends_on": {"macros": []}}}
+    for asks, one in (
+        (False, node("select 1")),
+        (True, node("{{ run_query('x') }}")),
+        (True, node("{{ x() }}", ["macro.x"])),
+    ):
+        assert computing._excused(failed, {"nodes": {"model.tiny.m": one}, "macros": macros}) is asks
+    assert not computing._excused("Database Error\n  no room", {"nodes": {}, "macros": {}})
+
+
+@pytest.mark.parametrize(
+    ("printed", "sentence"),
+    [
+        (
+            "07:19:18  Encountered an error:\nFound a cycle: model.x.a --> model.x.b\n07:19:18  Traceback (most recent call last):\n"
+            '  File "/x/dbt/cli/requires.py", line 187, in wrapper\n    result, success = func(*args, **kwargs)\n',
+            "Found a cycle: model.x.a --> model.x.b",
+        ),
+        (
+            'Runtime Error in model broken (models/broken.sql)\n  Binder Error: "no_such" not found in FROM clause!\n  \n'
+            "  LINE 14: select no_such\n                  ^\n  compiled code at target/run/x.sql\n",
+            'models/broken.sql: model broken: Binder Error: "no_such" not found in FROM clause!',
+        ),
+        (
+            "Runtime Error\n  Compilation Error in model a (models/a.sql)\n    'nothing' is undefined. This can happen when calling a macro "
+            'that does not exist. Check for typos and/or install package dependencies with "dbt deps".\n',
+            "models/a.sql: model a: 'nothing' is undefined.",
+        ),
+        (
+            "\x1b[0m07:20:40  Encountered an error:\nRuntime Error\n  Syntax error near line 2\n  ----------\n  1  | name\n  2  | v: 1\n",
+            "Runtime Error Syntax error near line 2",
+        ),
+    ],
+)  # fmt: skip
+def test_what_dbt_prints_becomes_a_sentence(printed: str, sentence: str) -> None:
+    assert dbt.sentence(printed) == sentence
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:

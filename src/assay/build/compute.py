@@ -20,7 +20,7 @@ import sqlglot
 import yaml
 from sqlglot import exp
 
-from assay.build import dbt, shape
+from assay.build import dbt, shape, yml
 from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck, recompute
 from assay.lake.duck import ident
@@ -33,6 +33,7 @@ _META = {"key", "clocks", "inputs"}
 _COLUMN_META = {"unit", "classification"}
 _CLOCKS = {"known_from", "captured_at"}
 _KEPT = 16  # files: eight projects, each with what it declares and how dbt read it
+_OF_NODE = re.compile(r"Error in [a-z ]+ (\S+) \((.+?)\)")
 _PASSED = {"success", "pass", "warn", "no-op"}
 
 
@@ -80,6 +81,8 @@ def compute(
     taken from `kept` and put there for the next build.
     """
     with clear_errors(work.parent):
+        if wrong := _misspelt(project):
+            raise ContractError(*wrong)
         dbt_hash = project_hash(project)  # before it is copied: an edit from here on is built once more
         shutil.rmtree(work, ignore_errors=True)
         database = prepare(project, work, views, limits)
@@ -96,7 +99,8 @@ def compute(
         stays = f"the last release stays: {served}" if served else "nothing is released yet"
         if any(map(duck.full, said)):
             raise SettingsError(f"no room left below {work.parent}: free some and build again; {stays}")
-        raise BuildFailed(_complaint(results, manifest, failed or "", work, limits, stays))
+        said = _complaints(results, manifest, work, limits) or _ended(failed or "")
+        raise BuildFailed(f"gold was not built; {stays}.", *said, f"dbt's log: {work / 'logs' / 'dbt.log'}")
     if parsed.exists() and (now := parsed.read_bytes()) != before and _mark(project, views, limits) == mark:
         _keep(kept, f"{mark}.msgpack", now)
     models, gold = _described(manifest, views)
@@ -122,16 +126,25 @@ def describe(
     if (said := _recall(kept, f"{mark}.json")) is not None:
         with suppress(msgspec.DecodeError):
             return msgspec.json.decode(said, type=tuple[Gold, ...])
+    wrong = _misspelt(project)
+    if any(isinstance(one, yml.Unreadable) for one in wrong):
+        raise ContractError(*wrong)
     with tempfile.TemporaryDirectory(prefix="assay-dbt-") as scratch:
         work = Path(scratch) / "project"
         with clear_errors(work.parent):
             database = prepare(project, work, views, limits)
-            failed = _compiled(work)
-        if failed is not None:
-            if duck.full(failed):
-                raise SettingsError(f"no room left below {work.parent}: free some and check again")
-            raise BuildFailed(f"the dbt project cannot be read: {dbt.sentence(failed)}")
-        _, gold = _described(_json(work / "target" / "manifest.json"), views, database, limits)
+            failed = _compiled(work, limits)
+        if any(map(duck.full, failed)):
+            raise SettingsError(f"no room left below {work.parent}: free some and check again")
+        if failed and not (work / "target" / "manifest.json").exists():
+            told = f"the dbt project cannot be read: {failed[0]}"
+            raise ContractError(*wrong, f"BuildFailed: {told}") if wrong else BuildFailed(told)
+        try:
+            _, gold = _described(_json(work / "target" / "manifest.json"), views, database, limits)
+        except ContractError as error:
+            raise ContractError(*wrong, *failed, *error.args) from None
+        if wrong or failed:
+            raise ContractError(*wrong, *failed)
         parsed = work / "target" / "partial_parse.msgpack"
         if _mark(project, views, limits) == mark:  # nobody wrote to it meanwhile
             if parsed.exists():
@@ -140,18 +153,48 @@ def describe(
     return gold
 
 
-def _compiled(work: Path) -> str | None:
-    """Let dbt write the SQL of all models; None if it can read the project at least, else what it printed."""
-    if any(work.rglob("*.csv")):
-        dbt.run(work, "seed")  # what goes wrong there, the build says
-    return dbt.run(work, "parse") if dbt.run(work, "compile") is not None else None
+def _misspelt(project: Path) -> list[str]:
+    """What is wrong in the project's yml files, known without dbt."""
+    return yml.wrong(project, files_of(project), universes_of(project))
+
+
+def _compiled(work: Path, limits: Limits) -> list[str]:
+    """Let dbt put the seeds and write the SQL of all models; what it complains of.
+
+    There is no manifest if it cannot read the project at all.
+    """
+    place, wrong = work / "target" / "manifest.json", []
+    if any(work.rglob("*.csv")) and (failed := dbt.run(work, "seed")) is not None:
+        results = _json(work / "target" / "run_results.json").get("results", [])
+        if not (wrong := _complaints(results, _json(place), work, limits) if place.exists() else []):
+            return [dbt.sentence(failed)]
+    failed = dbt.run(work, "compile")
+    if failed is None or (place.exists() and _excused(failed, _json(place))):
+        return wrong
+    return [*wrong, dbt.sentence(failed)]
+
+
+def _excused(failed: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether what dbt complains of may come from silver's having no rows yet, or is told in other words."""
+    if "Found a cycle" in failed:
+        return True
+    named = _OF_NODE.search(failed)
+    if named is None:
+        return False
+    return any(
+        node["name"] == named[1] and node["original_file_path"] == named[2] and shape.asking(node, manifest["macros"])
+        for node in manifest["nodes"].values()
+    )
 
 
 def _mark(project: Path, views: Sequence[SilverView], limits: Limits) -> str:
     """A hash of all that decides how dbt reads the project: its files, the views' shape, the programs, and this one."""
     seen = [(view.name, dict(view.columns)) for view in views]
     programs = [sys.version, *(metadata.version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb"))]
-    own = [hashlib.sha256(Path(one).read_bytes()).hexdigest() for one in (__file__, dbt.__file__, shape.__file__)]
+    own = [
+        hashlib.sha256(Path(one).read_bytes()).hexdigest()
+        for one in (__file__, dbt.__file__, shape.__file__, yml.__file__)
+    ]
     told = [project_hash(project), seen, programs, own, limits.memory, limits.threads]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
@@ -245,7 +288,7 @@ def _profile(project: Path) -> str:
         read = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
         return str(read["profile"])
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ContractError(f"dbt_project.yml: no `profile: assay` can be read from it: {error}") from error
+        raise ContractError("dbt_project.yml: it must say `profile: assay`") from error
 
 
 def _write(path: Path, body: object) -> None:
@@ -270,21 +313,26 @@ def _named(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"{kind} {node.get('name', unique_id)} ({node.get('original_file_path', 'unknown file')})"
 
 
-def _complaint(
-    results: Iterable[Mapping[str, Any]],
-    manifest: Mapping[str, Any],
-    printed: str,
-    work: Path,
-    limits: Limits,
-    stays: str,
-) -> str:
+def _complaints(
+    results: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], work: Path, limits: Limits
+) -> list[str]:
+    """What failed, a line each, with rows that a test found."""
     bad = [one for one in results if one["status"] not in {*_PASSED, "skipped"}]
-    lines = [
-        f"{_named(one, manifest)}: {(one['message'] or one['status']).strip()}{_rows(one, manifest, work, limits)}"
+    return [
+        f"{_named(one, manifest)}: {_after(_named(one, manifest), dbt.sentence(one['message'] or one['status']))}"
+        f"{_rows(one, manifest, work, limits)}"
         for one in bad
     ]
-    said = "\n".join(lines) or printed or "dbt ended without a word"
-    return f"gold was not built; {stays}.\n{said}\ndbt's log: {work / 'logs' / 'dbt.log'}"
+
+
+def _after(named: str, said: str) -> str:
+    """What dbt said of a node, without what names it."""
+    kind_name, _, file = named.rstrip(")").rpartition(" (")
+    return said.removeprefix(f"{file}: {kind_name}: ")
+
+
+def _ended(printed: str) -> list[str]:
+    return [dbt.sentence(printed) or "dbt ended without a word"]
 
 
 def _rows(result: Mapping[str, Any], manifest: Mapping[str, Any], work: Path, limits: Limits) -> str:
@@ -326,19 +374,32 @@ def _described(
     wrong: list[str] = []
     waiting = sorted(nodes, key=lambda k: relations[k])
     while waiting:
-        ready = next(k for k in waiting if not _needs(nodes[k]) & set(waiting))
-        node = nodes[ready]
-        sql = _plain(node.get("compiled_code") or "", node["original_file_path"])
+        ready = next((k for k in waiting if not _needs(nodes[k]) & set(waiting)), None)
+        if ready is None:
+            while after := set(waiting) - {need for k in waiting for need in _needs(nodes[k])}:
+                waiting = [k for k in waiting if k not in after]  # it reads the circle, and is not in it
+            files = ", ".join(nodes[k]["original_file_path"] for k in waiting)
+            wrong.append(f"models read each other in a circle: one of {files} must read something else")
+            break
+        node, sql = nodes[ready], ""
+        if node.get("language") == "python":
+            what = "a model in Python, whose numbers nobody can explain; write it in SQL"
+            wrong.append(f"{node['original_file_path']}: {node['name']}: {what}")
+        else:
+            try:
+                sql = _plain(node.get("compiled_code") or "", node["original_file_path"])
+            except ContractError as error:
+                wrong += error.args
         models.append(Model(relations[ready], node["resource_type"], sql))
         if node["schema"] == "gold" and node["resource_type"] == "model":
             gold = _gold(node)
             wrong += _lacks(gold, node, known)
             released.append(gold)
         waiting.remove(ready)
-    if empty and limits:
+    if empty and limits and not waiting:
         wrong += _given(manifest, models, released, shape.shapes(empty, models, manifest, limits))
     if wrong:
-        raise ContractError("\n".join(wrong))
+        raise ContractError(*wrong)
     return tuple(models), tuple(released)
 
 
@@ -370,7 +431,7 @@ def _given(
                 to_paste = f"# {file}: to paste and fill in\n{shape.skeleton(node['name'], missing, read)}"
             yield f"{_file(node)}: {gold.name}: no yml describes {', '.join(missing)}; what it lacks stands below"
             lacking.append(to_paste.rstrip())
-    yield from lacking
+    yield from (line for one in lacking for line in one.split("\n"))
 
 
 def _file(node: Mapping[str, Any]) -> str:
@@ -445,13 +506,18 @@ def _strangers(one: Input, row: set[str], table: set[str]) -> Iterator[str]:
     try:
         tree = sqlglot.parse_one(one.where, dialect="duckdb")
     except sqlglot.errors.SqlglotError as error:
-        yield f"{one.where!r} is no predicate: {str(error).splitlines()[0]}"
+        yield f"{one.where!r} is no predicate: {_said(error)}"
         return
     for column in tree.find_all(exp.Column):
         if column.table.lower() == "row" and column.name not in row:
             yield f"row.{column.name} is no column of the model"
         elif not column.table and not column.find_ancestor(exp.Select) and column.name not in table:
             yield f"{column.name} is no column of the table"
+
+
+def _said(error: sqlglot.errors.SqlglotError) -> str:
+    """The cause, without the query that is quoted in colours."""
+    return str(error).split("\n")[0].rstrip(" .")
 
 
 def _plain(code: str, file: str) -> str:
@@ -461,7 +527,9 @@ def _plain(code: str, file: str) -> str:
     try:
         tree = sqlglot.parse_one(code, dialect="duckdb")
     except sqlglot.errors.SqlglotError as error:
-        raise ContractError(f"{file}: SQL that only dbt's database understands: {error}; write it portably") from error
+        raise ContractError(
+            f"{file}: SQL that only dbt's database understands: {_said(error)}; write it portably"
+        ) from error
     for table in tree.find_all(exp.Table):
         table.set("catalog", None)
     return tree.sql(dialect="duckdb", pretty=True)

@@ -41,11 +41,23 @@ PATIENCE = 10
 """Seconds that it has to end by itself."""
 _FLAGS = ("--quiet", "--no-use-colors", "--no-version-check")
 _NOISE = re.compile(
-    r"nanobind: | - leaked (instance|type|function) | - \.\.\. skipped remainder|See https://nanobind\."
+    r"nanobind: |.*resource_tracker: There appear|  warnings\.warn\('resource_tracker| - leaked (instance|type|function) | - \.\.\. skipped remainder|See https://nanobind\."
 )
 # The file's own lines, which its author has; rules; and that there is an error, which whoever reads this knows.
-_QUOTED = re.compile(r"\s*(\d+ +\|.*|-{5,}|Raw Error:|(\d\d:){2}\d\d +Encountered an error:)\s*$")
+_QUOTED = re.compile(
+    r"\s*(\d+ +\|.*|-{5,}|Raw Error:|Encountered an error:|LINE \d+: .*|\^|compiled code at .*|> (in macro|called by) .*|)\s*$"
+)
+_TRACE, _TIME, _COLOUR = (
+    re.compile(r"^Traceback \(most recent call last\):$", re.MULTILINE),
+    re.compile(r"^(\d\d:){2}\d\d +", re.MULTILINE),
+    re.compile(r"\x1b\[[\d;]*m"),
+)
 _WHOLE_YAML = re.compile(r" @ [\w ]+: \{.*\}(?= - at path)")
+_LINE = re.compile(r"\n +line (\d+)\n.*$", re.MULTILINE)
+_PACKAGES = ' This can happen when calling a macro that does not exist. Check for typos and/or install package dependencies with "dbt deps".'
+_OF_NODE = re.compile(r"(\w+ Error )*in (?P<kind>[a-z ]+) (?P<name>\S+) \((?P<file>.+?)\) ")
+_OF_MODEL = re.compile(r"(\w+ Error )*(?P<kind>[A-Z][a-z ]+) '\w+\.\w+\.(?P<name>\S+)' \((?P<file>.+?)\) ")
+_TEST = re.compile(r"'test_(\w+)' is undefined\.?")
 _PLACES = ("--profiles-dir", ".", "--project-dir", ".")
 
 
@@ -64,9 +76,21 @@ class _Dbt(NamedTuple):
 
 
 def sentence(printed: str) -> str:
-    """What dbt printed about a project that it cannot read, as one line without the YAML that it quotes."""
-    told = (line.strip() for line in printed.splitlines() if not _QUOTED.match(line))
-    return _WHOLE_YAML.sub("", " ".join(line for line in told if line))
+    """What dbt says is wrong, as one line that begins with the file.
+
+    Without the YAML and SQL that it quotes, where in dbt it happened, and what a lake cannot follow (`dbt deps`).
+    """
+    said = _TRACE.split(_TIME.sub("", _COLOUR.sub("", printed)))[0]
+    jinja = _LINE.search(said)
+    kept = (line.strip() for line in _LINE.sub("", said).splitlines() if not _QUOTED.match(line))
+    told = _WHOLE_YAML.sub("", " ".join(kept)).replace(_PACKAGES, "")
+    if found := _OF_NODE.match(told):
+        told = (
+            f"{found['file']}{f':{jinja[1]}' if jinja else ''}: {found['kind']} {found['name']}: {told[found.end() :]}"
+        )
+    elif found := _OF_MODEL.match(told):
+        told = f"{found['file']}: {found['kind'].lower()} {found['name']} {told[found.end() :]}"
+    return _TEST.sub(r"there is no test \1", told)
 
 
 _waiting: dict[int, _Dbt] = {}  # by the process that started it: a fork has none of its parent's

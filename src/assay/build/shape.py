@@ -41,7 +41,7 @@ def shapes(
                 if model.relation not in there:
                     unknown.add(key)
                 continue
-            unclear = not model.sql or unknown & set(node["depends_on"]["nodes"]) or _asking(node, manifest["macros"])
+            unclear = not model.sql or unknown & set(node["depends_on"]["nodes"]) or asking(node, manifest["macros"])
             said = None if unclear else _given(db, model)
             if not isinstance(said, dict):
                 unknown.add(key)
@@ -60,7 +60,7 @@ def _given(db: duckdb.DuckDBPyConnection, model: Model) -> Shape | str:
         return " ".join(str(error).split("\n\n")[0].split())
 
 
-def _asking(node: Mapping[str, Any], macros: Mapping[str, Mapping[str, Any]]) -> bool:
+def asking(node: Mapping[str, Any], macros: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the model, or a macro that it calls, asks the database while its SQL is written."""
     seen: set[str] = set()
     waiting = list(node["depends_on"].get("macros", ()))

@@ -48,7 +48,7 @@ class Lines:
     def done(self) -> None:
         """ContractError with all that was found, a line each, in the order of the text."""
         if self._found:
-            raise ContractError("\n".join(sorted(self._found, key=lambda said: self._found[said])))
+            raise ContractError(*sorted(self._found, key=lambda said: self._found[said]))
 
     def text(self, path: Iterable[str | int]) -> str:
         """The scalar at a path, as its author spelt it."""

@@ -95,7 +95,7 @@ def read_all(directory: Path, kept: Path | None = None) -> dict[str, Contract]:
     """
     found, wrong = read_each(directory, kept)
     if wrong:
-        raise ContractError("\n".join(map(str, wrong)))
+        raise ContractError(*(line for one in wrong for line in one.args))
     return found
 
 

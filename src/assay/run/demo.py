@@ -60,7 +60,7 @@ def fetch(url: str) -> Any:
         return json.load(answer)
 
 
-def why(lake: Lake, shown: dict[str, Any]) -> str:
+def why(lake: Lake, shown: dict[str, Any]) -> list[str]:
     """The explanation of the first number in a few lines."""
     found = lake.explain(TABLE, shown["key"], COLUMN, listed=6)
     again = found["recomputed"]
@@ -69,7 +69,7 @@ def why(lake: Lake, shown: dict[str, Any]) -> str:
     for one in found["records"][:3]:
         lines.append(f"  {one['record']}")
         lines.append(f"    from {one['file']}:{one['line']}, asked of {one['request']['url']} (origin {one['origin']})")
-    return "\n".join(lines)
+    return lines
 
 
 def land_again(lake: Lake, changed: Sequence[str], say: Callable[[str], None]) -> None:
@@ -121,7 +121,7 @@ def shown(
                 got = fetch(console + first["path"])
                 yield [
                     f"{first['title']}: {got['data'][0][first['column']]}",
-                    why(lake, first),
+                    *why(lake, first),
                     f"first number after {time.monotonic() - started:.1f} s · console: {console}",
                 ]
 

@@ -20,7 +20,7 @@ from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
-from assay.spoken import some
+from assay.spoken import printable, some
 from assay.windows import Window
 
 if TYPE_CHECKING:
@@ -286,10 +286,10 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
             )  # fmt: skip
         except BaseException as error:
             for dataset in dict.fromkeys(s.dataset for s in mine):
-                mark(t.ledger, dataset, "land", "failed", run, f"{type(error).__name__}: {error}")
+                mark(t.ledger, dataset, "land", "failed", run, _named(error))
             if not isinstance(error, AssayError):
                 raise
-            say(f"nothing of {source} was landed: {error}")
+            say(f"nothing of {source} was landed: {'; '.join(error.args)}")
             out += [Outcome(s, error) for s in mine[:1]]
             continue
         by = {(s.dataset, s.shard, s.window): s for s in mine}
@@ -337,7 +337,7 @@ def _kept(lake: "Lake", step: Step, run: str, act: Callable[[], dict[str, Any]])
     try:
         did = act()
     except BaseException as error:
-        mark(ledger, dataset, kind, "failed", run, f"{type(error).__name__}: {error}")
+        mark(ledger, dataset, kind, "failed", run, _named(error))
         if isinstance(error, AssayError):
             return Outcome(step, error)
         raise
@@ -351,6 +351,11 @@ def mark(ledger: Ledger, dataset: str, kind: str, state: str, run: str, error: s
     attempt = before.body["attempt"] if before and before.body["state"] != "done" else 0
     body = {"state": state, "attempt": attempt + (state == "started"), "run": run, "error": error}
     ledger.record([Fact("step", dataset, kind, now(), body, (before.version if before else 0) + 1)])
+
+
+def _named(error: BaseException) -> str:
+    """An error as it is kept; what is no error of ours is a line."""
+    return f"{type(error).__name__}: {error if isinstance(error, AssayError) else printable(str(error))}"
 
 
 def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
@@ -368,7 +373,7 @@ def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
             continue
         body = {
             "state": "failed" if error else "done", "attempt": (before.body["attempt"] if before and failed else 0) + 1,
-            "run": run, "error": f"{type(error).__name__}: {error}" if error else "",
+            "run": run, "error": _named(error) if error else "",
         }  # fmt: skip
         facts.append(
             Fact(

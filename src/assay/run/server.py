@@ -64,4 +64,7 @@ def _config(application: Any, patience: float) -> Any:
     from assay.run.wire import Wire
 
     http = type("Wire", (Wire,), {"patience": patience})
-    return uvicorn.Config(application, log_level="warning", access_log=False, server_header=False, http=http)
+    # Its own handlers would print what a request says as it came.
+    return uvicorn.Config(
+        application, log_config=None, log_level="warning", access_log=False, server_header=False, http=http
+    )

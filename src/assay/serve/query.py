@@ -23,6 +23,7 @@ from assay.lake import duck
 from assay.lake.duck import ident
 from assay.lake.release import Column
 from assay.ports import Limits
+from assay.spoken import printable
 from assay.sqltypes import SqlType
 
 MOST, USUAL, FIELDS = 10_000, 100, 500
@@ -41,7 +42,7 @@ class Problem(Exception):
     def __init__(self, status: int, detail: str, who: str = "caller", **extra: str) -> None:
         """Keep the sentence; `extra` are response headers."""
         super().__init__(detail)
-        self.status, self.detail, self.who, self.headers = status, detail, who, extra
+        self.status, self.detail, self.who, self.headers = status, printable(detail), who, extra
 
 
 class NoClock(Problem):

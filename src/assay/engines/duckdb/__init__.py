@@ -508,7 +508,7 @@ def bind(contract: Contract) -> None:
     finally:
         con.close()
     if wrong:
-        raise ContractError("\n".join(wrong))
+        raise ContractError(*wrong)
 
 
 def _meaning(error: duckdb.Error, limits: Limits) -> AssayError:

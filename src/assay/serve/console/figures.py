@@ -15,7 +15,9 @@ from assay.spoken import TERMS
 from assay.sqltypes import SqlType
 
 # characters that are not seen, or turn around those beside them: what is read would not be what is stored
-_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
+)
 _NUMBERS = ("DECIMAL", "DOUBLE", "FLOAT", "BIGINT", "INTEGER", "HUGEINT", "SMALLINT", "TINYINT")
 
 
@@ -114,16 +116,27 @@ def _numeric(column: Column) -> bool:
     return SqlType.parse(column.type).name in _NUMBERS
 
 
+def _plain(value: object) -> object:
+    """What a page writes: no text of others without its unseen characters shown, whatever a template forgets."""
+    return _UNSEEN.sub(_number, value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _exact(text: str) -> Markup:
+    """A text as a form sends it back."""
+    return Markup(_UNSEEN.sub(lambda found: f"&#{ord(found[0])};", str(escape(text))))  # noqa: S704 - escaped before
+
+
 templates = Environment(
     loader=PackageLoader("assay.serve.console"),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=_plain,
     trim_blocks=True,
     lstrip_blocks=True,
 )
 templates.filters.update(
     figure=_figure, when=_when, ago=_ago, count=_count, rows=_rows, sentence=_sentence, opening=_opening, record=_record,
-    seen=seen, shown=shown, key=_key, word=shlex.quote,
+    exact=_exact, seen=seen, shown=shown, key=_key, word=shlex.quote,
 )  # fmt: skip
 templates.tests["numeric"] = _numeric
 templates.globals.update(standing=None, CONFLICT=CONFLICT, TERMS=TERMS)
