@@ -15,7 +15,7 @@ import msgspec
 from assay.contract import calendars
 from assay.contract.calendars import Calendar
 from assay.contract.model import Contract
-from assay.errors import ContractError
+from assay.errors import ContractError, SettingsError
 
 # what decides about a text, so that a kept contract is never one that today's checks would refuse
 _DECIDES = (
@@ -35,7 +35,11 @@ _DECIDES = (
 
 def read(path: Path, kept: Path | None = None) -> Contract:
     """The contract in a file, its calendar beside it; ContractError with file, line and remedy if it cannot be one."""
+    if path.suffix != ".yaml":
+        raise ContractError(f"{path.name}: is not read; a contract's name ends in .yaml")
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ContractError(f"{path}: is no file that can be read; take it away")
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
@@ -103,7 +107,7 @@ def read_each(directory: Path, kept: Path | None = None) -> tuple[dict[str, Cont
     """The contracts of a directory that can be read, and of each other file what is wrong in it."""
     found: dict[str, Contract] = {}
     wrong: list[ContractError] = []
-    for path in sorted(directory.glob("*.yaml")):
+    for path in _listed(directory):
         try:
             contract = read(path, kept)
             _alone(contract, path, found)
@@ -113,6 +117,16 @@ def read_each(directory: Path, kept: Path | None = None) -> tuple[dict[str, Cont
         else:
             found[contract.dataset] = contract
     return found, wrong
+
+
+def _listed(directory: Path) -> list[Path]:
+    """The contracts' files; SettingsError where they cannot be seen."""
+    try:
+        return sorted(one for one in directory.iterdir() if one.suffix in (".yaml", ".yml"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError(f"{directory} cannot be read: {error.strerror}; it holds the contracts") from error
 
 
 def _alone(contract: Contract, path: Path, others: Mapping[str, Contract]) -> None:

@@ -19,7 +19,7 @@ from assay.contract import calendars, odcs
 from assay.contract.calendars import Calendar
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, SettingsError, UsageError
-from assay.lake import account, drift, release
+from assay.lake import account, drift, project, release
 from assay.lake.release import Release
 from assay.plan import Land, Member, Step
 from assay.run import loop
@@ -92,7 +92,7 @@ class Lake:
         a source would be asked, all that `check` finds of the chosen datasets, and of gold if it is built, is an error.
         """
         chosen, gold = self._select(select)
-        gold = gold and self.project.is_dir()
+        gold = gold and project.there(self.project)
         steps = loop.missing(self, chosen, at or now(), span=span, regate=regate, gold=gold)
         return self._checked(steps, chosen, gold=gold)
 
@@ -379,7 +379,12 @@ def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract
 def _universe(root: Path, name: str) -> list[Member]:
     path = root / f"universe_{name}.csv"
     try:
-        rows = list(csv.DictReader(path.read_text().splitlines()))
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise SettingsError(f"{path} is no file that can be read; take it away")
+        read = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        if read.fieldnames is None:
+            raise SettingsError(f"{path} is empty; it expects symbol,valid_from,valid_to")
+        rows = list(read)
         found = [
             Member(
                 row["symbol"],
@@ -392,7 +397,9 @@ def _universe(root: Path, name: str) -> list[Member]:
         raise SettingsError(
             f"{path} is missing: a contract asks for universe {name} (symbol,valid_from,valid_to)"
         ) from error
-    except (KeyError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}; its owner must allow it") from error
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise SettingsError(f"{path}: expects symbol,valid_from,valid_to with dates as YYYY-MM-DD ({error})") from error
     for one in found:
         if not one.shard.strip() or (one.valid_to and one.valid_to <= one.valid_from):
@@ -485,7 +492,7 @@ def judged(
             with _kept(wrong):
                 check(contract)
     found: list[str] = []
-    if gold and (root / "dbt").is_dir():
+    if gold and project.there(root / "dbt"):
         from assay.build import check as check_gold
 
         kept, limits = settings.data.parent / ".kept", Limits(settings.memory, settings.threads)

@@ -14,7 +14,7 @@ from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
 from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, SettingsError, UsageError
-from assay.lake import account, bronze, coverage, drift, evidence, release
+from assay.lake import account, bronze, coverage, drift, evidence, project, release
 from assay.lake.bronze import Decision
 from assay.lake.project import project_hash
 from assay.lake.release import Release
@@ -170,7 +170,7 @@ def _gold(lake: "Lake", built: Release | None) -> planning.Gold:
     return planning.Gold(
         released=None if built is None else {s.dataset: (s.position, s.contract_sha256) for s in built.silver},
         released_dbt=built.dbt_hash if built else "",
-        dbt=project_hash(lake.project) if lake.project.is_dir() else "",
+        dbt=project_hash(lake.project) if project.there(lake.project) else "",
     )
 
 

@@ -131,11 +131,12 @@ def _names(ask: Ask, options: Options, directory: Path) -> list[str]:
 def _matches(options: Options, directory: Path) -> list[str]:
     _look(directory, PurePosixPath(options.path).parts)
     try:
-        found = sorted(
-            one.relative_to(directory).as_posix() for one in directory.glob(options.path) if not one.is_dir()
-        )
+        matches = list(directory.glob(options.path))
     except ValueError as error:
         raise ContractError(f"path {options.path!r} is no glob: {error}") from None
+    if PurePosixPath(options.path).suffix and (folders := sorted(one.name for one in matches if one.is_dir())):
+        raise SourceRefused(f"{one_line(folders[0])} is called as `path` calls files, and is a directory; rename it")
+    found = sorted(one.relative_to(directory).as_posix() for one in matches if not one.is_dir())
     for name in found:
         if one_line(name) != name or not name.isprintable():
             shown = os.fsencode(name).decode("ascii", "backslashreplace")
@@ -147,11 +148,15 @@ def _look(place: Path, parts: Sequence[str]) -> None:
     """SourceRefused for a directory that the glob would pass over in silence because it may not be read."""
     try:
         with os.scandir(place) as found:
-            below = [one for one in found if one.is_dir(follow_symlinks=False)] if len(parts) > 1 else []
+            # As the glob does: it follows a link that a part names, and none below `**`.
+            follow = parts[0] != "**"
+            below = [one for one in found if one.is_dir(follow_symlinks=follow)] if len(parts) > 1 else []
     except PermissionError:
         raise SourceRefused(f"the directory {one_line(str(place))} may not be read; its owner must allow it") from None
     except FileNotFoundError:
         return  # gone since: the glob will not find it either
+    except OSError as error:
+        raise SourceRefused(f"the directory {one_line(str(place))} cannot be read: {error.strerror}") from None
     for one in below:
         if parts[0] == "**" or fnmatchcase(one.name, parts[0]):
             _look(Path(one.path), parts if parts[0] == "**" else parts[1:])
@@ -194,6 +199,8 @@ class _Reading:
             raise SourceRefused(f"{self.name} may not be read; its owner must allow it") from None
         except FileNotFoundError:
             raise SourceBusy(f"{self.name} went away while it was looked at; run it again") from None
+        except OSError as error:
+            raise SourceRefused(f"{self.name} cannot be read: {error.strerror}") from None
 
     def state(self) -> tuple[int, ...]:
         """How the file stands: a write changes one of these, whatever is done to hide it."""
