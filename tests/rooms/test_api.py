@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from assay import fence
 from assay.errors import UsageError
-from assay.lake.release import Release
+from assay.lake.release import Column, Release
 from assay.serve.newest import Newest
-from assay.serve.query import PARAMETERS, Problem
+from assay.serve.query import PARAMETERS, Problem, value
 from assay.targets.local import LocalSecrets
 from tests.rooms import serving_lake
 
@@ -482,6 +482,25 @@ def test_explanations_keep_no_page_waiting_and_do_not_pile_up(lake):
         codes = [one.result().status_code for one in many]
     assert codes.count(200) == 16
     assert codes.count(503) == 24
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("DECIMAL(18,6)", "1e30", "c: the value is beyond what the column can hold, 12 digits before the point"),
+        ("DECIMAL(18,6)", "-" + "9" * 60, "c: the value is beyond what the column can hold, 12 digits before the point"),
+        ("DECIMAL(18,6)", "999999999999.9999999", "c: the value has more decimals than the column, which has 6"),
+        ("DECIMAL(18,6)", "ten", "c: the value is not a decimal(18,6); write digits with at most its decimals, such as 12.5"),
+        ("BIGINT", "9223372036854775808", f"c: the value is beyond what the column can hold, {-(2**63)} to {2**63 - 1}"),
+        ("BIGINT", "1" * 50, f"c: the value is beyond what the column can hold, {-(2**63)} to {2**63 - 1}"),
+        ("BIGINT", "1.5", "c: the value is not a bigint; write a whole number, such as 12"),
+        ("DOUBLE", "1e999", "c: the value is beyond what a double can hold"),
+    ],
+)  # fmt: skip
+def test_a_number_that_a_column_cannot_hold_is_told_why(kind, text, said):
+    with pytest.raises(Problem) as told:
+        value(Column("c", kind, "", ""), text)
+    assert (told.value.status, told.value.detail) == (400, said)
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])

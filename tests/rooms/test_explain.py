@@ -256,6 +256,7 @@ def test_a_row_of_silver_is_led_back_to_the_token_of_its_value(lake: Lake) -> No
     assert record["contract_sha256"] == lake.contracts["price_eod"].sha256
     for wrong, said in (
         ({"symbol": "AAA"}, "date is missing"), ({**key, "date": "2031-01-01"}, "has no row"), ({**key, "x": "1"}, "x is missing or not"),
+        ({**key, "date": "2031-02-30"}, "date: the value is not a date; write 2024-01-05"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=said):
             explainer(lake)(found, "silver.price_eod", wrong, None)

@@ -79,7 +79,12 @@ def test_a_price_before_the_renaming_belongs_to_the_company_of_today(built: tupl
         ("nothing", {}, None, "this release has"),
         ("fct_daily_price", {"security_id": "x"}, None, "has the key security_id, date; date is missing"),
         ("fct_daily_price", {"security_id": "x", "date": "2005-02-28"}, None, "has no row"),
-        ("fct_daily_price", {"security_id": "x", "date": "no day"}, None, "has no row"),
+        (
+            "fct_daily_price",
+            {"security_id": "x", "date": "no day"},
+            None,
+            "date: the value is not a date; write 2024-01-05",
+        ),
         ("fct_daily_price", {"security_id": "x", "date": "2005-02-28", "symbol": "A"}, None, "not part of it"),
         ("fct_daily_price", {"security_id": "x", "date": "2005-02-28"}, "nope", "has no column 'nope'"),
     ],

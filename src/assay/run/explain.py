@@ -20,7 +20,9 @@ from assay.lake.release import Column, Gold, Release, Silver
 from assay.ports import N
 from assay.refine.history import History, Timeline
 from assay.run import gone, newer
+from assay.serve import query
 from assay.serve.reader import Reader
+from assay.sqltypes import SqlType
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
@@ -194,11 +196,26 @@ def _find(
 ) -> dict[str, Any] | None:  # fmt: skip
     """The first row of a relation with this key; None if there is none."""
     types = {c.name: c.type for c in columns}
+    for column in columns:
+        if column.name in names:
+            _held(con, column, key[column.name])
     where = " AND ".join(f"{ident(k)} = TRY_CAST(? AS {types[k]})" for k in names)
     found = con.execute(
         f"SELECT {', '.join(map(ident, types))} FROM {relation} WHERE {where} {order}", [key[k] for k in names]
     ).fetchall()
     return dict(zip(types, found[0], strict=True)) if found else None
+
+
+def _held(con: duckdb.DuckDBPyConnection, column: Column, text: str) -> None:
+    """UsageError for what is no value of the column: to have no such row is another thing, and to be rounded to one."""
+    if not SqlType.parse(column.type).decimal:
+        [(held,)] = con.execute(f"SELECT TRY_CAST(? AS {column.type}) IS NOT NULL", [text]).fetchall()
+        if held:
+            return
+    try:
+        query.value(column, text)
+    except query.Problem as error:
+        raise UsageError(error.detail) from None
 
 
 def _records(

@@ -128,6 +128,10 @@ def token(cell: Any) -> str:
     return "" if text == "null" else text.strip('"')
 
 
+class _Unheld(ValueError):
+    """A number that a column of numbers cannot hold; the text says why."""
+
+
 def value(column: Column, text: str) -> Any:
     """A query's text as a value of the column; Problem says what is expected."""
     kind = SqlType.parse(column.type)
@@ -147,6 +151,8 @@ def value(column: Column, text: str) -> Any:
             return _decimal(text, kind)
         if kind.name == "DOUBLE":
             return _double(text)
+    except _Unheld as error:
+        raise Problem(400, f"{column.name}: {error}") from None
     except (KeyError, ValueError, InvalidOperation, OverflowError):
         expected = f"; {_EXPECTED.get(kind.name, 'expects a value of its type')}"
         raise Problem(400, f"{column.name}: the value is not a {column.type.lower()}{expected}") from None
@@ -168,15 +174,14 @@ def moment(text: str) -> datetime:
 
 
 _INTEGERS = {"INTEGER": 31, "BIGINT": 63}
-_EXPECTED = {
+_EXPECTED = dict.fromkeys(_INTEGERS, "write a whole number, such as 12") | {
     "BOOLEAN": "write true or false", "DATE": "write 2024-01-05", "TIMESTAMP": "write 2024-01-05 or 2024-01-05T21:00:00Z",
     "TIMESTAMPTZ": "write 2024-01-05 or 2024-01-05T21:00:00Z",
     "DECIMAL": "write digits with at most its decimals, such as 12.5", "VARCHAR": "a character in it is not text",
 }  # fmt: skip
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
-_DOUBLE = re.compile(r"[+-]?\d{1,400}(\.\d{0,400})?([eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,400}(\.\d{0,400})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def _plain(text: str) -> str:
@@ -192,34 +197,36 @@ def _date(text: str) -> date:
 
 
 def _integer(text: str, bits: int) -> int:
-    if not re.fullmatch(r"[+-]?\d{1,40}", text, re.ASCII):
+    if not re.fullmatch(r"[+-]?\d{1,400}", text, re.ASCII):
         raise ValueError(text)
     found = int(text)
     if not -(2**bits) <= found < 2**bits:
-        raise ValueError(text)
+        raise _Unheld(f"the value is beyond what the column can hold, {-(2**bits)} to {2**bits - 1}")
     return found
 
 
 def _double(text: str) -> float:
-    found = float(text) if _DOUBLE.fullmatch(text) else math.nan
-    if not math.isfinite(found):
+    if not _NUMBER.fullmatch(text):
         raise ValueError(text)
+    found = float(text)
+    if not math.isfinite(found):
+        raise _Unheld("the value is beyond what a double can hold")
     return found
 
 
 def _decimal(text: str, kind: SqlType) -> str:
     if not _NUMBER.fullmatch(text):
         raise ValueError(text)
-    with localcontext(prec=100):
+    with localcontext(prec=1000):
         found = Decimal(text).normalize()
-    exponent = found.as_tuple().exponent
+    exponent = int(found.as_tuple().exponent)
     # a value between two of the column's would be rounded by the engine, and `gt` would then mean something else
-    if (
-        not isinstance(exponent, int)
-        or -exponent > kind.scale
-        or (found and found.adjusted() >= kind.precision - kind.scale)
-    ):
-        raise ValueError(text)
+    if found and found.adjusted() >= kind.precision - kind.scale:
+        raise _Unheld(
+            f"the value is beyond what the column can hold, {kind.precision - kind.scale} digits before the point"
+        )
+    if -exponent > kind.scale:
+        raise _Unheld(f"the value has more decimals than the column, which has {kind.scale}")
     return format(found, "f")
 
 
