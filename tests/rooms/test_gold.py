@@ -9,18 +9,19 @@ import random
 import statistics
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +34,9 @@ from assay.build.compute import Built, SilverView, compute, describe
 from assay.lake import recompute
 from assay.lake.release import Gold as Table
 from assay.ports import Limits
+from tests.rooms import months
+from tests.rooms.figures import ODD, ODDLY, TRADED, Security, wrong
+from tests.rooms.months import LONG, MONEY, SHORT, Lake, momentum, of_securities
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "lakes" / "markets" / "dbt"
@@ -350,7 +354,6 @@ def test_symbols_find_their_security(gold: Gold) -> None:
     assert len(rows) == len(gold.rows("dim_security"))
 
 
-PHASES = set(Phase) - {Phase.shrink} if os.environ.get("QUICK") else set(Phase)
 HISTORIES = int(os.environ.get("HISTORIES", "200"))
 Listed = list[tuple[str, date, date | None]]
 
@@ -373,15 +376,8 @@ def identities(draw: st.DrawFn) -> tuple[Changes, Listed]:
     return renamed, listed
 
 
-@settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
-@given(identities())
-def test_a_record_is_of_who_holds_its_symbol_at_the_end_of_its_row_of_the_universe(
-    gold: Gold, drawn: tuple[Changes, Listed]
-) -> None:
-    """Ten records a row of the universe, against a walk along the renames; contradictions are found, and nothing else is."""
-    renamed, listed = drawn
-    last = [date(9999, 1, 1) if end is None else end - timedelta(days=1) for _, _, end in listed]
-    held = [security_of(symbol, day, renamed) for (symbol, _, _), day in zip(listed, last, strict=True)]
+def contradictions(renamed: Changes, listed: Listed, last: list[date], held: list[str]) -> set[tuple[str, date]]:
+    """The rows of a universe that cannot be: over a change of their symbol, or of days that another claims."""
     wrong = set()
     for i, (symbol, start, _) in enumerate(listed):
         inside = sorted(c for c in renamed if symbol in c[1:] and start < c[0] <= last[i])
@@ -391,32 +387,54 @@ def test_a_record_is_of_who_holds_its_symbol_at_the_end_of_its_row_of_the_univer
         for j, (other, since, _) in enumerate(listed):
             if i != j and known and held[i] == held[j] and since <= last[i] and start <= last[j]:
                 wrong.add(min((symbol, start), (other, since)))
+    return wrong
+
+
+def test_a_record_is_of_who_holds_its_symbol_at_the_end_of_its_row_of_the_universe(gold: Gold) -> None:
+    """Ten records a row of the universe, against a walk along the renames; contradictions are found, and nothing else is.
+
+    All histories are of one lake, with symbols of their own.
+    """
+    told = [
+        ([(day, f"{old}{n}", f"{new}{n}") for day, old, new in renamed], [(f"{symbol}{n}", *days) for symbol, *days in listed])
+        for n, (renamed, listed) in enumerate(drawn(identities(), HISTORIES))
+    ]  # fmt: skip
     seeds = {
-        "stg.symbol_changes": pa.table(dict(zip(("changed_on", "old_symbol", "new_symbol"), map(list, zip(*renamed, strict=True)), strict=True)))
-        if renamed else pa.schema([("changed_on", pa.date32()), ("old_symbol", pa.string()), ("new_symbol", pa.string())]).empty_table(),
-        "stg.universe_us": pa.Table.from_pylist(
-            [dict(zip(("symbol", "valid_from", "valid_to"), row, strict=True)) for row in listed],
-            pa.schema([("symbol", pa.string()), ("valid_from", pa.date32()), ("valid_to", pa.date32())]),
-        ),
-    }  # fmt: skip
-    records: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
-    for (symbol, start, _), day in zip(listed, last, strict=True):
+        "stg.symbol_changes": columns([dict(zip(CHANGE, row, strict=True)) for one, _ in told for row in one], CHANGE),
+        "stg.universe_us": columns([dict(zip(LISTED, row, strict=True)) for _, one in told for row in one], LISTED),
+    }
+    last = {
+        (s, start): date(9999, 1, 1) if end is None else end - timedelta(days=1)
+        for _, one in told
+        for s, start, end in one
+    }
+    records = []
+    for (symbol, start), day in last.items():
         days = min((day - start).days, 300)
-        told = sorted({start + timedelta(days=days * n // 9) for n in range(10)})
-        records["price_eod"] += [price(symbol, str(one), "1") for one in told]
+        some = sorted({start + timedelta(days=days * n // 9) for n in range(10)})
+        records += [dict.fromkeys(PRICED, 1) | {"symbol": symbol, "date": one} for one in some]
     test = (PROJECT / "tests" / "universe_and_changes_are_one_truth.sql").read_text()
     test = test.replace("{{ ref('universe_holder') }}", "stg.universe_holder")
-    with again(gold.built, tables_of(records), "stg.stg_price", seeds=seeds) as db:
-        assert set(db.execute(f"SELECT symbol, valid_from FROM ({test})").fetchall()) == wrong
-        if wrong:
-            return
-        found = {(s, d): i for s, d, i in db.execute("SELECT symbol, date, security_id FROM stg.stg_price").fetchall()}
+    with again(gold.built, {"price_eod": columns(records, PRICED)}, "stg.stg_price", seeds=seeds) as db:
+        complained = set(db.execute(f"SELECT symbol, valid_from FROM ({test})").fetchall())
+        found = defaultdict(set)
+        for symbol, day, security in db.execute("SELECT symbol, date, security_id FROM stg.stg_price").fetchall():
+            found[symbol].add((day, security))
         spans = db.execute("SELECT symbol, valid_from, valid_to FROM stg.symbol_range ORDER BY ALL").fetchall()
-    for (symbol, start, _), day, security in zip(listed, last, held, strict=True):
-        mine = {i for (s, d), i in found.items() if s == symbol and start <= d <= day}
-        assert mine == {security}
-    for (symbol, _, end), (following, start, _) in pairwise(spans):
-        assert symbol != following or (end is not None and end <= start)
+    for renamed, listed in told:
+        ends = [last[symbol, start] for symbol, start, _ in listed]
+        held = [security_of(symbol, day, renamed or NEVER) for (symbol, _, _), day in zip(listed, ends, strict=True)]
+        wrong = contradictions(renamed, listed, ends, held)
+        assert {one for one in complained if one in {row[:2] for row in listed}} == wrong, (renamed, listed)
+        for (symbol, start, _), day, security in () if wrong else zip(listed, ends, held, strict=True):
+            mine = {i for d, i in found[symbol] if start <= d <= day}
+            assert mine == {security}, (renamed, listed, symbol, start)
+        symbols = set() if wrong else {symbol for change in renamed for symbol in change[1:]}
+        for (symbol, _, end), (following, start, _) in pairwise(one for one in spans if one[0] in symbols):
+            assert symbol != following or (end is not None and end <= start), (renamed, listed)
+
+
+NEVER: Changes = [(ALWAYS, "", "")]
 
 
 def test_every_price_belongs_to_one_row_of_the_dimension(gold: Gold, silver: dict[str, list[Row]]) -> None:
@@ -462,53 +480,7 @@ def test_daily_prices_equal_the_slow_computation(gold: Gold, silver: dict[str, l
     assert checked > 600
 
 
-MARKETS = int(os.environ.get("MARKETS", "20"))
 WIDE = pa.decimal128(38, 18)
-FIGURES = ("return_1d", "sma_20", "sma_50", "volatility_20", "total_return_index", "drawdown")
-
-
-@dataclass(frozen=True)
-class Market:
-    """A security's closes, of consecutive days, and its events: (day, numerator, denominator) and (day, amount)."""
-
-    closes: tuple[Decimal, ...]
-    splits: tuple[tuple[int, int, int], ...]
-    dividends: tuple[tuple[int, Decimal], ...]
-
-    def times(self, factor: Decimal) -> "Market":
-        """The same in another unit."""
-        paid = tuple((day, amount * factor) for day, amount in self.dividends)
-        return Market(tuple(c * factor for c in self.closes), self.splits, paid)
-
-
-@st.composite
-def markets(draw: st.DrawFn) -> Market:
-    """Closes that move by tenths, consolidations of any ratio that the price follows, several events on a day."""
-    days = draw(st.integers(1, 60))
-    close, closes = Decimal(draw(st.integers(1, 500))), []
-    splits = draw(
-        st.lists(
-            st.tuples(st.integers(0, days), st.sampled_from([1, 2, 3]), st.sampled_from([1, 25, 1000])), max_size=6
-        )
-    )
-    for day in range(days):
-        for _, new, old in (one for one in splits if one[0] == day):
-            close = close * old / new
-        close *= 1 + Decimal(draw(st.integers(-9, 9))) / 100
-        closes.append(round(close, 8))
-    paid = st.tuples(st.integers(0, days), st.integers(1, 99).map(lambda n: Decimal(n) / 1000))
-    return Market(tuple(closes), tuple(splits), tuple(draw(st.lists(paid, max_size=5))))
-
-
-SMALL, LARGE = Decimal("0.0001"), Decimal(70)
-ODD = {
-    "NONE": Market((Decimal("1e-9"), Decimal(10) ** 15, Decimal(0), Decimal(-3), Decimal(5)), ((1, 1, 10**9),) * 9, ()),
-    "TICK": Market((*[SMALL] * 30, *[Decimal(30)] * 30), (), ()),
-    "SAW": Market((SMALL, LARGE) * 30, (), ()),
-    "JUMP": Market((*[SMALL] * 20, *[Decimal(100000)] * 30), ((20, 10**7, 1),), ()),
-    "SPLIT": Market((Decimal(1),) * 40, ((5, 10**8, 1), (9, 1, 10**7), (9, 1, 10**6)), ()),
-    "FALL": Market(tuple(Decimal(10) ** -(n // 3) for n in range(54)), (), ()),
-}
 
 
 def tables_of(rows: Mapping[str, list[Row]]) -> dict[str, str | pa.Table]:
@@ -521,131 +493,219 @@ def tables_of(rows: Mapping[str, list[Row]]) -> dict[str, str | pa.Table]:
     return tables
 
 
-def daily(gold: Gold, given: Mapping[str, Market]) -> dict[str, list[Row]]:
-    """What the model's own SQL gives for some securities."""
+T = TypeVar("T")
+History = TypeVar("History", Security, Lake)
+
+
+def drawn(strategy: st.SearchStrategy[T], number: int) -> list[T]:
+    """So many of them, the same in every run."""
+    found: list[T] = []
+
+    @settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(strategy)
+    def draw(one: T) -> None:
+        found.append(one)
+
+    draw()
+    return found
+
+
+def smallest(one: History, complaints: Callable[[list[History]], list[str]]) -> str:
+    """A history that has a complaint with it, and nothing in it that could be left out."""
+    said = complaints([one])[0]
+    while True:
+        less = sorted(one.smaller(), key=lambda some: some.size)
+        worse = (
+            next(((some, why) for some, why in zip(less, complaints(less), strict=True) if why), None) if less else None
+        )
+        if worse is None:
+            return f"{said}\n{one}"
+        one, said = worse
+
+
+def columns(rows: Sequence[Row], schema: Mapping[str, pa.DataType]) -> pa.Table:
+    return pa.table({name: pa.array([r[name] for r in rows], kind) for name, kind in schema.items()})
+
+
+# Prices that a decimal of six places cannot hold too.
+PRICED = (
+    {"symbol": pa.string(), "date": pa.date32()}
+    | dict.fromkeys(("open", "high", "low", "close"), WIDE)
+    | {"volume": pa.int64()}
+)
+SPLIT = {"symbol": pa.string(), "date": pa.date32(), "numerator": WIDE, "denominator": WIDE}
+PAID = {"symbol": pa.string(), "date": pa.date32(), "dividend": WIDE}
+TOLD = {"known_from": MOMENT, "known_to": MOMENT, "backfilled": pa.bool_()}
+
+
+def daily(gold: Gold, given: Mapping[str, Security], named: set[str] | None = None) -> dict[str, list[Row]]:
+    """What the model's own SQL gives for some securities in one lake, each by its symbol; and whom the build would warn of."""
     first = date(2020, 1, 1)
-    rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
-    for symbol, m in given.items():
-        for i, close in enumerate(m.closes):
-            rows["price_eod"].append(price(symbol, str(first + timedelta(days=i)), str(close)))
-        for day, new, old in m.splits:
-            ratio = {"numerator": Decimal(new), "denominator": Decimal(old), "split_type": None}
-            rows["splits"].append(version(CAPTURED, symbol=symbol, date=first + timedelta(days=day), **ratio))
-        for day, amount in m.dividends:
-            rows["dividends"].append(
-                version(CAPTURED, symbol=symbol, date=first + timedelta(days=day), dividend=amount)
-            )
-    with again(gold.built, tables_of(rows), "gold.fct_daily_price") as db:
-        return by_security(rows_of(db, gold.model("fct_daily_price")))
-
-
-@pytest.mark.slow
-@settings(max_examples=MARKETS, deadline=None, suppress_health_check=list(HealthCheck))
-@given(markets(), markets(), st.integers(-6, 7))
-def test_any_securitys_figures_are_its_own_and_of_no_unit(gold: Gold, one: Market, other: Market, scale: int) -> None:
-    """Law by law: against exact fractions; beside others, odd ones too; with prices in another unit."""
-    unit = Decimal(10) ** scale
-    both = daily(gold, {"AA": one, "BB": other, "CC": one.times(unit), **ODD})
-    for rows in both.values():
-        for row in rows:
-            assert row["return_1d"] is None or row["return_1d"] > -1
-            assert all(
-                row[name] is None or row[name] > 0
-                for name in ("split_factor", "sma_20", "sma_50", "total_return_index")
-            )
-            assert row["drawdown"] is None or -1 <= row["drawdown"] <= 0
-    mine, scaled = (next(rows for rows in both.values() if rows[0]["symbol"] == s) for s in ("AA", "CC"))
-    assert next(iter(daily(gold, {"AA": one}).values())) == mine
-    first = date(2020, 1, 1)
-    events = [
-        [{"date": first + timedelta(days=d), "numerator": n, "denominator": o} for d, n, o in one.splits],
-        [{"date": first + timedelta(days=d), "dividend": a} for d, a in one.dividends],
-    ]
-    sessions = [(first + timedelta(days=i), close) for i, close in enumerate(one.closes)]
-    index, shares, held = Fraction(1), Fraction(1), []
-    for i, (row, (ratio, gross)) in enumerate(zip(mine, growths(sessions, *events), strict=True)):
-        shares *= ratio
-        held.append(Fraction(one.closes[i]) * shares)
-        index *= 1 if gross is None else gross
-        assert near(row["return_1d"], None if gross is None else gross - 1, 2e-12 * float(gross or 1))
-        mean = sum(held[-20:]) / 20 / shares if i >= 19 else None
-        assert near(row["sma_20"], mean, 1e-9 + 1e-9 * float(mean or 0))
-        mean = sum(held[-50:]) / 50 / shares if i >= 49 else None
-        assert near(row["sma_50"], mean, 1e-9 + 1e-9 * float(mean or 0))
-        assert near(row["total_return_index"], index, 1e-12 + 1e-9 * float(index))
-        for name in FIGURES:
-            factor = unit if name.startswith("sma") else 1
-            there = scaled[i][name]
-            expected = None if row[name] is None else row[name] * factor
-            if name.startswith("sma") and expected is not None and expected < Decimal("2e-9"):
-                continue
-            assert near(there, expected, 2e-9 * float(factor) + 2e-9 + 1e-9 * abs(float(expected or 0)))
-
-
-def known(rows: Iterable[Row], when: datetime) -> list[Row]:
-    return [r for r in rows if r["known_from"] <= when and (r["known_to"] is None or when < r["known_to"])]
-
-
-def momentum(rows: Mapping[str, list[Row]], month: date, cutoff: datetime) -> Row | None:
-    """One security's figures of a month from what was known at a moment; None without a session in that month."""
-    close = {r["date"]: r for r in known(rows["price_eod"], cutoff) if r["date"] < next_month(month)}
-    if not close or max(close) < month:
-        return None
-    # The oldest session's own growth is never asked for: 252 back is a base, not a return.
-    sessions = [one for one in sorted(close.items()) if one[0] > max(close) - timedelta(days=400)][-253:]
-    events = {name: known(rows[name], cutoff) for name in ("splits", "dividends")}
-    growth = [g for _, g in growths([(d, r["close"]) for d, r in sessions], events["splits"], events["dividends"])]
-
-    def total(of: list[Fraction | None]) -> Fraction:
-        return Fraction(math.prod(float(g) for g in of if g is not None)) - 1
-
-    days = [d for d, _ in sessions]
-    counted = [
-        e for some in events.values() for e in some
-        if (at := bisect_right(days, e["date"] - timedelta(days=1))) < len(days) and (at or e["date"] == days[0])
-    ]  # fmt: skip
-    return {
-        "symbol": sessions[-1][1]["symbol"],
-        "momentum_12_1": total(growth[-252:-21]) if len(sessions) == 253 else None,
-        "momentum_6_1": total(growth[-126:-21]) if len(sessions) >= 127 else None,
-        "sessions_used": len(sessions),
-        "backfilled": any(r["backfilled"] for r in [*(r for _, r in sessions), *counted]),
+    prices, splits, dividends = [], [], []
+    for symbol, one in given.items():
+        mine = {"symbol": symbol}
+        days = [first + timedelta(days=day) for day in one.days]
+        prices += [
+            mine | dict.fromkeys(("open", "high", "low", "close"), close) | {"date": day, "volume": 1}
+            for day, close in zip(days, one.closes, strict=True)
+        ]
+        splits += [
+            mine | {"date": first + timedelta(days=day), "numerator": new, "denominator": old}
+            for day, new, old, stands in one.splits if stands
+        ]  # fmt: skip
+        dividends += [
+            mine | {"date": first + timedelta(days=day), "dividend": paid}
+            for day, paid, _, stands in one.dividends
+            if stands
+        ]
+    tables = {
+        "price_eod": columns(prices, PRICED),
+        "splits": columns(splits, SPLIT),
+        "dividends": columns(dividends, PAID),
     }
-
-
-def next_month(month: date) -> date:
-    return (month + timedelta(days=31)).replace(day=1)
-
-
-def slow_momentum(silver: Mapping[str, list[Row]]) -> dict[tuple[str, date], Row]:
-    """Per security and its own last session of each month, only from what was known at its close."""
-    by: dict[str, dict[str, list[Row]]] = defaultdict(lambda: {"price_eod": [], "splits": [], "dividends": []})
-    for name in ("price_eod", "splits", "dividends"):
-        for security, rows in by_security(silver[name]).items():
-            by[security][name] = rows
-    out: dict[tuple[str, date], Row] = {}
-    seen: dict[tuple[str, date, datetime], Row | None] = {}
-
-    def figures(security: str, month: date, cutoff: datetime) -> Row | None:
-        if (security, month, cutoff) not in seen:
-            seen[security, month, cutoff] = momentum(by[security], month, cutoff)
-        return seen[security, month, cutoff]
-
-    for security, all_of in by.items():
-        for month in {r["date"].replace(day=1) for r in all_of["price_eod"]}:
-            mine = [r for r in all_of["price_eod"] if month <= r["date"] < next_month(month)]
-            end = max(r["date"] for r in mine)
-            cutoff = min(r["known_from"] for r in mine if r["date"] == end)
-            row = dict(figures(security, month, cutoff) or {}) | {"known_from": cutoff, "rank": None}
-            if row["momentum_12_1"] is not None:
-                peers = [f for s in by if (f := figures(s, month, cutoff)) and f["momentum_12_1"] is not None]
-                row["rank"] = 1 + sum(f["momentum_12_1"] > row["momentum_12_1"] for f in peers)
-            out[security, end] = row
+    out: dict[str, list[Row]] = {symbol: [] for symbol in given}
+    with again(gold.built, tables, "gold.fct_daily_price") as db:
+        for row in rows_of(db, gold.model("fct_daily_price")):
+            out[row["symbol"]].append(row)
+        if named is not None:
+            test = (PROJECT / "tests" / "figures_are_defined.sql").read_text().split("}}\n", 1)[1]
+            test = test.replace("{{ ref('fct_daily_price') }}", "gold.fct_daily_price")
+            symbols = {rows[0]["security_id"]: symbol for symbol, rows in out.items()}
+            named |= {symbols[security] for security, *_ in db.execute(test).fetchall()}
     return out
 
 
+def figures_of(gold: Gold, some: Sequence[Security]) -> list[str]:
+    """What is wrong with the figures of each, all in one lake."""
+    found = daily(gold, {str(i): one for i, one in enumerate(some)})
+    return [wrong(one, found[str(i)]) for i, one in enumerate(some)]
+
+
+RATIOS = ("split_factor", "return_1d", "volatility_20", "total_return_index", "drawdown")
+
+
+@pytest.mark.parametrize("histories", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_any_securitys_figures_are_right_its_own_and_of_no_unit(gold: Gold, histories: int) -> None:
+    """All of them in one lake, against plain Python: as good as each alone; and the same in another unit, and beside others."""
+    told = drawn(st.tuples(TRADED, st.integers(-9, 7)), histories)
+    some = {f"S{i}": one for i, (one, _) in enumerate(told)}
+    given = some | {f"X{i}": one.times(Decimal(10) ** unit) for i, (one, unit) in enumerate(told)}
+    given |= {f"O{i}": one for i, one in enumerate([*ODD, *drawn(ODDLY, histories // 4)])}
+    named: set[str] = set()
+    found = daily(gold, given, named)
+    rows = sum(len(one.closes) for one in some.values())
+    assert histories < 200 or rows >= 10_000
+
+    for symbol, one in given.items():
+        if said := wrong(one, found[symbol]):
+            pytest.fail(f"{symbol}: {said}\n{smallest(one, lambda less: figures_of(gold, less))}", pytrace=False)
+    for i in range(histories):
+        for row, scaled in zip(found[f"S{i}"], found[f"X{i}"], strict=True):
+            for name in RATIOS:
+                assert near(scaled[name], row[name], 2e-12 + 1e-11 * abs(float(row[name] or 0))), (i, name)
+    undefined = {"total_return_index", "split_factor", "drawdown"}
+    assert named == {s for s, rows in found.items() if any(row[name] is None for row in rows for name in undefined)}
+    for half in (list(given)[::2], list(given)[1::2]):
+        assert daily(gold, {symbol: given[symbol] for symbol in half}) == {symbol: found[symbol] for symbol in half}
+
+
+@cache
+def known(number: int, one: Lake) -> tuple[dict[str, list[Row]], dict[tuple[Any, date], Row]]:
+    """A lake's versions, and its momentum as it was known."""
+    rows = one.rows(number)
+    return rows, momentum(of_securities(rows))
+
+
+def months_of(gold: Gold, lakes: Sequence[Lake]) -> list[str]:
+    """What is wrong with the momentum of each, by the model's own SQL: they lie years apart."""
+    rows, expected = zip(*(known(number, one) for number, one in enumerate(lakes)), strict=True)
+    told = {name: [r for one in rows for r in one[name]] for name in MONEY}
+    tables = {
+        "price_eod_versions": columns(told["price_eod"], {k: PRICED[k] for k in ("symbol", "date", "close")} | TOLD),
+        "splits_versions": columns(told["splits"], SPLIT | TOLD),
+        "dividends_versions": columns(told["dividends"], PAID | TOLD),
+    }
+    renamed = [dict(zip(CHANGE, c, strict=True)) for number, one in enumerate(lakes) for c in one.changes(number)]
+    seeds = {"stg.symbol_changes": columns(renamed, CHANGE), "stg.universe_us": columns([], LISTED)}
+    found: list[dict[tuple[Any, date], Row]] = [{} for _ in lakes]
+    securities = {
+        security_of(months.symbol(number, i), date.max, NEVER): (number, i)
+        for number, one in enumerate(lakes) for i in range(len(one.listings))
+    }  # fmt: skip
+    with again(gold.built, tables, "gold.mart_momentum_asof", seeds=seeds) as db:
+        for row in rows_of(db, gold.model("mart_momentum_asof")):
+            security = securities[row["security_id"]]
+            found[security[0]][security, row["as_of_date"]] = row
+    return [months.wrong(*both) for both in zip(expected, found, strict=True)]
+
+
+CHANGE = {"changed_on": pa.date32(), "old_symbol": pa.string(), "new_symbol": pa.string()}
+LISTED = {"symbol": pa.string(), "valid_from": pa.date32(), "valid_to": pa.date32()}
+
+
+@pytest.mark.parametrize("histories", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_any_lakes_momentum_is_what_was_known_at_each_securitys_own_month_ends(gold: Gold, histories: int) -> None:
+    some = drawn(LONG, histories // 5) + drawn(SHORT, histories)
+    assert histories < 200 or sum(one.size[0] for one in some) >= 10_000
+    for number, said in enumerate(months_of(gold, some)):
+        if said:
+            pytest.fail(f"{said}\n{smallest(some[number], lambda less: months_of(gold, less))}", pytrace=False)
+
+
+FAULTS = {
+    "an event of the session before counts again": ("fct_daily_price", "e.date > s.previous_date", "e.date >= s.previous_date"),
+    "an event on no session is lost": ("fct_daily_price", "e.date > s.previous_date OR e.date = s.date", "e.date = s.date"),
+    "the price before is anybody's": ("fct_daily_price", "LAG(close) OVER (PARTITION BY security_id ORDER BY date)", "LAG(close) OVER (ORDER BY date)"),
+    "an odd price before is a price": ("fct_daily_price", "WHEN previous_close > 0", "WHEN previous_close <> 0"),
+    "a dividend is of the old share": ("fct_daily_price", "CAST(dividend AS DOUBLE)", "CAST(dividend AS DOUBLE) / EXP(CAST(log_split AS DOUBLE))"),
+    "an odd split is none": ("fct_daily_price", "THEN 0 ELSE k.log_split", "THEN 0 ELSE COALESCE(k.log_split, 0)"),
+    "a window is a session longer": ("fct_daily_price", "19 preceding", "20 preceding"),
+    "a deviation is of all": ("fct_daily_price", "20 * 19", "20 * 20"),
+    "logarithms of few digits": ("fct_daily_price", "AS DECIMAL(38, 18))", "AS DECIMAL(38, 9))"),
+    "a mean in the first day's shares": ("fct_daily_price", "/ EXP(CAST(log_shares AS DOUBLE)) * CAST(first_close", "* CAST(first_close"),
+    "a peak is of one session": ("fct_daily_price", "MAX(log_total) OVER (\n      PARTITION BY security_id", "MAX(log_total) OVER (\n      PARTITION BY security_id, date"),
+    "an index goes on": ("fct_daily_price", "WHEN undefined = 0 AND", "WHEN"),
+    "prices are known before they are": ("mart_momentum_asof", "p.known_from <= c.cutoff", "p.date <= CAST(c.cutoff AS DATE)"),
+    "prices are known for ever": ("mart_momentum_asof", "p.known_to > c.cutoff", "TRUE"),
+    "events are known before they are": ("mart_momentum_asof", "e.known_from <= p.cutoff", "e.date <= CAST(p.cutoff AS DATE)"),
+    "events are known for ever": ("mart_momentum_asof", "e.known_to > p.cutoff", "TRUE"),
+    "a month ends as the lake's does": ("mart_momentum_asof", "MAX(date) AS as_of_date", "MAX(MAX(date)) OVER (PARTITION BY DATE_TRUNC('MONTH', date)) AS as_of_date"),
+    "a month is a session longer": ("mart_momentum_asof", "BETWEEN 21 AND 251 THEN log_return END) = 231\n      THEN SUM(CASE WHEN sessions_ago BETWEEN 21", "BETWEEN 21 AND 251 THEN log_return END) = 231\n      THEN SUM(CASE WHEN sessions_ago BETWEEN 20"),
+    "a gap is a return": ("mart_momentum_asof", "log_return END) = 231", "log_return END) > 200"),
+    "twins are ranked": ("mart_momentum_asof", "RANK() OVER", "ROW_NUMBER() OVER"),
+    "a rank is of all cutoffs": ("mart_momentum_asof", "RANK() OVER (PARTITION BY month, cutoff", "RANK() OVER (PARTITION BY month"),
+    "who left is ranked": ("mart_momentum_asof", "last_date >= month AND", ""),
+    "old sessions count": ("mart_momentum_asof", "AND date > last_date - INTERVAL '400' DAY", ""),
+    "late dividends do not tell": ("mart_momentum_asof", "OR COALESCE(d.backfilled, FALSE)", ""),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_models_is_found_by_these_histories(gold: Gold, fault: str) -> None:
+    table, old, new = FAULTS[fault]
+    sql = next(m.sql for m in gold.built.models if m.relation == f"gold.{table}")
+    assert old in sql
+    models = tuple(
+        msgspec.structs.replace(m, sql=sql.replace(old, new)) if m.relation == f"gold.{table}" else m
+        for m in gold.built.models
+    )
+    broken = Gold(replace(gold.built, models=models), gold.views, gold.db)
+    if table == "fct_daily_price":
+        assert any(figures_of(broken, [*ODD, *few(TRADED, 20)]))
+    else:
+        assert any(months_of(broken, [*few(LONG, 10), *few(SHORT, 20)]))
+
+
+few = cache(drawn)
+
+
 def test_momentum_equals_the_slow_computation(gold: Gold, silver: dict[str, list[Row]]) -> None:
-    slow = slow_momentum(silver)
+    securities: dict[Any, dict[str, list[Row]]] = defaultdict(lambda: {name: [] for name in MONEY})
+    for name in MONEY:
+        for security, rows in by_security(silver[name]).items():
+            securities[security][name] = rows
+    slow = momentum(securities)
     found = {(r["security_id"], r["as_of_date"]): r for r in gold.rows("mart_momentum_asof")}
     assert found.keys() == slow.keys()
     for key, row in found.items():

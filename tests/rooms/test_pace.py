@@ -12,14 +12,14 @@ from assay.errors import SourceBusy
 from assay.land import http, pace, running
 from assay.land.pace import Pace
 from assay.land.source import SourceSettings
-from assay_sandbox import Sandbox
+from assay_sandbox import Fault, Plan, Sandbox
 
 
 class Clock:
-    """Virtual time: it moves to the next sleeper when everybody sleeps."""
+    """Virtual time: it moves to the next sleeper when everybody sleeps and no request is on its way."""
 
     def __init__(self):
-        self.now, self._sleepers, self._order = 0.0, [], count()
+        self.now, self.away, self._sleepers, self._order = 0.0, 0, [], count()
 
     def __call__(self):
         return self.now
@@ -35,7 +35,9 @@ class Clock:
             while not all(task.done() for task in tasks):
                 for _ in range(10):
                     await asyncio.sleep(0)
-                if self._sleepers:
+                if self.away:
+                    await asyncio.sleep(0.001)
+                elif self._sleepers:
                     at, _, woken = heapq.heappop(self._sleepers)
                     self.now = max(self.now, at)
                     woken.set_result(None)
@@ -226,6 +228,63 @@ def ask_sandbox(url, one, requests, workers):
         return len(served)
 
     return asyncio.run(work())
+
+
+class Told:
+    """A key's pace, which tells when each of its requests left."""
+
+    def __init__(self, clock, requests, per):
+        self._pace, self._clock, self.left = Pace(requests, per, clock=clock, sleep=clock.sleep), clock, []
+
+    async def acquire(self):
+        await self._pace.acquire()
+        self._clock.away += 1
+        self.left.append(self._clock.now)
+
+    def took(self, seconds):
+        self._clock.away -= 1
+        self._pace.took(seconds)
+
+    def on_429(self, retry_after=None):
+        self._pace.on_429(retry_after)
+
+
+def two_keys(url, clock):
+    """When the requests of two keys of one vendor left, asked at once for another symbol each; and who had an answer."""
+    paces, served = (Told(clock, 10, 10.0), Told(clock, 10, 10.0)), [0, 0]
+
+    async def work(key, symbol):
+        permitted = SourceSettings(url, "sandbox", allow_private=True, options={"attempts": 1})
+        async with http.client(permitted, {"apikey": f"key-{key}"}, paces[key]) as remote:
+            for _ in range(20):
+                try:
+                    await remote.get("splits", {"symbol": symbol}, http.plain)
+                except SourceBusy:
+                    continue
+                served[key] += 1
+
+    clock.run(work(0, "AAPL"), work(1, "MSFT"))
+    return paces[0].left, paces[1].left, served
+
+
+@pytest.mark.parametrize(("said", "wait"), [({}, 0.5), ({"retry_after": 40}, 40.0)])
+def test_one_429_slows_its_own_key_and_no_other(said, wait):
+    sandbox = Sandbox({f"key-{n}": Plan(requests=10**6) for n in range(2)})
+    with sandbox.running() as url:
+        usual = two_keys(url, Clock())
+        assert usual[0] == usual[1]
+        assert usual[2] == [20, 20]
+        sandbox.faults.add(Fault("limit", symbol="AAPL", params=said))
+        sandbox.log.clear()
+        slow, other, served = two_keys(url, Clock())
+    assert other == usual[1], "the other key asks as often and at the same times"
+    assert served == [19, 20]
+    assert [one.status for one in sandbox.log].count(429) == 1
+    assert slow[0] == 0.0
+    assert slow[1] == pytest.approx(wait), "after what the vendor wishes for, or a twentieth of its seconds"
+    gap = usual[0][-1] - usual[0][-2]
+    assert slow[3] - slow[2] == pytest.approx(gap / 0.9), "and then at nine tenths of the rate"
+    assert slow[-1] > usual[0][-1]
 
 
 def test_a_strict_vendor_refuses_nothing_that_is_paced_and_much_that_is_not():

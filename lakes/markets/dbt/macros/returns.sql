@@ -6,15 +6,25 @@
   cast(ln({{ ratio }}) as decimal(38, 18))
 {%- endmacro %}
 
+{# The logarithm of what splits made of one share; null where one of them says no number of shares. #}
+{% macro log_of_splits(numerator, denominator) -%}
+  {% set ratio = 'cast(' ~ numerator ~ ' as double) / cast(' ~ denominator ~ ' as double)' -%}
+  {% set log = 'case when ' ~ numerator ~ ' > 0 and ' ~ denominator ~ ' > 0 then ' ~ log_decimal(ratio) ~ ' end' -%}
+  case when count({{ log }}) = count(*) then sum({{ log }}) end
+{%- endmacro %}
+
 {# The ratio whose logarithm is `log`, as a float: however small it is, it keeps its digits. #}
 {% macro ratio_of(log) -%}
   exp(cast({{ log }} as double))
 {%- endmacro %}
 
-{# What one unit held at the previous close is worth at this close, in today's shares and with today's dividend. #}
+{#
+  What one unit held at the previous close is worth at this close, in today's shares and with today's dividend; null where
+  that close was no price.
+#}
 {% macro gross_return(close, dividend, log_split, previous_close) -%}
   (cast({{ close }} as double) + cast({{ dividend }} as double)) * {{ ratio_of(log_split) }}
-    / cast(nullif({{ previous_close }}, 0) as double)
+    / case when {{ previous_close }} > 0 then cast({{ previous_close }} as double) end
 {%- endmacro %}
 
 {# A figure of a ratio from a million millionth to ten thousand; null elsewhere, so that it stops no other's. #}

@@ -12,7 +12,7 @@ sessions as (
 session_splits as (
   select
     s.security_id, s.date,
-    sum({{ log_decimal('cast(e.numerator as double) / cast(nullif(e.denominator, 0) as double)') }}) as log_split
+    {{ log_of_splits('e.numerator', 'e.denominator') }} as log_split
   from sessions as s
   inner join {{ ref('stg_split') }} as e
     on e.security_id = s.security_id and e.date <= s.date and (e.date > s.previous_date or e.date = s.date)
@@ -30,7 +30,7 @@ session_dividends as (
 events as (
   select
     s.security_id, s.date, s.symbol, s.open, s.high, s.low, s.close, s.volume, s.previous_close,
-    coalesce(k.log_split, 0) as log_split,
+    case when k.date is null then 0 else k.log_split end as log_split,
     coalesce(d.dividend, 0) as dividend
   from sessions as s
   left join session_splits as k on k.security_id = s.security_id and k.date = s.date
@@ -40,7 +40,7 @@ events as (
 growth as (
   select
     security_id, date, symbol, open, high, low, close, volume, previous_close, log_split,
-    sum(log_split) {{ so_far() }} as log_shares,
+    case when count(log_split) {{ so_far() }} = count(*) {{ so_far() }} then sum(log_split) {{ so_far() }} end as log_shares,
     first_value(close) {{ so_far() }} as first_close,
     {{ gross_return('close', 'dividend', 'log_split', 'previous_close') }} as gross
   from events

@@ -43,7 +43,7 @@ known_prices as (
 known_splits as (
   select
     p.month, p.cutoff, p.security_id, p.date,
-    sum({{ log_decimal('cast(e.numerator as double) / cast(nullif(e.denominator, 0) as double)') }}) as log_split,
+    {{ log_of_splits('e.numerator', 'e.denominator') }} as log_split,
     bool_or(e.backfilled) as backfilled
   from {{ ref('stg_split_version') }} as e
   inner join known_prices as p
@@ -67,7 +67,7 @@ growth as (
   select
     p.month, p.cutoff, p.security_id, p.symbol, p.sessions_ago,
     p.backfilled or coalesce(k.backfilled, false) or coalesce(d.backfilled, false) as backfilled,
-    {{ gross_return('p.close', 'coalesce(d.dividend, 0)', 'coalesce(k.log_split, 0)', 'p.previous_close') }} as gross
+    {{ gross_return('p.close', 'coalesce(d.dividend, 0)', 'case when k.date is null then 0 else k.log_split end', 'p.previous_close') }} as gross
   from known_prices as p
   left join known_splits as k
     on k.month = p.month and k.cutoff = p.cutoff and k.security_id = p.security_id and k.date = p.date
