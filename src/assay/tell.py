@@ -158,6 +158,8 @@ def status(found: Mapping[str, Any]) -> list[str]:
             lines += said.split("\n")  # an error may have several
         lines += [f"  late: {late}" for late in one["late"]]
         lines += [f"  {drift['told']}" for drift in one["drift"]]
+        if one["holes"]:
+            lines.append(f"  {one['holes']['told']}")
         if one["changed"]:
             lines.append(
                 f"  {some(one['changed'], 'row')} changed, though mutability: append says that none does; "

@@ -19,7 +19,7 @@ from assay import clock
 from assay.build import publish, silver_as_read
 from assay.build.compute import Built
 from assay.build.judge import Judged
-from assay.contract import odcs
+from assay.contract import calendars, odcs
 from assay.contract.model import Contract
 from assay.lake import bronze, duck, release
 from assay.lake.bronze import Asked
@@ -31,6 +31,7 @@ from assay.windows import Window
 from tests.making import Landed, Made, make
 
 CONTRACTS = Path(__file__).parents[2] / "lakes/markets/contracts"
+NEW_YORK = calendars.read(CONTRACTS.parent / "calendars/XNYS.csv")
 WINDOW = Window(date(2020, 1, 1), date(2030, 1, 1))
 SYMBOLS, SESSIONS = ("AAA", "BRK.B", "CCC"), 120
 
@@ -181,7 +182,7 @@ def days(shard: int) -> list[tuple[date, float, int]]:
     """Sessions with close and volume, the same every time."""
     out, at, close = [], date(2024, 1, 2), 100.0 + 10 * shard
     while len(out) < SESSIONS:
-        if at.weekday() < 5:
+        if NEW_YORK.session(at):
             close = round(close * (1 + 0.01 * (((len(out) * 7 + shard * 3) % 11) - 5) / 5), 4)
             out.append((at, close, 1000 + (len(out) * 37 + shard) % 500))
         at += timedelta(days=1)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from assay import land as landing
 from assay.contract import calendars, odcs
+from assay.contract.calendars import Calendar
 from assay.contract.changes import breaking, changes
 from assay.contract.model import Contract, Gate, Kind, KnownAt, Promise, Unique
 from assay.engines.duckdb import DuckDBEngine
@@ -624,6 +625,7 @@ SIMPLE = {
     "tuple[Promise, ...]": st.lists(st.builds(Promise, st.text(max_size=5), st.text(max_size=5)), max_size=2).map(tuple),
     "int | None": st.none() | st.integers(0, 9), "'percent' | 'rows'": st.sampled_from(["percent", "rows"]),
     "Literal['append', 'restating', 'snapshot'] | None": st.sampled_from([None, "append", "restating", "snapshot"]),
+    "assay.contract.calendars.Calendar | None": st.none() | st.builds(Calendar, st.just("mine"), st.dates(), st.dates()),
     "Kind": st.sampled_from(get_args(Kind)), "'error' | 'warning'": st.sampled_from(["error", "warning"]),
     "'refuse' | 'round'": st.sampled_from(["refuse", "round"]),
 }  # fmt: skip

@@ -126,7 +126,9 @@ def _rules(old: Contract, new: Contract) -> Iterator[Change]:
             )
     if old.unique != new.unique:
         yield Change("rules", "", _said("unique", *(_uniques(contract) for contract in (old, new))))
-    if old.calendar != new.calendar and old.days == new.days:
+    if old.days != new.days:
+        yield Change("rules", "", _said("the calendar", old.days, new.days))
+    elif old.calendar != new.calendar:
         yield Change("rules", "", f"the calendar {new.days} has other days, or closes otherwise on some")
     both = [[name for name in one if name in before and name in after] for one in (before, after)]
     if both[0] != both[1]:

@@ -230,6 +230,12 @@ class Contract:
         """The key without the column that counts the records of a batch, which a record by itself does not say."""
         return tuple(name for name in self.key if not self.column(name).ordinal)
 
+    @property
+    def shard_columns(self) -> tuple[Column, ...]:
+        """The texts of the key that are read from the source's `shard_field`, or `shard_param`."""
+        said = self.options.get("shard_field") or self.options.get("shard_param")
+        return tuple(c for c in self.columns if c.name in self.key and c.kind == "string" and (said,) in c.origins)
+
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """The record's own fields that any column reads, each once."""

@@ -93,12 +93,8 @@ def scope_of(contract: Contract, shard: str, days: Window | None) -> dict[str, t
     scope = {}
     keys = [column for column in contract.columns if column.name in contract.key]
     if contract.universe:
-        said = contract.options.get("shard_field") or contract.options.get("shard_param")
-        found = [column for column in keys if (said,) in column.origins and column.kind == "string"]
-        scope[_one(found, "a text of the key that is read from the source's shard_field or shard_param")] = (
-            shard,
-            shard,
-        )
+        what = "a text of the key that is read from the source's shard_field or shard_param"
+        scope[_one(contract.shard_columns, what)] = (shard, shard)
     if days:
         said = contract.options.get("date_field")
         found = [column for column in keys if column.kind == "date" and (said is None or (said,) in column.origins)]

@@ -19,7 +19,7 @@ from assay.contract import calendars, odcs
 from assay.contract.calendars import Calendar
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, SettingsError, UsageError
-from assay.lake import account, drift, project, release
+from assay.lake import account, drift, holes, project, release
 from assay.lake.release import Release
 from assay.plan import Land, Member, Step
 from assay.run import loop
@@ -198,6 +198,7 @@ class Lake:
                 "shrank": self._shrank(dataset),
                 "late": contract.late(found.captured_at, now()),
                 "drift": [{**asdict(one), "told": one.told} for one in drift.of(ledger, contract, found.refused)],
+                "holes": lacks.data | {"told": lacks.told} if (lacks := holes.of(ledger, contract)) else None,
                 "changed": found.changed if contract.mutability == "append" else 0,
             }
         newest = release.current(self.target.files, loop.released(ledger))

@@ -14,7 +14,7 @@ from assay import plan as planning
 from assay.clock import now
 from assay.contract.model import Contract
 from assay.errors import AssayError, ContractError, GateClosed, LakeBusy, SettingsError, UsageError
-from assay.lake import account, bronze, coverage, drift, evidence, project, release
+from assay.lake import account, bronze, coverage, drift, evidence, holes, project, release
 from assay.lake.bronze import Decision
 from assay.lake.project import project_hash
 from assay.lake.release import Release
@@ -134,6 +134,12 @@ def brought(lake: "Lake", dataset: str) -> None:
         pair = silver.load(t.catalog, dataset)
         if pair is not None:
             account.adopt(t.files, t.ledger, dataset, silver.head(pair.current))
+    contract = lake.contracts[dataset]
+    if holes.columns(contract) and account.of(t.ledger, dataset).evidence > holes.number(t.ledger, contract):
+        from assay.run import sessions
+
+        with suppress(SettingsError):  # who may only read has what is kept
+            sessions.bring(lake, contract)
 
 
 def _standing(lake: "Lake", contract: Contract, *, regate: bool) -> Standing:
@@ -314,8 +320,12 @@ def _drift(lake: "Lake", dataset: str) -> dict[tuple[str, int, str], str]:
 
 
 def _refined(lake: "Lake", step: Refine, run: str, say: Callable[[str], None]) -> dict[str, Any]:
+    contract, ledger = lake.contract(step.dataset), lake.target.ledger
+    before = holes.of(ledger, contract)
     done = refine(lake, step.dataset, run, everything=step.everything)
     say(f"refined {step.dataset}: {done.told}")
+    if (found := holes.of(ledger, contract)) and (new := found.beyond(before)).sessions:
+        say(f"  new {new.told}")
     if done.counts["pending"]:
         say("  `assay status` names them, and the decision that lets them go")
     if done.bad:
@@ -393,7 +403,12 @@ def refine(lake: "Lake", dataset: str, run: str, *, everything: bool = False) ->
 
     t = lake.target
     bronze.put_contract(t.files, t.ledger, lake.contract(dataset), everything=everything, run=run)
-    return fold(dataset, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=run)
+    done = fold(dataset, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=run)
+    if holes.columns(lake.contract(dataset)):
+        from assay.run import sessions
+
+        sessions.bring(lake, lake.contract(dataset))
+    return done
 
 
 def replay(lake: "Lake", dataset: str, run: str) -> "Refined":

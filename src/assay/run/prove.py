@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from assay.errors import LakeDamaged
-from assay.lake import account, bronze, coverage, duck, evidence, release, silver, tables
+from assay.lake import account, bronze, coverage, duck, evidence, holes, release, silver, tables
 from assay.lake.account import Judgement
 from assay.lake.duck import ident
 from assay.lake.evidence import Evidence, Head, Verdict
@@ -187,6 +187,12 @@ def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> list[str]:
             out += _other(ledger, anew, "evidence", dataset, lambda f: int(f.id) >= began)
             out += _other(ledger, anew, "held", dataset, lambda f: f.body.get("began") == began)
             out += _other(ledger, anew, "account", dataset, lambda _: True)
+            if holes.number(ledger, contract) == head.number:
+                from assay.run import sessions
+
+                sessions.bring(lake, contract, anew)
+                for kind in ("days", "holes"):
+                    out += _other(ledger, anew, kind, dataset, lambda _: True)
     now = ledger.newest("tail", dataset, "tail")
     moved = (now.version if now else 0, account.of(ledger, dataset).evidence) != (tail, evidenced)
     # Where another process landed or refined meanwhile, the sums were looked at half done.

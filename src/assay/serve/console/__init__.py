@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from assay.clock import now
-from assay.lake import account, drift
+from assay.lake import account, drift, holes
 from assay.lake.duck import ident
 from assay.serve import query
 from assay.serve.console import charts, facts
@@ -212,7 +212,7 @@ def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
     return {
         "contract": contract, "standing": standing,
         "drift": drift.of(place.ledger, contract, standing.account.refused),
-        "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN, "now": now(),
+        "holes": holes.of(place.ledger, contract), "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN, "now": now(),
     }  # fmt: skip
 
 
