@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ from assay.lake import bronze, duck, release
 from assay.lake.bronze import Asked
 from assay.lake.landing import Landing
 from assay.lake.release import Column, Gold, Input, Model, Release, Silver
+from assay.run import marked
 from assay.serve.reader import Reader
 from assay.serve.rest import app
 from assay.windows import Window
@@ -218,10 +220,16 @@ def correct(lake: Lake) -> datetime:
     return before
 
 
+def around(lake: Lake) -> Any:
+    """The lake as its methods see it, for what needs no more than its target and contracts."""
+    return SimpleNamespace(target=lake.local, contract=lake.contracts.__getitem__)
+
+
 @contextmanager
 def serving(lake: Lake, explain: Any = None, **options: Any) -> Iterator[str]:
     """The lake's address while a real server runs in front of it."""
     t = lake.local
+    options = {"newer": lambda found, dataset: marked.rows(around(lake), found, dataset)} | options
     made = app(
         t.files, t.ledger, lake.contracts, explain=explain, title="Test lake", limits=t.limits, key=b"k" * 32, **options
     )

@@ -21,7 +21,7 @@ from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
 from assay.lake import bronze, evidence, release
 from assay.lake.release import Release
-from assay.run import mended, prove
+from assay.run import marked, prove
 from assay.run.explain import explain, render
 from assay.targets.local import DiskFiles
 from assay.windows import Window
@@ -446,7 +446,7 @@ def test_only_quarantine_that_may_hold_the_key_is_read(lake: Lake) -> None:
 def current_of(lake: Lake, dataset: str = "price_eod") -> list[Any]:
     """What the list of rejected rows says is current of each."""
     around: Any = SimpleNamespace(target=lake.local, contract=lake.contracts.__getitem__)
-    return [one["current"] for one in mended.marked(around, dataset, list(prove.rejected(around, dataset)))]
+    return [one["current"] for one in marked.listed(around, dataset, list(prove.rejected(around, dataset)))]
 
 
 def test_a_rejected_row_that_was_judged_again_in_vain_is_mended_by_what_was_said_since(lake: Lake) -> None:

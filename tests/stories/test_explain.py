@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from assay.errors import UsageError
-from assay.run import Lake
+from assay.run import Lake, marked
 from assay.run.explain import render
 from tests.stories.proxy import Proxy, tokens
 
@@ -106,3 +106,10 @@ def test_an_explanation_ends_at_its_deadline(built: tuple[Lake, Proxy]) -> None:
         lake.explain("fct_daily_price", key, timeout=0.01)
     assert time.monotonic() - begun < 1.01
     assert lake.explain("fct_daily_price", key)["recomputed"]["equal"]
+
+
+def test_which_rows_are_not_the_newest_is_said_from_a_process_of_its_own(built: tuple[Lake, Proxy]) -> None:
+    lake, _ = built
+    found = lake.released()
+    for one in found.silver:
+        assert marked.asked(lake, found, one.dataset) == marked.rows(lake, found, one.dataset)

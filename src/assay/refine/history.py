@@ -17,6 +17,7 @@ from assay.lake.account import Judgement
 from assay.lake.bronze import Decision
 from assay.lake.evidence import Absence, Verdict
 from assay.lake.files import scratch_directory
+from assay.lake.release import Silver
 from assay.ports import Act, Engine, Files, Ledger, Lines, N, Rejected
 
 
@@ -99,6 +100,16 @@ class History:
     timeline: Timeline
     span: tuple[int, int] | None = None
     _made: list[Chapter] = field(default_factory=list)
+
+    @classmethod
+    def upto(cls, files: Files, ledger: Ledger, read: Silver) -> "History":
+        """What was said up to a release: what came after it, a fold by another contract say, did not make its rows."""
+        span = None
+        if read.evidence:
+            found, _ = evidence.read(files, read.dataset, read.evidence, read.evidence_sha256)
+            span = found.began, read.evidence
+        timeline = Timeline.read(files, ledger, read.dataset, read.position)
+        return cls(files, ledger, read.dataset, False, timeline, span)
 
     def add(
         self, verdicts: Sequence[Verdict], contract: int, absences: Sequence[Absence],

@@ -145,7 +145,7 @@ def _of_silver(
             row = _find(con, f"silver.{ident(f'{dataset}_versions')}", list(columns.values()), one.key, key, _NEWEST)
             if row is None:
                 raise _no_row(f"silver.{dataset}", key)
-            went = gone.ended(lake, one, _history(lake, one), row)
+            went = gone.ended(lake, one, History.upto(lake.target.files, lake.target.ledger, one), row)
         [record] = _followed(lake, con, one, [row], went)
     about = columns[shown]
     return {
@@ -247,7 +247,7 @@ def _followed(
     `went` says of a single row, whose key is gone, what took it away.
     """
     t, dataset = lake.target, read.dataset
-    history = _history(lake, read)
+    history = History.upto(t.files, t.ledger, read)
     timeline = history.timeline
     entries: dict[int, Entry] = {}
 
@@ -301,13 +301,6 @@ def _followed(
                 "reasons": list(later.reasons),
             }  # fmt: skip
     return out
-
-
-def _history(lake: "Lake", read: Silver) -> History:
-    """What was said up to a release: what came after it, a fold by another contract say, did not make its rows."""
-    t = lake.target
-    timeline = Timeline.read(t.files, t.ledger, read.dataset, read.position)
-    return History(t.files, t.ledger, read.dataset, False, timeline, _span(lake, read))
 
 
 def _compare(
@@ -368,14 +361,6 @@ def _took(lake: "Lake", dataset: str, span: tuple[int, int] | None) -> list[tupl
         if fact.body["kind"] == "refined":
             out.append((fact.body["position"], evidence.name_of(dataset, int(fact.id))))
     return out
-
-
-def _span(lake: "Lake", read: Silver) -> tuple[int, int] | None:
-    """The numbers of the first and last evidence that a release's silver rests on."""
-    if not read.evidence:
-        return None
-    found, _ = evidence.read(lake.target.files, read.dataset, read.evidence, read.evidence_sha256)
-    return found.began, read.evidence
 
 
 def _rules(con: duckdb.DuckDBPyConnection, contract: Contract, row: Mapping[str, Any]) -> list[dict[str, Any]]:

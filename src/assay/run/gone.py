@@ -11,7 +11,7 @@ from assay.lake.bronze import Batch, Decision, Entry
 from assay.lake.release import Silver
 from assay.ports import N
 from assay.refine.history import History, inside
-from assay.run import mended
+from assay.run import newer
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
@@ -70,7 +70,7 @@ def _candidates(lake: "Lake", history: History, entry: Entry, key: tuple[Any, ..
         place = entry.position * N + n
         if decision.kind == "delete":
             line = b'{"_seq":0,"_n":0,"_record":%s}' % (decision.record or "{}").encode()
-            if mended.keys(lake, contract, [line]).get(0) == mended.short(contract, key):
+            if newer.keys(lake, contract, [line]).get(0) == newer.short(contract, key):
                 yield Ended(place, decision.seen * N + N - 1, entry, None, None, decision)
         elif decision.batch and decision.batch[0] * N + decision.batch[1] in absent:
             landed = bronze.read(lake.target.files, entry.dataset, decision.batch[0])

@@ -235,12 +235,12 @@ class Lake:
         """
         from itertools import islice
 
-        from assay.run import mended, prove
+        from assay.run import marked, prove
 
         out: list[dict[str, Any]] = []
         for one in [dataset] if dataset else list(self.contracts):
             self.contract(one)
-            out += mended.marked(self, one, list(islice(prove.rejected(self, one), limit - len(out))))
+            out += marked.listed(self, one, list(islice(prove.rejected(self, one), limit - len(out))))
         return out
 
     # ------------------------------------------------------------------ reading
@@ -312,6 +312,7 @@ class Lake:
 
     def application(self) -> Any:
         """The ASGI application of the lake: REST and console."""
+        from assay.run import marked
         from assay.run.explain import asked
         from assay.serve.rest import app
 
@@ -320,11 +321,15 @@ class Lake:
         def why(found: Release, table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
             return asked(self, found, table, key, column)
 
+        def late(found: Release, dataset: str) -> list[dict[str, Any]]:
+            return marked.asked(self, found, dataset)
+
         return app(
             t.files,
             t.ledger,
             self.contracts,
             explain=why,
+            newer=late,
             title=t.settings.name,
             limits=t.limits,
             key=t.secrets.ensure("cursor"),

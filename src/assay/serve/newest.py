@@ -30,7 +30,8 @@ EVERY, DEADLINE, WORKERS, QUEUE = 1.0, 30.0, 4, 16
 class Reading:
     """One release opened: its tables, and cursors of one connection, each used by one thread at a time.
 
-    `days` and `promised` keep what the console read of it: newest days by dataset and snapshot, contracts by hash.
+    `days` and `promised` keep what the console read of it: newest days by dataset and snapshot, contracts by hash;
+    `newer`, by table, which of its rows have a later record that was rejected.
     """
 
     def __init__(self, files: Files, found: Release, limits: Limits) -> None:
@@ -41,6 +42,7 @@ class Reading:
         self._con = self.reader.connect(locked=True, limits=replace(limits, threads=1, spill=SPILL))
         self.days: dict[tuple[str, int | None], str | None] = {}
         self.promised: dict[str, Contract] = {}
+        self.newer: dict[str, asyncio.Future[Any]] = {}
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._users, self._over = 0, False
 
@@ -58,6 +60,9 @@ class Reading:
         """Take over what was read of an earlier release and is the same in this one."""
         mine = {(s.dataset, s.current.snapshot): s.contract_sha256 for s in self.release.silver}
         self.days |= {of: day for of, day in before.days.items() if of in mine}
+        same = {f"silver.{s.dataset}" for s in self.release.silver if s in before.release.silver}
+        told = {of: one for of, one in before.newer.items() if of in same and one.done()}
+        self.newer |= {of: one for of, one in told.items() if one.exception() is None and one.result().known}
         self.promised |= {sha256: one for sha256, one in before.promised.items() if sha256 in mine.values()}
 
     @contextmanager
@@ -95,6 +100,7 @@ class Reading:
 
 
 Explain = Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]
+Mark = Callable[[Release, str], list[dict[str, Any]]]
 
 
 class Newest:
@@ -104,6 +110,7 @@ class Newest:
         self._files, self._limits = files, limits
         self._every, self._deadline = every, deadline
         self._pool, self._explaining = ThreadPoolExecutor(WORKERS, "serve"), ThreadPoolExecutor(1, "explain")
+        self._marking = ThreadPoolExecutor(1, "mark")
         self._explained = 0
         self._lock = asyncio.Lock()
         self._looked = -every
@@ -202,12 +209,17 @@ class Newest:
         finally:
             self._explained -= 1
 
+    async def mark(self, job: Callable[..., _T], *args: Any) -> _T:
+        """Run, in a thread of its own, what says which rows of a release have a later record."""
+        return await asyncio.get_running_loop().run_in_executor(self._marking, job, *args)
+
     def close(self) -> None:
         """Close the release and end the threads."""
         if self._reading:
             self._reading.end()
         self._pool.shutdown(wait=True)
         self._explaining.shutdown(wait=True, cancel_futures=True)
+        self._marking.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -219,6 +231,7 @@ class Place:
     contracts: Mapping[str, Contract]
     newest: Newest
     explain: Explain | None
+    newer: Mark | None
     title: str
 
 

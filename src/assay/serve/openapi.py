@@ -213,9 +213,11 @@ def _route(table: Table) -> dict[str, Any]:
     envelope = _object(
         data={"type": "array", "items": {"$ref": f"#/components/schemas/{table.zone}_{table.name}"}},
         next={"type": ["string", "null"], "description": "cursor of the next page; null on the last"},
-        release={"type": "integer"}, origin=_ORIGINS,
+        release={"type": "integer"}, origin=_ORIGINS, newer=_newer(table),
     )  # fmt: skip
-    told = {name: {"schema": _STRING} for name in ("ETag", "Link", "X-Assay-Release", "X-Assay-Origin")}
+    told = {
+        name: {"schema": _STRING} for name in ("ETag", "Link", "X-Assay-Release", "X-Assay-Origin", "X-Assay-Newer")
+    }
     return {
         "summary": table.title or table.name, "description": table.description, "operationId": f"{table.zone}_{table.name}",
         "tags": [table.zone], "parameters": parameters,
@@ -240,6 +242,23 @@ def _explain(table: Table) -> dict[str, Any]:
             **_refusals("404"),
         },
     }  # fmt: skip
+
+
+def _newer(table: Table) -> Schema:
+    """Where a later record lies that was rejected: of silver's rows each, of gold's how many of its input tables' rows."""
+    if table.zone == "gold":
+        told = _object(table=_STRING, rows=_COUNT)
+        text = "input tables with rows whose later record lies in quarantine or in a held batch, and how many; an explanation says of a value whether it rests on one"
+    else:
+        told = _object(
+            key={"type": "object"},
+            batch=_STRING,
+            held={"type": "boolean"},
+            captured_at={"type": "string", "format": "date-time"},
+            reasons=_STRINGS,
+        )
+        text = "the rows of this page whose later record lies in quarantine or in a held batch: it is newer than what is served"
+    return {"type": ["array", "null"], "items": told, "description": f"{text}; null where that is not known"}
 
 
 def _links(table: Table) -> dict[str, Any]:

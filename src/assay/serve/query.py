@@ -375,9 +375,15 @@ def _clock(table: Table, name: str, text: str | None) -> datetime | None:
         raise Problem(400, f"{name} is not a moment; write 2024-01-05 (midnight UTC) or 2024-01-05T21:00:00Z") from None
 
 
+def needed(table: Table, ask: Ask) -> list[str]:
+    """The columns a question reads: those asked for, the key, and at a moment what tells versions of a key apart."""
+    apart = ("_position", "_n") if table.moved and (ask.as_of or ask.recorded_as_of) else ()
+    return list(dict.fromkeys((*ask.select, *table.key, *apart)))
+
+
 def statement(table: Table, ask: Ask) -> tuple[str, list[Any]]:
     """The SELECT of a question and its values; it asks for one row more than the page, to see whether there is one."""
-    need = [*ask.select, *(k for k in table.key if k not in ask.select)]
+    need = needed(table, ask)
     where, values = [], []
     for of, operator, found in ask.filters:
         where.append(f"{ident(of)} {OPERATORS[operator]} CAST(? AS {table.columns[of].type})")
@@ -456,7 +462,7 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
 def page(table: Table, ask: Ask, rows: list[Sequence[Any]]) -> Page:
     """The page of fetched rows: cells as `token` and JSON write them."""
-    need = [*ask.select, *(k for k in table.key if k not in ask.select)]
+    need = needed(table, ask)
     last = None
     if len(rows) > ask.limit:
         del rows[ask.limit :]
@@ -472,7 +478,10 @@ def page(table: Table, ask: Ask, rows: list[Sequence[Any]]) -> Page:
     return Page(ask.select, rows, last)
 
 
-def encode(found: Page, ask: Ask, following: str | None, release: int, origins: Sequence[str]) -> bytes:
+def encode(
+    found: Page, ask: Ask, following: str | None, release: int, origins: Sequence[str],
+    newer: Sequence[Mapping[str, Any]] | None,
+) -> bytes:  # fmt: skip
     """The page's bytes: a JSON envelope, or CSV with a header line."""
     names = found.names
     if ask.format == "csv":
@@ -484,7 +493,7 @@ def encode(found: Page, ask: Ask, following: str | None, release: int, origins: 
         return out.getvalue().encode()
     # zip stops at the last name: what was read only for the cursor stays out
     data = [dict(zip(names, row, strict=False)) for row in found.rows]
-    return _json.encode({"data": data, "next": following, "release": release, "origin": origins})
+    return _json.encode({"data": data, "next": following, "release": release, "origin": origins, "newer": newer})
 
 
 # ------------------------------------------------------------------ cursors

@@ -24,7 +24,19 @@ from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import release
 from assay.ports import Files, Ledger, Limits
 from assay.serve import console, openapi, query
-from assay.serve.newest import DEADLINE, EVERY, Explain, Newest, Place, Reading, explain_question, opened, way_back
+from assay.serve.newer import Newer, newer
+from assay.serve.newest import (
+    DEADLINE,
+    EVERY,
+    Explain,
+    Mark,
+    Newest,
+    Place,
+    Reading,
+    explain_question,
+    opened,
+    way_back,
+)
 from assay.serve.query import Ask, Problem, Table
 
 CACHE, LONGEST = 64 * 2**20, 2**15
@@ -34,35 +46,39 @@ _VERSION = version("assay")
 _KEEP = "private, max-age=0, must-revalidate"
 
 
+Body = tuple[bytes, str | None, str]
+"""A finished answer, the cursor of the next page, and how many rows have a newer record."""
+
+
 class Bytes:
     """Finished bodies by question and release, at most `room` bytes; the oldest go first. Room 0 keeps nothing."""
 
     def __init__(self, room: int) -> None:
         self._room, self._used = room, 0
-        self._kept: OrderedDict[str, tuple[bytes, str | None]] = OrderedDict()
+        self._kept: OrderedDict[str, Body] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> tuple[bytes, str | None] | None:
+    def get(self, name: str) -> Body | None:
         with self._lock:
             found = self._kept.get(name)
             if found:
                 self._kept.move_to_end(name)
             return found
 
-    def put(self, name: str, body: bytes, cursor: str | None) -> None:
-        if len(body) > self._room // 16:
+    def put(self, name: str, found: Body) -> None:
+        if len(found[0]) > self._room // 16:
             return
         with self._lock:
             if name not in self._kept:
-                self._kept[name] = (body, cursor)
-                self._used += len(body)
+                self._kept[name] = found
+                self._used += len(found[0])
             while self._used > self._room:
                 self._used -= len(self._kept.popitem(last=False)[1][0])
 
 
 def app(
-    files: Files, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, title: str, limits: Limits,
-    key: bytes, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
+    files: Files, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, newer: Mark | None = None, title: str,
+    limits: Limits, key: bytes, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
     every: float = EVERY, deadline: float = DEADLINE,
 ) -> FastAPI:  # fmt: skip
     """REST and console of a lake, read-only.
@@ -73,6 +89,8 @@ def app(
         contracts: by dataset, as they stand now; what is served follows those the release pinned.
         title: the lake's name.
         explain: (release, table, key, column) to the way back of one value; UsageError if there is no such row.
+        newer: (release, dataset) to the current rows whose later record was rejected: `key` as texts, `place`, and what
+            is told of that record. Without it, pages say that this is not known.
         key: signs cursors.
         hosts: names this server answers to, against DNS rebinding.
         cache: bytes of finished answers to keep; 0 for none.
@@ -81,7 +99,7 @@ def app(
         limits: what the queries of a release may hold before they spill, and where to.
     """
     newest = Newest(files, limits=limits, every=every, deadline=deadline)
-    place = Place(files, ledger, contracts, newest, explain, title)
+    place = Place(files, ledger, contracts, newest, explain, newer, title)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -149,7 +167,8 @@ async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Resp
     with reading.use():
         table = reading.table("gold" if path.startswith("/v1/gold/") else "silver", scope["path_params"]["name"])
         ask = _ask(table, asked, accept, reading)
-        name = query.digest(f"{_VERSION} {reading.mark} {ask.canonical} {ask.format} {ask.cursor}")
+        marks = await newer(place, reading, table)
+        name = query.digest(f"{_VERSION} {reading.mark} {ask.canonical} {ask.format} {ask.cursor} {marks.known}")
         headers = {"etag": f'W/"{name}"', "cache-control": _KEEP, "vary": "Accept"}
         if condition and _matches(condition, name):
             return Response(None, 304, headers)
@@ -157,9 +176,10 @@ async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Resp
             ask = query.resume(key, table, ask, reading.mark)
         found = kept.get(name)
         if found is None:
-            found = await place.newest.ask(reading, _body, key, reading, table, ask)
-            kept.put(name, *found)
-    body, cursor = found
+            found = await place.newest.ask(reading, _body, key, reading, table, ask, marks)
+            kept.put(name, found)
+    body, cursor, late = found
+    headers["x-assay-newer"] = late
     headers["x-assay-release"] = str(reading.release.number)
     headers["x-assay-origin"] = ",".join(table.origins)
     headers["content-type"] = _JSON if ask.format == "json" else _CSV
@@ -178,12 +198,12 @@ def _ask(table: Table, asked: bytes, accept: str, reading: Reading) -> Ask:
         ) from None
 
 
-def _body(
-    con: duckdb.DuckDBPyConnection, key: bytes, reading: Reading, table: Table, ask: Ask
-) -> tuple[bytes, str | None]:
+def _body(con: duckdb.DuckDBPyConnection, key: bytes, reading: Reading, table: Table, ask: Ask, marks: Newer) -> Body:
     found = query.fetch(con, table, ask)
+    late = marks.of_page(table, ask, found.rows)
+    told = "unknown" if late is None else str(sum(one.get("rows", 1) for one in late))
     cursor = query.sign(key, table, ask, reading.mark, found.last) if found.last else None
-    return query.encode(found, ask, cursor, reading.release.number, table.origins), cursor
+    return query.encode(found, ask, cursor, reading.release.number, table.origins, late), cursor, told
 
 
 async def _told(place: Place, request: Request, tell: Callable[[Reading], Any], *, bare: bool = False) -> Response:

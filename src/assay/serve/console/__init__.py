@@ -18,6 +18,7 @@ from assay.lake.duck import ident
 from assay.serve import query
 from assay.serve.console import charts, facts
 from assay.serve.console.figures import templates
+from assay.serve.newer import Newer, newer
 from assay.serve.newest import Place, Reading, explain_question, opened, way_back
 from assay.serve.query import MOST, Ask, Problem, Table, token, value
 from assay.spoken import TERMS
@@ -53,10 +54,10 @@ def routes(place: Place) -> list[Route]:
     async def explained(request: Request) -> Response:
         reading = await opened(place)
         with reading.use():
-            table, key, column = explain_question(reading, request)
+            table, key, column = explain_question(reading, request, silver=True)
             found = await way_back(place, reading, table, key, column)
             context = _explained(table, found, column)
-            return _page("explain.html", place, reading, **context, here=("gold", table.name))
+            return _page("explain.html", place, reading, **context, here=(table.zone, table.name))
 
     async def style(_: Request) -> Response:
         return _kept((_HERE / "app.css").read_text(), "text/css; charset=utf-8")
@@ -106,7 +107,8 @@ async def _dataset(place: Place, request: Request, zone: str) -> Response:
         table = reading.table(zone, request.path_params["name"])
         _only(request, ("symbol", "after"), often=("after",))
         symbol, after = request.query_params.get("symbol"), request.query_params.getlist("after")
-        shown = await place.newest.ask(reading, _rows, table, symbol, after)
+        marks = await newer(place, reading, table)
+        shown = await place.newest.ask(reading, _rows, table, symbol, after, marks)
         context: dict[str, Any] = {
             "table": table,
             "zone": zone,
@@ -120,8 +122,10 @@ async def _dataset(place: Place, request: Request, zone: str) -> Response:
         return _page("table.html", place, reading, **context)
 
 
-def _rows(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None, after: Sequence[str]) -> dict[str, Any]:
-    """Some rows, how many there are, and where the table has symbol, date and close, the chart of one symbol."""
+def _rows(
+    con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None, after: Sequence[str], marks: Newer
+) -> dict[str, Any]:
+    """Some rows, how many there are, which are not the newest, and where the table has symbol, date and close, the chart of one symbol."""
     if symbol is not None and "symbol" not in table.columns:
         raise Problem(
             400, f"{table.full} has no column symbol to choose by; its columns are {', '.join(table.columns)}"
@@ -131,12 +135,13 @@ def _rows(con: duckdb.DuckDBPyConnection, table: Table, symbol: str | None, afte
     ask = replace(query.parse(table, urlencode(asked).encode()), limit=ROWS, after=_after(table, after))
     found = query.fetch(con, table, ask)
     chosen = symbol if symbol is not None else (symbols[0] if symbols else None)
+    late = [one and _explain_link(table, one["key"]) for one in marks.of_rows(table, ask, found.rows)]
     following = [*asked.items(), *(("after", token(cell)) for cell in found.last)] if found.last else None
     return {
         "symbols": symbols[:SYMBOLS], "some": len(symbols) > SYMBOLS, "symbol": symbol, "charted": chosen, "chart": drawn,
         "names": found.names, "rows": [_cells(table, found.names, row) for row in found.rows], "after": after,
         "next": urlencode(following) if following else "", "total": _total(con, table, ask), "most": MOST,
-        "query": urlencode({**asked, "limit": MOST}), "start": urlencode(asked),
+        "query": urlencode({**asked, "limit": MOST}), "start": urlencode(asked), "late": late if any(late) else [], "known": marks.known, "inputs": marks.inputs,
     }  # fmt: skip
 
 
@@ -218,15 +223,23 @@ def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
 
 def _explained(table: Table, found: Mapping[str, Any], column: str | None) -> dict[str, Any]:
     links = {name: _explain_link(table, found["key"], name) for name in table.columns}
+    # The last version of a row that is gone has two clocks more; nobody asks for them here.
+    found = {**found, "row": {name: found["row"][name] for name in table.columns if name in found["row"]}}
     groups = charts.groups_of(found["records"])
+    flow = charts.flow(found, groups, column) if found["model"] else None
     return {
-        "table": table, "found": found, "column": column, "flow": charts.flow(found, groups, column), "groups": groups,
+        "table": table, "found": found, "column": column, "flow": flow, "groups": groups,
         "links": links,
     }  # fmt: skip
 
 
 def _explain_link(table: Table, key: Mapping[str, str], column: str | None = None) -> str:
-    return f"/explain/{table.name}?{urlencode({**key, 'column': column} if column else key)}"
+    name = (
+        f"silver.{table.name.removesuffix('_versions') if table.whole else table.name}"
+        if table.zone == "silver"
+        else table.name
+    )
+    return f"/explain/{name}?{urlencode({**key, 'column': column} if column else key)}"
 
 
 def _only(request: Request, known: Sequence[str], often: Sequence[str] = ()) -> None:
