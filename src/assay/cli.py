@@ -163,8 +163,9 @@ def _span(text: str | None) -> Any:
 
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--example", type=click.Choice(["csv", "http", "markets"]), default="csv", show_default=True,
-              help="csv: your own files · http: a source of one file for your own API · markets: the demo's lake.")  # fmt: skip
+@click.option("--example", type=click.Choice(["csv", "http", "markets", "wide"]), default="csv", show_default=True,
+              help="csv: your own files · http: a source of one file for your own API · markets: the demo's lake · "
+                   "wide: the same with more companies, an index and the Treasury's rates.")  # fmt: skip
 @click.pass_context
 def init(ctx: click.Context, directory: Path, example: str) -> None:
     """Make a new lake.
@@ -176,7 +177,7 @@ def init(ctx: click.Context, directory: Path, example: str) -> None:
     from assay.run import demo
     from assay.run import init as make
 
-    made = make(directory, demo.example_lake(example))
+    made = make(directory, *demo.example_lakes(example))
     _out(ctx, {"lake": str(made)}, [f"made {made}", f"next: cd {made} && assay check && assay plan && assay apply"])
 
 
@@ -639,6 +640,14 @@ def serve(ctx: click.Context, lake: "Lake", port: int, host: str) -> None:
     lake.serve(host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
 
 
+_wide = click.option(
+    "--wide",
+    type=click.Path(path_type=Path),
+    metavar="WHEEL",
+    help="More companies and an index, from a file you get by `pip download --no-deps skfolio==1.12.2`.",
+)
+
+
 @cli.command()
 @click.option("--port", default=8321, show_default=True, type=click.IntRange(0, 65535), help="Where to listen.")
 @click.option("--seed", type=int, help="Play faults from this seed.")
@@ -648,7 +657,8 @@ def serve(ctx: click.Context, lake: "Lake", port: int, host: str) -> None:
 @click.option(
     "--override", multiple=True, help="SYMBOL:DATE:FIELD=TOKEN changes one record, such as AAPL:2005-02-28:close=50."
 )
-def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str, ...]) -> None:
+@_wide
+def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str, ...], wide: Path | None) -> None:
     """Serve the vendor's API with real records, faults and limits, on this machine. It accepts the key sandbox-key.
 
     \b
@@ -657,7 +667,7 @@ def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str,
     """
     from assay.run import demo
 
-    os.execv(sys.executable, demo.sandbox_command(port, seed, fault_rate, override))  # noqa: S606 - our own module
+    os.execv(sys.executable, demo.sandbox_command(port, seed, fault_rate, override, wide))  # noqa: S606 - our own module
 
 
 @cli.command()
@@ -676,9 +686,16 @@ def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str,
     "--sandbox-port", default=8321, show_default=True, type=click.IntRange(1, 65535), help="Where the sandbox listens."
 )
 @click.option("--override", multiple=True, help="SYMBOL:DATE:FIELD=TOKEN changes one of the sandbox's records.")
+@_wide
 @click.pass_context
 def demo(
-    ctx: click.Context, directory: Path, once: bool, port: int, sandbox_port: int, override: tuple[str, ...]
+    ctx: click.Context,
+    directory: Path,
+    once: bool,
+    port: int,
+    sandbox_port: int,
+    override: tuple[str, ...],
+    wide: Path | None,
 ) -> None:
     """The whole platform on real records: sandbox, land, refine, build, serve; then a number and why it is that number.
 
@@ -686,10 +703,11 @@ def demo(
     Examples:
       assay demo                 then open the address it ends with
       assay demo --once          for scripts: exits 0 after the first number
+      assay demo --directory wide-lake --wide skfolio-1.12.2-py3-none-any.whl
     """
     from assay.run import demo as first
 
-    with first.shown(directory, ctx.obj["env"], port, sandbox_port, override, ctx.obj["say"]) as lines:
+    with first.shown(directory, ctx.obj["env"], port, sandbox_port, override, ctx.obj["say"], wide) as lines:
         for line in lines:
             tell.out(line)
         if not once:

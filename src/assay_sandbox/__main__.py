@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
+from assay_sandbox import wide
 from assay_sandbox.data import RECORDS
 from assay_sandbox.faults import FaultPlan
 from assay_sandbox.server import Plan, Sandbox
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--fault-rate", type=float, default=0.0, help="share of requests that go wrong (0)")
     parser.add_argument("--records", type=Path, default=RECORDS, help="directory of the record files")
+    parser.add_argument("--wide", type=Path, metavar="WHEEL", help=f"serve the closes in {wide.NAME} too: {wide.FETCH}")
     parser.add_argument("--today", type=date.fromisoformat, help="the vendor's present day (last day of its prices)")
     parser.add_argument(
         "--override", action="append", default=[], metavar="SYMBOL:DATE:FIELD=TOKEN",
@@ -54,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             overrides=overridden(said.override),
             records_dir=said.records,
             today=said.today,
+            wheel=wide.checked(said.wide) if said.wide else None,
         )
     except (ValueError, KeyError) as error:
         parser.error(str(error))

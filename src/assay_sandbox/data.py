@@ -8,11 +8,16 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+from assay_sandbox import wide
+
 RECORDS = Path(__file__).parent / "records"
 RAW = "historical-price-eod/non-split-adjusted"
 ADJUSTED = "historical-price-eod/dividend-adjusted"
+LIGHT = "historical-price-eod/light"
+RATES = "treasury-rates"
 LISTED = "stock-list"
-PATHS = (RAW, ADJUSTED, "splits", "dividends", LISTED)
+DATED = (RAW, ADJUSTED, LIGHT, RATES)
+PATHS = (*DATED, "splits", "dividends", LISTED)
 ADJ = {"open": "adjOpen", "high": "adjHigh", "low": "adjLow", "close": "adjClose"}
 
 Overrides = Mapping[tuple[str, str], Mapping[str, str]]
@@ -24,11 +29,15 @@ class Records:
 
     An override replaces one token of the row of (symbol, date): `open`, `high`, `low`, `close` of the
     unadjusted prices, `adjOpen` … `adjClose` of the adjusted ones, `volume` of both; any field of a split or
-    a dividend; with the date "", of the stock list; `*` replaces the whole unadjusted record. The text need
-    be neither a number nor JSON: what it holds is what is served.
+    a dividend; with the date "", of the stock list; with the symbol "", of the Treasury's rates; `*` replaces the
+    whole unadjusted record. The text need be neither a number nor JSON: what it holds is what is served.
+
+    With `wheel`, the file that `assay_sandbox.wide` describes, its closes and its index are served too. What a
+    public record does not say is null, never made up. A symbol of `folder` stays as it is there.
     """
 
-    def __init__(self, folder: Path = RECORDS, overrides: Overrides | None = None) -> None:
+    def __init__(self, folder: Path = RECORDS, overrides: Overrides | None = None, wheel: Path | None = None) -> None:
+        self._folder = folder
         self._tables: dict[str, dict[str, dict[str, Row]]] = {path: {} for path in PATHS}
         self._texts: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for row in reversed(_read(folder / "prices.csv.gz")):
@@ -47,16 +56,23 @@ class Records:
             name = json.dumps(row["companyName"], ensure_ascii=False)
             listed = self._tables[LISTED].setdefault("", {})
             listed[row["symbol"]] = {"symbol": json.dumps(row["symbol"]), "companyName": name}
+        if wheel is not None:
+            self._widen(wheel)
         for (symbol, day), fields in (overrides or {}).items():
             for name, token in fields.items():
                 self.override(symbol, day, name, token)
         self.last_day = date.fromisoformat(
-            max((max(rows) for rows in self._tables[RAW].values()), default="1970-01-01")
+            max(
+                (max(rows) for path in (RAW, ADJUSTED, LIGHT) for rows in self._tables[path].values()),
+                default="1970-01-01",
+            )
         )
 
     def override(self, symbol: str, day: str, name: str, token: str) -> None:
         """Replace a token from now on; ValueError says what there is if no record of that symbol and day has the field."""
         found = False
+        if not symbol:
+            self._read_rates()
         for path, table in self._tables.items():
             shard, key = ("", symbol) if path == LISTED else (symbol, day)
             stored = ADJ.get(name, name) if path == RAW else name
@@ -78,7 +94,7 @@ class Records:
         for path, names in ((ADJUSTED, tuple(ADJ.values())), ("dividends", ("adjDividend",))):
             for key, row in self._tables[path].get(symbol, {}).items():
                 if key < day:
-                    row.update({name: _times(row[name], ratio) for name in names})
+                    row.update({name: _times(row[name], ratio) for name in names if row[name] != "null"})
             self._texts.pop((path, symbol), None)
         self._put_split(symbol, day, str(numerator), str(denominator))
         self._texts.pop(("splits", symbol), None)
@@ -86,6 +102,8 @@ class Records:
     def rows(self, path: str, symbol: str) -> list[tuple[str, str]]:
         """(date, JSON text) of each record, newest first; nothing for a symbol the vendor does not know."""
         if (path, symbol) not in self._texts:
+            if path == RATES:
+                self._read_rates()
             rows = self._tables[path].get(symbol, {})
             order = list(rows) if path == LISTED else sorted(rows, reverse=True)
             self._texts[path, symbol] = [(key, _text(rows[key])) for key in order]
@@ -107,6 +125,23 @@ class Records:
             names = {plain.get(one, one) if path == RAW else one for path, row in rows.items() for one in row}
             return f"{where} has a field {name}: there are {', '.join(sorted(names))}"
         return f"{where}: days are {days[0]} to {days[-1]}{_nearest(day, days)}" if day else where
+
+    def _read_rates(self) -> None:
+        """The Treasury's rates, once somebody asks for them."""
+        table = self._tables[RATES]
+        for row in _read(self._folder / "treasury_rates.csv.gz") if not table else ():
+            day = row.pop("date")
+            rates = {name: value or "null" for name, value in row.items()}
+            table.setdefault("", {})[day] = {"date": json.dumps(day), **rates}
+
+    def _widen(self, wheel: Path) -> None:
+        known = set(self._tables[ADJUSTED])
+        for symbol, day, close in wide.closes(wheel):
+            if symbol not in known:
+                told = dict.fromkeys(ADJ.values(), "null") | {"adjClose": close, "volume": "null"}
+                self._put(ADJUSTED, symbol, day, told)
+        for day, close in wide.index(wheel):
+            self._put(LIGHT, wide.INDEX, day, {"price": close, "volume": "null"})
 
     def _put(self, path: str, symbol: str, day: str, fields: Row) -> None:
         row = {"symbol": json.dumps(symbol), "date": json.dumps(day), **fields}

@@ -1,6 +1,6 @@
-"""Makes the sandbox's records from the two public files they come from.
+"""Makes the sandbox's records from the three public files they come from.
 
-    python -m assay_sandbox.derive stocks.csv.gz company_tickers.parquet src/assay_sandbox/records
+    python -m assay_sandbox.derive stocks.csv.gz company_tickers.parquet treasury_curves.csv src/assay_sandbox/records
 
 Prices and companies are quoted as they stand. Splits and dividends are read back out of the adjusted close:
 where `adj_close / close` steps from one trading day to the next, a corporate action went ex on the later day.
@@ -17,6 +17,9 @@ from pathlib import Path
 PRICES = ("symbol", "date", "open", "high", "low", "close", "volume", "adj_close")
 SPLITS = ("symbol", "date", "numerator", "denominator")
 DIVIDENDS = ("symbol", "date", "dividend")
+CURVE = (
+    "month1", "month2", "month3", "month6", "year1", "year2", "year3", "year5", "year7", "year10", "year20", "year30",
+)  # fmt: skip
 NOISE = Decimal("1e-6")  # the source rounds its adjusted close; the smallest true step is a thousand times this
 
 
@@ -49,8 +52,14 @@ def write(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
     path.write_bytes(gzip.compress(plain, 9, mtime=0) if path.suffix == ".gz" else plain)
 
 
-def main(stocks: str, companies: str, folder: str) -> None:
-    """Read the two public files, write the four record files into `folder`."""
+def rates(row: Mapping[str, str]) -> dict[str, str]:
+    """A day's rates in percent, from fractions of one; a maturity that the Treasury did not give is empty."""
+    given = {f"{name.lstrip('0123456789')}{name.rstrip('monthyear')}": value for name, value in row.items()}
+    return {name: format((Decimal(given[name]) * 100).normalize(), "f") if given.get(name) else "" for name in CURVE}
+
+
+def main(stocks: str, companies: str, curves: str, folder: str) -> None:
+    """Read the three public files, write the five record files into `folder`."""
     import pyarrow.parquet as pq
 
     out = Path(folder)
@@ -61,6 +70,9 @@ def main(stocks: str, companies: str, folder: str) -> None:
     write(out / "prices.csv.gz", PRICES, (row.values() for row in prices))
     write(out / "splits.csv", SPLITS, ((s, d, value, 1) for kind, s, d, value in found if kind == "split"))
     write(out / "dividends.csv", DIVIDENDS, ((s, d, value) for kind, s, d, value in found if kind == "dividend"))
+    with Path(curves).open(encoding="utf-8", newline="") as file:
+        curve = [(row["Time Period"][:10], *rates(row).values()) for row in csv.DictReader(file)]
+    write(out / "treasury_rates.csv.gz", ("date", *CURVE), curve)
     table = pq.read_table(companies, columns=["ticker", "name"]).to_pylist()
     write(out / "symbols.csv.gz", ("symbol", "companyName"), ((row["ticker"], row["name"]) for row in table))
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
-from assay_sandbox.data import ADJUSTED, LISTED, PATHS, RAW, RECORDS, Overrides, Records, document
+from assay_sandbox.data import DATED, LISTED, PATHS, RATES, RECORDS, Overrides, Records, document
 from assay_sandbox.faults import LIMIT, Fault, FaultPlan
 
 UPGRADE = "please visit our subscription page to upgrade your plan at https://financialmodelingprep.com/"
@@ -110,10 +110,11 @@ class Sandbox:
         port: int = 0,
         records_dir: Path = RECORDS,
         today: date | None = None,
+        wheel: Path | None = None,
     ) -> None:
         self.keys = dict(keys) if keys is not None else {"sandbox-key": Plan()}
         self.faults = faults or FaultPlan()
-        self.records = Records(records_dir, overrides)
+        self.records = Records(records_dir, overrides, wheel)
         self.today = today or self.records.last_day
         self.log: list[Served] = []
         self._limit, self._port = limit, port
@@ -230,10 +231,10 @@ class Sandbox:
     def _answer(self, path: str, query: Mapping[str, str], plan: Plan, rows: int | None = None) -> _Reply:
         if path not in PATHS:
             return _Reply(404, b"[]")
-        if path != LISTED and not query.get("symbol"):
+        if path not in (LISTED, RATES) and not query.get("symbol"):
             return _error(400, "Query Error: Invalid or missing query parameter - symbol")
-        found = self.records.rows(path, "" if path == LISTED else query["symbol"])
-        if path in (RAW, ADJUSTED):
+        found = self.records.rows(path, "" if path in (LISTED, RATES) else query["symbol"])
+        if path in DATED:
             for name in ("from", "to"):
                 if name in query and not DAY.fullmatch(query[name]):
                     return _error(400, f"Query Error: Invalid or missing query parameter - {name}")

@@ -11,6 +11,8 @@ from assay.contract import calendars, odcs
 from assay.contract.model import Contract
 from assay.lake import evidence, silver
 from assay.land.source import SourceSettings
+from assay.run import demo
+from assay.run import lake as lakes
 from tests.conftest import ROOT
 from tests.making import Made
 
@@ -32,7 +34,7 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 
 def test_there_are_some() -> None:
-    assert {path.parents[1].name for path in PATHS} == {"csv", "http", "markets"}
+    assert {path.parents[1].name for path in PATHS} == {"csv", "http", "markets", "wide"}
 
 
 def test_others_read_it_unchanged(path: Path) -> None:
@@ -60,8 +62,8 @@ def test_everything_is_described_and_classified(path: Path) -> None:
     assert [r.name for r in contract.rules if not r.description] == []
 
 
-def test_its_lake_reaches_its_source_and_universe(path: Path) -> None:
-    contract, root = odcs.read(path), path.parents[1]
+def test_its_lake_reaches_its_source_and_universe(path: Path, tmp_path: Path) -> None:
+    contract, root = odcs.read(path), lakes.init(tmp_path / "lake", *demo.example_lakes(path.parents[1].name))
     SourceSettings(**settings.read(root).sources[contract.source])
     if contract.universe:
         assert (root / f"universe_{contract.universe}.csv").is_file()

@@ -1,4 +1,4 @@
-"""The markets lake's gold, from thirteen years of real prices, against a slow computation of the same numbers."""
+"""The gold of the markets lake and of what widens it, from real prices, against a slow computation of the same numbers."""
 
 import csv
 import gzip
@@ -10,7 +10,7 @@ import statistics
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -34,6 +34,8 @@ from assay.build.compute import Built, SilverView, compute, describe
 from assay.lake import recompute
 from assay.lake.release import Gold as Table
 from assay.ports import Limits
+from assay.run import demo
+from assay.run import lake as lakes
 from tests.rooms import months
 from tests.rooms.figures import ODD, ODDLY, TRADED, Security, wrong
 from tests.rooms.months import LONG, MONEY, SHORT, Lake, momentum, of_securities
@@ -53,6 +55,9 @@ SCHEMAS = {
     "splits": {"symbol": pa.string(), "date": pa.date32(), "numerator": NUMBER, "denominator": NUMBER, "split_type": pa.string()},
     "dividends": {"symbol": pa.string(), "date": pa.date32(), "dividend": NUMBER},
     "symbol_list": {"symbol": pa.string(), "company_name": pa.string()},
+    "adjusted_close": {"symbol": pa.string(), "date": pa.date32(), "adj_close": NUMBER},
+    "index_close": {"symbol": pa.string(), "date": pa.date32(), "close": NUMBER},
+    "treasury_rates": {"date": pa.date32(), "month_3": pa.decimal128(9, 4)},
 }  # fmt: skip
 CLOCKS = {
     "known_at": MOMENT, "captured_at": MOMENT, "_hash": pa.string(), "_position": pa.int64(), "_n": pa.int32(), "_seq": pa.int64(), "known_from": MOMENT,
@@ -83,6 +88,19 @@ def price(symbol: str, day: str, close: str, known_from: datetime | None = None,
     return version(known_from, symbol=symbol, date=date.fromisoformat(day), volume=100, **prices) | more
 
 
+def adjusted(symbol: str, day: str | date, close: Decimal | str) -> Row:
+    day = date.fromisoformat(day) if isinstance(day, str) else day
+    return version(CAPTURED, symbol=symbol, date=day, adj_close=Decimal(close))
+
+
+def level(day: date, close: Decimal, symbol: str = "^GSPC") -> Row:
+    return version(at(day), symbol=symbol, date=day, close=close)
+
+
+def rate(day: date, month_3: Decimal | None) -> Row:
+    return version(at(day, "23:59"), date=day, month_3=month_3)
+
+
 def records(name: str) -> Iterable[dict[str, str]]:
     path = RECORDS / name
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
@@ -109,8 +127,17 @@ def silver() -> dict[str, list[Row]]:
         day = date.fromisoformat(r["date"])
         prices = {name: Decimal(r[name]) for name in ("open", "high", "low", "close")}
         out["price_eod"].append(version(at(day), symbol=r["symbol"], date=day, volume=int(r["volume"]), **prices))
-        adjusted = round(Decimal(r["adj_close"]), 6)
-        out["price_eod_adjusted"].append(version(CAPTURED, symbol=r["symbol"], date=day, adj_close=adjusted))
+        out["adjusted_close"].append(adjusted(r["symbol"], day, round(Decimal(r["adj_close"]), 6)))
+        out["price_eod_adjusted"].append(out["adjusted_close"][-1])
+        if r["symbol"] == "IBM" and (day.year, day.day) != (
+            2002,
+            13,
+        ):  # no index is ours to keep: one share stands for it
+            out["index_close"] += [level(day, Decimal(r["close"]) * 10), level(day, Decimal(7), "^OTHER")]
+    for r in records("treasury_rates.csv.gz"):
+        if r["date"] > "1999-11-01":
+            month_3 = Decimal(r["month3"]) if r["date"][5:7] != "08" else None
+            out["treasury_rates"].append(rate(date.fromisoformat(r["date"]), month_3))
     for r in records("splits.csv"):
         ratio = {name: Decimal(r[name]) for name in ("numerator", "denominator")}
         day = date.fromisoformat(r["date"])
@@ -154,6 +181,9 @@ def silver() -> dict[str, list[Row]]:
             denominator=Decimal(3),
         )
     )
+    for day, close in (("11-29", "19.077"), ("11-30", "19.062"), ("12-01", "19.828"), ("12-02", "19.726")):
+        out["adjusted_close"].append(adjusted("XOM", f"1999-{day}", close))
+    out["adjusted_close"] += [adjusted("GONE", "2012-03-05", "10"), adjusted("GONE", "2012-05-07", "11")]
     return out
 
 
@@ -180,8 +210,8 @@ def views(silver: Mapping[str, list[Row]], folder: Path, order: random.Random | 
 class Gold:
     """A build of the real project, its silver views, and a way to read it."""
 
-    def __init__(self, built: Built, views: list[SilverView], db: duckdb.DuckDBPyConnection) -> None:
-        self.built, self.views, self.db = built, views, db
+    def __init__(self, project: Path, built: Built, views: list[SilverView], db: duckdb.DuckDBPyConnection) -> None:
+        self.project, self.built, self.views, self.db = project, built, views, db
 
     def rows(self, table: str) -> list[Row]:
         return rows_of(self.db, self.model(table))
@@ -200,10 +230,11 @@ def rows_of(db: duckdb.DuckDBPyConnection, model: Table) -> list[Row]:
 def gold(silver: dict[str, list[Row]], tmp_path_factory: pytest.TempPathFactory) -> Iterable[Gold]:
     folder = tmp_path_factory.mktemp("gold")
     found = views(silver, folder)
-    built = compute(PROJECT, folder / "work", found, Limits())
+    project = lakes.init(folder / "lake", *demo.example_lakes("wide")) / "dbt"
+    built = compute(project, folder / "work", found, Limits())
     with duckdb.connect(str(built.database), read_only=True) as db:
         db.execute("SET TimeZone = 'UTC'")
-        yield Gold(built, found, db)
+        yield Gold(project, built, found, db)
 
 
 def again(
@@ -294,7 +325,8 @@ def current(rows: list[Row]) -> list[Row]:
 
 def test_the_build_says_what_it_made(gold: Gold) -> None:
     built = gold.built
-    assert [m.name for m in built.gold] == ["dim_security", "fct_daily_price", "mart_momentum_asof"]
+    tables = ["dim_security", "fct_adjusted_return", "fct_daily_price", "mart_momentum_asof"]
+    assert sorted(m.name for m in built.gold) == tables
     assert built.warnings == ()
     assert built.tests > 40
     made: set[str] = {f"silver.{view.name}" for view in gold.views}
@@ -314,7 +346,7 @@ def test_the_build_says_what_it_made(gold: Gold) -> None:
 
 
 def test_a_description_without_a_run_is_the_same(gold: Gold) -> None:
-    assert describe(PROJECT, gold.views, Limits()) == gold.built.gold
+    assert describe(gold.project, gold.views, Limits()) == gold.built.gold
 
 
 def test_symbols_find_their_security(gold: Gold) -> None:
@@ -359,25 +391,29 @@ Listed = list[tuple[str, date, date | None]]
 
 
 @st.composite
-def identities(draw: st.DrawFn) -> tuple[Changes, Listed]:
-    """Changes of a few symbols, each day and symbol once a side; a universe, each row after the one before it of its symbol."""
+def identities(draw: st.DrawFn) -> tuple[Changes, Listed, Listed]:
+    """Changes of a few symbols, each day and symbol once a side; two universes, each row after the one before it of its symbol."""
     symbols, days = st.sampled_from("ABCD"), st.integers(1, 9).map(lambda n: date(2020, n, 1))
     found = draw(st.lists(st.tuples(days, symbols, symbols).filter(lambda c: c[1] != c[2]), max_size=5))
     renamed = [
         c for i, c in enumerate(found) if all((c[0], c[1]) != o[:2] and (c[0], c[2]) != (o[0], o[2]) for o in found[:i])
     ]
-    listed: Listed = []
-    for symbol in draw(st.lists(symbols, max_size=4, unique=True)):
-        ends = sorted(draw(st.lists(days, min_size=2, max_size=4, unique=True)))
-        rows = list(zip(ends[::2], ends[1::2], strict=False))
-        listed += [(symbol, *row) for row in rows]
-        if draw(st.booleans()):
-            listed[-1] = (symbol, rows[-1][0], None)
-    return renamed, listed
+
+    def universe(size: int) -> Listed:
+        listed: Listed = []
+        for symbol in draw(st.lists(symbols, max_size=size, unique=True)):
+            ends = sorted(draw(st.lists(days, min_size=2, max_size=4, unique=True)))
+            rows = list(zip(ends[::2], ends[1::2], strict=False))
+            listed += [(symbol, *row) for row in rows]
+            if draw(st.booleans()):
+                listed[-1] = (symbol, rows[-1][0], None)
+        return listed
+
+    return renamed, universe(4), universe(2)
 
 
 def contradictions(renamed: Changes, listed: Listed, last: list[date], held: list[str]) -> set[tuple[str, date]]:
-    """The rows of a universe that cannot be: over a change of their symbol, or of days that another claims."""
+    """The rows of a universe that cannot be: over a change of their symbol, or of days that another claims, or of another security."""
     wrong = set()
     for i, (symbol, start, _) in enumerate(listed):
         inside = sorted(c for c in renamed if symbol in c[1:] and start < c[0] <= last[i])
@@ -385,7 +421,7 @@ def contradictions(renamed: Changes, listed: Listed, last: list[date], held: lis
             wrong.add((symbol, start))
         known = any(symbol in c[1:] for c in renamed)
         for j, (other, since, _) in enumerate(listed):
-            if i != j and known and held[i] == held[j] and since <= last[i] and start <= last[j]:
+            if i != j and known and (held[i] == held[j]) != (symbol == other) and since <= last[i] and start <= last[j]:
                 wrong.add(min((symbol, start), (other, since)))
     return wrong
 
@@ -395,21 +431,22 @@ def test_a_record_is_of_who_holds_its_symbol_at_the_end_of_its_row_of_the_univer
 
     All histories are of one lake, with symbols of their own.
     """
-    told = [
-        ([(day, f"{old}{n}", f"{new}{n}") for day, old, new in renamed], [(f"{symbol}{n}", *days) for symbol, *days in listed])
-        for n, (renamed, listed) in enumerate(drawn(identities(), HISTORIES))
-    ]  # fmt: skip
+    told = []
+    for n, (renamed, *universes) in enumerate(drawn(identities(), HISTORIES)):
+        listed = [[(f"{symbol}{n}", *days) for symbol, *days in one] for one in universes]
+        told.append(([(day, f"{old}{n}", f"{new}{n}") for day, old, new in renamed], *listed))
     seeds = {
-        "stg.symbol_changes": columns([dict(zip(CHANGE, row, strict=True)) for one, _ in told for row in one], CHANGE),
-        "stg.universe_us": columns([dict(zip(LISTED, row, strict=True)) for _, one in told for row in one], LISTED),
+        "stg.symbol_changes": columns([dict(zip(CHANGE, row, strict=True)) for one, *_ in told for row in one], CHANGE)
     }
-    last = {
-        (s, start): date(9999, 1, 1) if end is None else end - timedelta(days=1)
-        for _, one in told
-        for s, start, end in one
-    }
+    for place, name in enumerate(("us", "adjusted"), 1):
+        rows = [dict(zip(LISTED, row, strict=True)) for one in told for row in one[place]]
+        seeds[f"stg.universe_{name}"] = columns(rows, LISTED)
+    histories = [
+        (renamed, sorted({*us, *more}, key=lambda row: (*row[:2], row[2] or LATEST))) for renamed, us, more in told
+    ]
+    last = {row: row[2] - timedelta(days=1) if row[2] else LATEST for _, listed in histories for row in listed}
     records = []
-    for (symbol, start), day in last.items():
+    for (symbol, start, _), day in last.items():
         days = min((day - start).days, 300)
         some = sorted({start + timedelta(days=days * n // 9) for n in range(10)})
         records += [dict.fromkeys(PRICED, 1) | {"symbol": symbol, "date": one} for one in some]
@@ -421,8 +458,8 @@ def test_a_record_is_of_who_holds_its_symbol_at_the_end_of_its_row_of_the_univer
         for symbol, day, security in db.execute("SELECT symbol, date, security_id FROM stg.stg_price").fetchall():
             found[symbol].add((day, security))
         spans = db.execute("SELECT symbol, valid_from, valid_to FROM stg.symbol_range ORDER BY ALL").fetchall()
-    for renamed, listed in told:
-        ends = [last[symbol, start] for symbol, start, _ in listed]
+    for renamed, listed in histories:
+        ends = [last[row] for row in listed]
         held = [security_of(symbol, day, renamed or NEVER) for (symbol, _, _), day in zip(listed, ends, strict=True)]
         wrong = contradictions(renamed, listed, ends, held)
         assert {one for one in complained if one in {row[:2] for row in listed}} == wrong, (renamed, listed)
@@ -435,6 +472,7 @@ def test_a_record_is_of_who_holds_its_symbol_at_the_end_of_its_row_of_the_univer
 
 
 NEVER: Changes = [(ALWAYS, "", "")]
+LATEST = date(9999, 1, 1)
 
 
 def test_every_price_belongs_to_one_row_of_the_dimension(gold: Gold, silver: dict[str, list[Row]]) -> None:
@@ -607,6 +645,166 @@ def test_any_securitys_figures_are_right_its_own_and_of_no_unit(gold: Gold, hist
     assert named == {s for s, rows in found.items() if any(row[name] is None for row in rows for name in undefined)}
     for half in (list(given)[::2], list(given)[1::2]):
         assert daily(gold, {symbol: given[symbol] for symbol in half}) == {symbol: found[symbol] for symbol in half}
+
+
+def slow_returns(
+    closes: list[tuple[date, Decimal]], index: Mapping[date, Decimal], rates: Mapping[date, Decimal | None],
+    wanted: Callable[[int], bool] = lambda _: True,
+) -> list[Row]:  # fmt: skip
+    """One security's figures of `fct_adjusted_return`, session by session; those that cost are None where not `wanted`."""
+
+    def told(new: Decimal | None, old: Decimal | None) -> Fraction | None:
+        gross = Fraction(new) / Fraction(old) if new and old and new > 0 and old > 0 else None
+        return gross - 1 if gross and Fraction(1, 10**12) <= gross < 10000 else None
+
+    out: list[Row] = []
+    pairs: list[tuple[Fraction | None, Fraction | None]] = []
+    for i, (day, close) in enumerate(closes):
+        before, previous = closes[i - 1] if i else (None, None)
+        pairs.append((told(close, previous), told(index.get(day), index.get(before)) if before else None))
+        row: Row = {"previous_date": before, "return_1d": pairs[-1][0], "index_return_1d": pairs[-1][1]}
+        lately = [r for r, _ in pairs[-20:] if r is not None]
+        row["volatility_20"] = statistics.stdev(map(float, lately)) * math.sqrt(252) if len(lately) == 20 else None
+        both = [(float(r), float(m)) for r, m in pairs[-252:] if r is not None and m is not None] if wanted(i) else []
+        row["beta_252"] = None
+        if len(both) == 252:
+            mean, index_mean = math.fsum(r for r, _ in both) / 252, math.fsum(m for _, m in both) / 252
+            spread = math.fsum((m - index_mean) ** 2 for _, m in both)
+            slope = math.fsum((r - mean) * (m - index_mean) for r, m in both) / spread if spread else None
+            row["beta_252"] = slope
+        told_before = (rates.get(before - timedelta(days=ago)) for ago in range(10)) if before else ()
+        free = next((one for one in told_before if one is not None), None)
+        plausible = free is not None and abs(free) <= 100
+        row["risk_free_1d"] = None if not plausible or before is None else Fraction(free) * (day - before).days / 36500
+        known_both = row["return_1d"] is not None and row["risk_free_1d"] is not None
+        row["excess_return_1d"] = row["return_1d"] - row["risk_free_1d"] if known_both else None
+        out.append(row)
+    return out
+
+
+RETURNS = ("return_1d", "index_return_1d", "volatility_20", "beta_252", "risk_free_1d", "excess_return_1d")
+
+
+def agrees(row: Row, true: Row, names: Iterable[str] = RETURNS) -> bool:
+    """Whether the figures are those of the oracle, to twelve decimals or ten digits."""
+    return row["previous_date"] == true["previous_date"] and all(
+        near(row[name], true[name], 3e-12 + 1e-9 * abs(float(true[name] or 0))) for name in names
+    )
+
+
+def test_adjusted_returns_equal_the_slow_computation(gold: Gold, silver: dict[str, list[Row]]) -> None:
+    filed = {
+        ("XOM", r["date"]): date(1999, 12, 1) for r in silver["adjusted_close"]
+    }  # all its history, under today's symbol
+    closes: dict[str, list[Row]] = defaultdict(list)
+    for r in silver["adjusted_close"]:
+        closes[security_of(r["symbol"], filed.get((r["symbol"], r["date"]), r["date"]))].append(r)
+    index = {r["date"]: r["close"] for r in silver["index_close"] if r["symbol"] == "^GSPC"}
+    rates = {r["date"]: r["month_3"] for r in silver["treasury_rates"]}
+    found = {(r["security_id"], r["date"]): r for r in gold.rows("fct_adjusted_return")}
+    assert found.keys() == {(s, r["date"]) for s, rows in closes.items() for r in rows}
+    checked = slopes = 0
+    for security, rows in closes.items():
+        sessions = [(r["date"], r["adj_close"]) for r in rows][:700]
+        wanted = {*range(30), *random.Random(5).sample(range(len(sessions)), min(60, len(sessions)))}
+        for i, true in enumerate(slow_returns(sessions, index, rates, wanted.__contains__)):
+            if i in wanted:
+                row = found[security, sessions[i][0]]
+                assert agrees(row, true), (row, true)
+                assert (row["symbol"], row["adj_close"]) == (rows[i]["symbol"], rows[i]["adj_close"])
+                checked, slopes = checked + 1, slopes + (row["beta_252"] is not None)
+    assert checked > 300
+    assert slopes > 10
+    renamed = [r for r in found.values() if r["symbol"] == "XOM"]
+    assert {r["security_id"] for r in renamed} == {security_of("XON", date(1999, 11, 30))}
+    change = next(r for r in renamed if r["date"] == date(1999, 12, 1))
+    assert (change["previous_date"], change["return_1d"]) == (date(1999, 11, 30), Decimal("0.040184660581"))
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """A security's closes of consecutive days but those left out, the index's levels, the Treasury's rates."""
+
+    closes: tuple[Decimal, ...]
+    without: frozenset[int]
+    index: Mapping[int, Decimal]
+    rates: Mapping[int, Decimal | None]
+
+
+@st.composite
+def quotes(draw: st.DrawFn) -> Quotes:
+    """Walks from a seed, since 252 sessions are too many to draw; a few days of each are missing, or odd."""
+    days, chance = draw(st.integers(1, 330)), random.Random(draw(st.integers(0, 10**6)))
+    some = st.frozensets(st.integers(0, days), max_size=4)
+    close, market, closes, index = Decimal(chance.randint(1, 500)), Decimal(1000), [], {}
+    for day in range(days):
+        moved = Decimal(chance.randint(-300, 300)) / 10000
+        market = round(market * (1 + moved), 2)
+        close = round(close * (1 + moved * draw(st.just(2)) + Decimal(chance.randint(-100, 100)) / 10000), 6)
+        closes.append(close)
+        index[day] = market
+    lost = draw(some) if draw(st.booleans()) else frozenset()
+    for day in lost:
+        index[day] = draw(st.sampled_from([Decimal(0), Decimal(-1), Decimal("1e-6"), Decimal(10) ** 11]))
+    told = st.sampled_from([None, Decimal(0), Decimal("5.25"), Decimal("-0.1"), Decimal(99999)])
+    rates = {day: draw(told) for day in range(-3, days, draw(st.integers(1, 25)))} if draw(st.booleans()) else {}
+    return Quotes(tuple(closes), draw(some), {d: v for d, v in index.items() if d not in draw(some)}, rates)
+
+
+WILD = Quotes((Decimal(1), Decimal(9999)) * 150, frozenset(), {}, {})
+
+
+def returns_of(gold: Gold, given: Mapping[str, Quotes], like: Quotes) -> dict[str, list[Row]]:
+    """What the model's own SQL gives for some securities, with the index and the rates of one; by symbol."""
+    first = date(2020, 1, 1)
+    rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
+    for symbol, one in given.items():
+        rows["adjusted_close"] += [
+            adjusted(symbol, first + timedelta(days=i), close)
+            for i, close in enumerate(one.closes)
+            if i not in one.without
+        ]
+    rows["index_close"] = [level(first + timedelta(days=i), close) for i, close in like.index.items()]
+    rows["treasury_rates"] = [rate(first + timedelta(days=i), one) for i, one in like.rates.items()]
+    out = defaultdict(list)
+    with again(gold.built, tables_of(rows), "gold.fct_adjusted_return") as db:
+        for row in sorted(rows_of(db, gold.model("fct_adjusted_return")), key=lambda r: r["date"]):
+            out[row["symbol"]].append(row)
+    return out
+
+
+@pytest.mark.slow
+def test_any_securitys_adjusted_returns_are_its_own_and_of_no_unit(gold: Gold) -> None:
+    """Against exact fractions: 44 securities beside odd ones in each of five lakes with an index and rates of its own."""
+    first, told, rows = date(2020, 1, 1), drawn(st.tuples(quotes(), st.integers(-6, 7)), 220), 0
+    for some in (told[n : n + 44] for n in range(0, 220, 44)):
+        like = max((one for one, _ in some), key=lambda one: (bool(one.rates), len(one.index)))
+        index = {first + timedelta(days=i): c for i, c in like.index.items()}
+        rates = {first + timedelta(days=i): r for i, r in like.rates.items()}
+        given = {f"S{i}": one for i, (one, _) in enumerate(some)}
+        given |= {
+            f"X{i}": replace(one, closes=tuple(c * Decimal(10) ** unit for c in one.closes))
+            for i, (one, unit) in enumerate(some)
+        }
+        given |= {f"O{i}": replace(WILD, closes=one.closes) for i, one in enumerate([WILD, *ODD])}
+        found = returns_of(gold, given, like)
+        half = list(given)[::2]
+        assert returns_of(gold, {s: given[s] for s in half}, like) == {s: found[s] for s in half if s in found}
+        for i, (one, _) in enumerate(some):
+            sessions = [(first + timedelta(days=n), c) for n, c in enumerate(one.closes) if n not in one.without]
+            costly = range(len(sessions) - 3, len(sessions))
+            true, mine, other = (
+                slow_returns(sessions, index, rates, costly.__contains__),
+                found[f"S{i}"],
+                found[f"X{i}"],
+            )
+            assert len(mine) == len(other) == len(sessions)
+            rows += len(sessions)
+            for n, (row, scaled) in enumerate(zip(mine, other, strict=True)):
+                names = RETURNS if n in costly else [name for name in RETURNS if name != "beta_252"]
+                assert agrees(row, true[n], names), (one, row, true[n])
+                assert all(near(scaled[name], row[name], 3e-12 + 1e-9 * abs(float(row[name] or 0))) for name in RETURNS)
+    assert rows >= 10_000
 
 
 @cache
@@ -789,6 +987,9 @@ def recomputed(gold: Gold, model: Table, row: Row, given: Mapping[str, pa.Table]
     ("table", "sampled", "named"),
     [
         ("dim_security", 6, lambda r: r["symbol"] in {"FB", "META", "METV", "GOOG", "BBRY", "BB", "NOSUCH"}),
+        ("fct_adjusted_return", 4, lambda r: (r["symbol"], str(r["date"])) in {
+            ("XOM", "1999-12-01"), ("XOM", "1999-11-29"), ("AAPL", "2005-02-28"), ("GONE", "2012-05-07"), ("IBM", "2003-09-02"),
+        }),
         ("fct_daily_price", 6, lambda r: (r["symbol"], str(r["date"])) in {
             ("META", "2022-06-10"), ("METV", "2022-06-10"), ("AAPL", "2005-02-28"), ("NOSUCH", "2012-03-07"), ("AAPL", "2000-03-01"),
         }),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
@@ -18,11 +19,13 @@ import pytest
 
 from assay.errors import UsageError
 from assay.run import demo
-from assay_sandbox import Fault, FaultPlan, Plan, Sandbox, derive
+from assay.run import lake as lakes
+from assay_sandbox import Fault, FaultPlan, Plan, Sandbox, derive, wide
 from assay_sandbox.__main__ import overridden
-from assay_sandbox.data import ADJUSTED, RAW, RECORDS
+from assay_sandbox.data import ADJUSTED, LIGHT, RATES, RAW, RECORDS
 from assay_sandbox.faults import KINDS, LIMIT
 from assay_sandbox.server import INVALID_KEY, LEGACY, PREMIUM, RESTRICTED
+from tests.conftest import ROOT
 
 OTHERS = {
     "free": Plan(symbols=frozenset({"AAPL"}), restricted=frozenset({"splits"})),
@@ -81,7 +84,7 @@ def exact(body):
 def test_every_record_file_is_the_one_whose_provenance_is_told():
     told = dict(re.findall(r"\| `([\w.]+)` \| `([0-9a-f]{64})` \|", (RECORDS / "PROVENANCE.md").read_text()))
     files = {file.name for file in RECORDS.iterdir()} - {"PROVENANCE.md"}
-    assert files == {"prices.csv.gz", "splits.csv", "dividends.csv", "symbols.csv.gz"}
+    assert files == {"prices.csv.gz", "splits.csv", "dividends.csv", "symbols.csv.gz", "treasury_rates.csv.gz"}
     assert {name: hashlib.sha256((RECORDS / name).read_bytes()).hexdigest() for name in files}.items() <= told.items()
 
 
@@ -120,12 +123,43 @@ def test_the_derivation_writes_the_shipped_files(tmp_path):
     listed = rows("symbols.csv.gz")
     columns = {"ticker": [r["symbol"] for r in listed], "name": [r["companyName"] for r in listed]}
     pq.write_table(pyarrow.table(columns), tmp_path / "companies.parquet")
+    with (tmp_path / "curves.csv").open("w", newline="") as file:
+        out = csv.writer(file)
+        names = [
+            "month1",
+            "month3",
+            "month6",
+            "year1",
+            "year2",
+            "year3",
+            "year5",
+            "year7",
+            "year10",
+            "year20",
+            "year30",
+        ]
+        out.writerow(["Time Period", *(f"{n.lstrip('monthyear')}{n.rstrip('0123456789')}" for n in names)])
+        for row in rows("treasury_rates.csv.gz"):
+            fractions = [str(Decimal(row[name]) / 100) if row[name] else "" for name in names]
+            out.writerow([f"{row['date']} 00:00:00+00:00", *fractions])
     (tmp_path / "out").mkdir()
-    command = [sys.executable, "-m", "assay_sandbox.derive", "stocks.csv.gz", "companies.parquet", "out"]
+    command = [sys.executable, "-m", "assay_sandbox.derive", "stocks.csv.gz", "companies.parquet", "curves.csv", "out"]
     subprocess.run(command, cwd=tmp_path, check=True)
     for file in (tmp_path / "out").iterdir():
         opened = gzip.decompress if file.suffix == ".gz" else bytes
         assert opened(file.read_bytes()) == opened((RECORDS / file.name).read_bytes()), file.name
+    assert len(list((tmp_path / "out").iterdir())) == 5
+
+
+def test_the_rates_have_just_the_gaps_that_are_told():
+    days = rows("treasury_rates.csv.gz")
+    lacks = {name: [row["date"] for row in days if not row[name]] for name in derive.CURVE}
+    assert {name: (len(found), found[0], found[-1]) for name, found in lacks.items() if found} == {
+        "month1": (2899, "1990-01-02", "2001-07-30"),
+        "month2": (6816, "1990-01-02", "2017-03-29"),
+        "year20": (939, "1990-01-02", "1993-09-30"),
+        "year30": (994, "2002-02-19", "2006-02-08"),
+    }
 
 
 # Answers
@@ -187,6 +221,73 @@ def test_lists_are_served_whole_and_unknown_symbols_silently_empty(sandbox, ask)
     assert {"symbol": "AAPL", "companyName": "Apple Inc."} in listed
     for path in (RAW, ADJUSTED, "splits", "dividends"):
         assert ask(f"{path}?symbol=NOSUCH")[::2] == (200, b"[]")
+
+
+def test_rates_are_of_no_symbol_and_of_the_days_asked_for(sandbox, ask):
+    first, *_, last = exact(ask(f"{RATES}?from=2001-12-26&to=2001-12-28")[2])
+    assert (first["date"], last["date"]) == ("2001-12-28", "2001-12-26")
+    assert list(last) == ["date", *derive.CURVE]
+    assert (last["month1"], last["month2"], last["year10"], last["year30"]) == ("1.77", None, "5.22", "5.52")
+    assert ask(f"{RATES}?from=tomorrow")[0] == 400
+    sandbox.records.override("", "2001-12-27", "year10", "6.66")
+    assert exact(ask(f"{RATES}?from=2001-12-27&to=2001-12-27")[2])[0]["year10"] == "6.66"
+
+
+def wheel(path):
+    """A file like the one that users fetch, with other numbers."""
+    tables = {
+        wide.CLOSES: "Date,IBM,XOM,NEW\n2013-02-28,1.5,2.50,\n2013-03-04,1.25,2.625,0.264\n",
+        wide.INDEX_CLOSES: "Date,SP500\n2013-02-28,1514.68\n2013-03-04,1525.2\n",
+    }
+    with zipfile.ZipFile(path, "w") as file:
+        for name, text in tables.items():
+            file.writestr(name, gzip.compress(text.encode()))
+    return path
+
+
+def test_a_fetched_file_widens_what_is_served_and_says_nothing_it_does_not_have(tmp_path):
+    key = {"apikey": "sandbox-key"}
+    with Sandbox(wheel=wheel(tmp_path / "a.whl")).running() as url:
+        [new] = exact(get(url, f"{ADJUSTED}?symbol=NEW", key)[2])
+        exxon = exact(get(url, f"{ADJUSTED}?symbol=XOM&from=2013-01-01&to=2013-03-01", key)[2])
+        ibm = exact(get(url, f"{ADJUSTED}?symbol=IBM&from=2013-02-28", key)[2])
+        index = exact(get(url, f"{LIGHT}?symbol=%5EGSPC", key)[2])
+        assert get(url, f"{RAW}?symbol=XOM", key)[2] == get(url, f"{LIGHT}?symbol=XOM", key)[2] == b"[]"
+    unsaid = dict.fromkeys(("adjOpen", "adjHigh", "adjLow"))
+    assert new == {"symbol": "NEW", "date": "2013-03-04", **unsaid, "adjClose": "0.264", "volume": None}
+    assert exxon == [{"symbol": "XOM", "date": "2013-02-28", **unsaid, "adjClose": "2.50", "volume": None}]
+    assert [row["date"] for row in ibm] == ["2013-03-01", "2013-02-28"], "whom we know stays as we know them"
+    assert [(row["symbol"], row["date"], row["price"], row["volume"]) for row in index] == [
+        ("^GSPC", "2013-03-04", "1525.2", None),
+        ("^GSPC", "2013-02-28", "1514.68", None),
+    ]
+
+
+def test_a_split_leaves_what_is_not_known_unknown(tmp_path):
+    sandbox = Sandbox(wheel=wheel(tmp_path / "a.whl"))
+    sandbox.records.split("XOM", "2013-03-04", 2, 1)
+    found = [exact(text) for _, text in sandbox.records.rows(ADJUSTED, "XOM")]
+    assert [(row["adjClose"], row["adjOpen"]) for row in found] == [("2.625", None), ("1.25", None)]
+
+
+def test_another_file_than_the_one_described_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a.whl is not skfolio-1.12.2-py3-none-any.whl .*`pip download"):
+        wide.checked(wheel(tmp_path / "a.whl"))
+    with pytest.raises(ValueError, match=r"b.whl cannot be read \(No such file or directory\); get it by `pip"):
+        wide.checked(tmp_path / "b.whl")
+    locked = re.findall(r"skfolio==(\S+) \\\n +--hash=sha256:(\w+)", (ROOT / "requirements/wide.txt").read_text())
+    assert locked == [(wide.NAME.split("-")[1], wide.SHA256)]
+    assert wide.NAME in (ROOT / "scripts/demo").read_text()
+
+
+def test_a_lake_that_was_made_otherwise_is_not_shown(tmp_path):
+    for given, made, words in (
+        (None, "wide", "made with --wide: say --wide WHEEL again"),
+        (tmp_path, "markets", "made without --wide: choose another"),
+    ):
+        root = lakes.init(tmp_path / made, *demo.example_lakes(made))
+        with pytest.raises(UsageError, match=words), demo.shown(root, "dev", 0, 0, (), print, given):
+            pytest.fail("shown")
 
 
 def test_answers_look_like_the_vendors(sandbox, ask):

@@ -81,18 +81,26 @@ def land_again(lake: Lake, changed: Sequence[str], say: Callable[[str], None]) -
         lake.apply([s for s in lake.landings(dataset, again=True) if s.shard in symbols], say=say)
 
 
-def example_lake(name: str) -> Path:
-    """An example lake shipped with the package (or beside it, in a checkout)."""
+def example_lakes(name: str) -> tuple[Path, ...]:
+    """The directories of an example, shipped with the package (or beside it, in a checkout): `wide` lies over `markets`."""
     here = Path(__file__).resolve().parents[1]
-    for place in (here / "lakes" / name, here.parents[1] / "lakes" / name):
-        if place.is_dir():
-            return place
+    for place in (here / "lakes", here.parents[1] / "lakes"):
+        if (place / name).is_dir():
+            return (place / "markets", place / name) if name == "wide" else (place / name,)
     raise UsageError(f"the example lake {name} is not installed")
 
 
-def sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, override: Sequence[str] = ()) -> list[str]:
-    """The command that serves the vendor's stand-in."""
+def sandbox_command(
+    port: int,
+    seed: int | None = None,
+    rate: float = 0.0,
+    override: Sequence[str] = (),
+    wide: Path | None = None,
+) -> list[str]:
+    """The command that serves the vendor's stand-in; with the file `wide`, its companies and index too."""
     command = [sys.executable, "-m", "assay_sandbox", "--port", str(port)]
+    if wide:
+        command += ["--wide", str(wide)]
     if seed is not None or rate:
         command += ["--seed", str(seed or 0), "--fault-rate", str(rate)]
     for one in override:
@@ -102,15 +110,25 @@ def sandbox_command(port: int, seed: int | None = None, rate: float = 0.0, overr
 
 @contextmanager
 def shown(
-    directory: Path, env: str, port: int, sandbox_port: int, override: Sequence[str], say: Callable[[str], None]
+    directory: Path,
+    env: str,
+    port: int,
+    sandbox_port: int,
+    override: Sequence[str],
+    say: Callable[[str], None],
+    wide: Path | None = None,
 ) -> Iterator[list[str]]:
     """Sandbox, land, refine, build, serve: the lines of the first number; it is served while the block runs."""
     started = time.monotonic()
     os.environ.setdefault("ASSAY_SECRET_FMP_API_KEY", "sandbox-key")
-    with vendor(sandbox_command(sandbox_port, override=override)) as address:
+    made = (directory / "assay.toml").exists()
+    if made and (directory / "universe_adjusted.csv").exists() != (wide is not None):
+        remedy = "choose another --directory" if wide else "say --wide WHEEL again, or choose another --directory"
+        raise UsageError(f"{directory} is a lake made {'without' if wide else 'with'} --wide: {remedy}")
+    with vendor(sandbox_command(sandbox_port, override=override, wide=wide)) as address:
         say(f"sandbox: {address}")
-        if not (directory / "assay.toml").exists():
-            lakes.init(directory, example_lake("markets"))
+        if not made:
+            lakes.init(directory, *example_lakes("wide" if wide else "markets"))
         _ask(directory, sandbox_port)
         with lakes.open(directory, env) as lake:
             if override:

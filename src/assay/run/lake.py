@@ -420,13 +420,13 @@ def _universe(root: Path, name: str) -> list[Member]:
     return found
 
 
-def init(path: Path, example: Path) -> Path:
-    """A new lake's directory from an example; SettingsError if something is there already."""
+def init(path: Path, *examples: Path) -> Path:
+    """A new lake's directory from an example, or several, each over the ones before; SettingsError if something is there already."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise SettingsError(f"{path} is not an empty directory; choose a new one")
-    shutil.copytree(
-        example, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("data", "target", "logs", "__pycache__")
-    )
+    left = shutil.ignore_patterns("data", "target", "logs", "__pycache__")
+    for one in examples:
+        shutil.copytree(one, path, dirs_exist_ok=True, ignore=left)
     return path
 
 

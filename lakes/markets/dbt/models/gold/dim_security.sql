@@ -1,8 +1,7 @@
 with
 
 priced as (
-  select symbol, date
-  from {{ source('silver', 'price_eod_versions') }}
+  {{ priced() }}
 ),
 
 symbols as (

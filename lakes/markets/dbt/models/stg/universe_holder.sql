@@ -5,8 +5,8 @@ with
 listed as (
   select
     symbol, valid_from, valid_to,
-    lag(valid_to) over (partition by symbol order by valid_from) as before
-  from {{ ref('universe_us') }}
+    max(valid_to) over (partition by symbol order by valid_from, valid_to rows between unbounded preceding and 1 preceding) as before
+  from ({{ universe() }}) as u
 ),
 
 held as (

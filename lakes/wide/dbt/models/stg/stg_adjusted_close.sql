@@ -1,0 +1,1 @@
+{{ with_security(source('silver', 'adjusted_close'), ['symbol', 'date', 'adj_close']) }}
