@@ -617,6 +617,49 @@ def test_drift_is_told_when_it_comes_and_while_it_lasts(lake: Path, assay: Calla
     assert [one for one in told("status") if "venue" in one] == []
 
 
+def test_sessions_without_a_row_are_told_when_they_appear_and_until_they_are_there(
+    lake: Path, assay: Callable[..., Said]
+) -> None:
+    contract, trades, calendar = lake / "contracts/trades.yaml", lake / TRADES, lake / "calendars/mine.csv"
+    calendar.parent.mkdir()
+    calendar.write_text("day,closes\n2024-01-01..2024-01-11,16:00 America/New_York\n2024-01-05,\n2024-01-09,13:00\n")
+    text = contract.read_text().replace(
+        "- property: every\n", "- property: calendar\n  value: mine\n- property: every\n"
+    )
+    key = "        logicalType: date\n        required: true\n"
+    assert text.count(key) == 1
+    contract.write_text(text.replace(key, f"{key}        primaryKey: true\n        primaryKeyPosition: 2\n"))
+
+    def told(*command: object) -> list[str]:
+        found = assay("--lake", lake, *command)
+        assert found.code == 0
+        return [line for line in (found.out + found.err).splitlines() if "holes:" in line]
+
+    said = "holes: 2 sessions of mine without a row, such as 2024-01-04, 2024-01-09"
+    assert told("apply", "trades") == [f"  new {said}"]
+    assert told("status") == [f"  {said}"]
+    held = json.loads(assay("--lake", lake, "--json", "status").out)
+    assert held["datasets"]["trades"]["holes"]["shards"] == {"all": ["2024-01-04", "2024-01-09"]}
+    assert (
+        held["ending"] == [line for line in assay("--lake", lake, "check").out.splitlines() if "mine.csv" in line] != []
+    )
+    assert (
+        "  calendar mine: 2024-01-01..2024-01-11, 1 weekday without a session, 1 half day"
+        in assay("--lake", lake, "contract", "trades").out.splitlines()
+    )
+    rows = trades.read_text()
+    trades.write_text(f"{rows}T-0100,2024-01-04,IBM,1,1\nT-0101,2024-01-05,IBM,1,1\n")
+    assert told("apply", "trades") == []
+    assert told("status") == ["  holes: 1 session of mine without a row, such as 2024-01-09"]
+    assert "trades 3.0 #11 date:calendar" in assay("--lake", lake, "quarantine", "list").out
+    trades.write_text(rows.replace("T-0003,2024-01-08", "T-0003,2024-01-02"))
+    assert told("apply", "trades") == ["  new holes: 2 sessions of mine without a row, such as 2024-01-04, 2024-01-08"]
+    calendar.write_text(calendar.read_text().replace("2024-01-09,13:00\n", "2024-01-09,\n"))
+    assert told("plan") == []
+    assert told("status") == ["  holes: 2 sessions of mine without a row, such as 2024-01-04, 2024-01-08"]
+    assert assay("--lake", lake, "verify", "counts").code == 0
+
+
 @pytest.mark.parametrize("complete", ["true", "false"])
 def test_a_list_that_shrank_is_told(lake: Path, assay: Callable[..., Said], complete: str) -> None:
     contract = lake / "contracts/trades.yaml"

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from html import unescape
 from html.parser import HTMLParser
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from assay import cli, run
 from assay.contract import odcs
-from assay.lake import account, release
+from assay.lake import account, holes, release
 from assay.run import loop
 from assay.serve.console import charts
 from tests import making
@@ -489,6 +489,20 @@ def test_before_the_first_release_the_overview_stands(tmp_path):
         assert refused.status_code == 503
         assert "assay build" in plain(refused.text)
     lake.close()
+
+
+def test_the_silver_page_tells_of_sessions_without_a_row(http, lake):
+    assert "without a row" not in http.get("/silver/price_eod").text
+    promised, at = lake.contracts["price_eod"], datetime(2024, 1, 2, tzinfo=UTC)
+    lacks = holes.Found("XNYS", 3, 2, {"<b>": (date(2024, 1, 4), date(2024, 1, 5)), "CCC": (date(2024, 1, 4),)})
+    lake.local.ledger.record(holes.facts(promised, {}, lacks, at, 1))
+    text = http.get("/silver/price_eod").text
+    assert (
+        "holes 3 sessions of XNYS without a row, which 2 shards lack, such as &lt;b&gt; 2024-01-04, 2024-01-05"
+        in plain(text)
+    )
+    lake.local.ledger.record(holes.facts(promised, {}, holes.Found("XNYS"), at, 2))
+    assert "without a row" not in http.get("/silver/price_eod").text
 
 
 def test_the_silver_page_shows_promise_quality_and_files(http):

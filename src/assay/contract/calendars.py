@@ -51,11 +51,16 @@ class Calendar:
         days = (self.end - self.start).days
         return "".join("0" if (first + n) % 7 > 4 or self.start + timedelta(n) in closed else "1" for n in range(days))
 
+    @cached_property
+    def number(self) -> int:
+        """`bits` as a number: its first day is the highest bit, its last one the lowest."""
+        return int(self.bits, 2)
+
     def session(self, day: date) -> bool | None:
         """Whether the day has a session; None where the calendar does not speak of it."""
         return self.bits[(day - self.start).days] == "1" if self.start <= day < self.end else None
 
-    @property
+    @cached_property
     def text(self) -> str:
         """What of the file counts, in one spelling."""
         usual = f"{self.closes} {self.zone}" if self.closes else ""

@@ -4,6 +4,7 @@ Days are bits of one number: the calendar's first day is the highest, its last o
 """
 
 import base64
+import hashlib
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -114,12 +115,11 @@ def days_of(calendar: Calendar, bits: int) -> tuple[date, ...]:
 
 def missing(calendar: Calendar, days: Days, settled: int) -> int:
     """The sessions between a shard's first and its last, of settled days, that no row and no rejected row is of."""
-    sessions = int(calendar.bits, 2)
-    there = days.present & sessions
+    there = days.present & calendar.number
     if not there:
         return 0
     between = (1 << there.bit_length()) - (there & -there)
-    return sessions & between & settled & ~there & ~days.rejected
+    return calendar.number & between & settled & ~there & ~days.rejected
 
 
 # ------------------------------------------------------------------ what is settled
@@ -162,39 +162,40 @@ def found(contract: Contract, days: Mapping[str, Days], covers: Mapping[str, Cov
 # ------------------------------------------------------------------ as facts
 
 
-def basis(contract: Contract) -> str:
-    """What the kept days are about: another calendar, or other columns, and they are read anew."""
-    named = columns(contract)
-    return "" if named is None or contract.calendar is None else "\n".join((*named, contract.calendar.text))
+def key(contract: Contract) -> str:
+    """What holes are kept by: another calendar, or other columns, have others."""
+    said = "\n".join((*(columns(contract) or ()), contract.calendar.text if contract.calendar else ""))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def number(ledger: Ledger, contract: Contract) -> int:
-    """The number of the evidence that the ledger's holes are of; 0 if they are of another calendar, or not there."""
-    fact = ledger.newest("holes", contract.dataset, "now")
-    return fact.version if fact and fact.body["basis"] == basis(contract) else 0
+    """The number of the evidence that the ledger's holes are of; 0 if there are none by this contract."""
+    fact = ledger.newest("holes", contract.dataset, key(contract))
+    return fact.version if fact else 0
 
 
 def of(ledger: Ledger, contract: Contract) -> Found | None:
     """What the ledger has of a dataset's holes; None where there are none."""
-    fact = ledger.newest("holes", contract.dataset, "now")
-    if fact is None or not fact.body["sessions"] or fact.body["basis"] != basis(contract):
+    fact = ledger.newest("holes", contract.dataset, key(contract)) if columns(contract) else None
+    if fact is None or not fact.body["sessions"]:
         return None
     body = fact.body
     shards = {shard: tuple(map(date.fromisoformat, days)) for shard, days in body["shards"].items()}
     return Found(body["calendar"], body["sessions"], body["lacking"], shards)
 
 
-def kept(ledger: Ledger, dataset: str) -> dict[str, Days]:
+def kept(ledger: Ledger, contract: Contract) -> dict[str, Days]:
     """The days of each shard as the ledger has them."""
     out: dict[str, Days] = {}
+    mine = key(contract)
     for chunk in range(CHUNKS):
-        if fact := ledger.newest("days", dataset, f"{chunk:02}"):
+        if fact := ledger.newest("days", contract.dataset, f"{mine}/{chunk:02}"):
             try:
                 told = msgspec.json.decode(igzip.decompress(base64.b64decode(fact.body["shards"])))
                 out |= {shard: Days(*(int(bits, 16) for bits in both)) for shard, both in told.items()}
             except (ValueError, TypeError, LookupError, OSError, EOFError, zlib.error) as error:
                 raise LakeDamaged(
-                    f"the ledger's days {dataset} {fact.id} cannot be read ({error}); move the ledger away: it is an index "
+                    f"the ledger's days {contract.dataset} {fact.id} cannot be read ({error}); move the ledger away: it is an index "
                     "and is rebuilt from the lake"
                 ) from error
     return out
@@ -202,10 +203,11 @@ def kept(ledger: Ledger, dataset: str) -> dict[str, Days]:
 
 def facts(contract: Contract, days: Mapping[str, Days], told: Found, at: datetime, evidence: int) -> Iterator[Fact]:
     """The days and the holes of a dataset as they are after one evidence."""
+    mine = key(contract)
     parts: list[dict[str, tuple[str, str]]] = [{} for _ in range(CHUNKS)]
     for shard, one in sorted(days.items()):
         parts[chunk_of(shard)][shard] = (f"{one.present:x}", f"{one.rejected:x}")
     for chunk, part in enumerate(parts):
         text = base64.b64encode(igzip.compress(msgspec.json.encode(part), 1, mtime=0)).decode()
-        yield Fact("days", contract.dataset, f"{chunk:02}", at, {"shards": text}, evidence)
-    yield Fact("holes", contract.dataset, "now", at, {"basis": basis(contract), **told.data}, evidence)
+        yield Fact("days", contract.dataset, f"{mine}/{chunk:02}", at, {"shards": text}, evidence)
+    yield Fact("holes", contract.dataset, mine, at, told.data, evidence)

@@ -191,8 +191,9 @@ def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> list[str]:
                 from assay.run import sessions
 
                 sessions.bring(lake, contract, anew)
+                mine = holes.key(contract)
                 for kind in ("days", "holes"):
-                    out += _other(ledger, anew, kind, dataset, lambda _: True)
+                    out += _other(ledger, anew, kind, dataset, lambda f: f.id.startswith(mine))
     now = ledger.newest("tail", dataset, "tail")
     moved = (now.version if now else 0, account.of(ledger, dataset).evidence) != (tail, evidenced)
     # Where another process landed or refined meanwhile, the sums were looked at half done.

@@ -32,7 +32,7 @@ def bring(lake: "Lake", contract: Contract, ledger: Ledger | None = None) -> Non
     newest, _ = evidence.read(files, dataset, head.number, head.sha256)
     after = known if known >= newest.began else newest.began - 1
     since = [one for one, _ in evidence.since(files, dataset, after, None) if one.number <= head.number]
-    days = holes.kept(ledger, dataset) if known >= newest.began else None
+    days = holes.kept(ledger, contract) if known >= newest.began else None
     change = silver.merged(one.current for one in since) if any(one.kind == "refined" for one in since) else Change()
     if days is None or not all(map(files.exists, change.remove)):
         there = _there(lake, tables.relation(pair.current, silver.snapshot_id(pair.current), files), contract)
