@@ -184,10 +184,12 @@ def test_a_rejected_row_that_a_later_batch_repeated_is_mended_by_that(lake: Lake
     good = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 101.0))
     landed(lake, price(DAYS[0], 300.0), price(DAYS[2], 100.0))
     landed(lake, price(DAYS[1], 300.0), price(DAYS[2], 100.0))
-    again = landed(lake, price(DAYS[0], 100.0), price(DAYS[3], 100.0))
+    # one day is said again, and well, the other is bad again
+    again = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 300.0), price(DAYS[3], 100.0))
     lake.refine()
     told = marked.listed(around(lake), "price_eod", list(prove.rejected(around(lake), "price_eod")))
     assert [one["current"] for one in told] == [
         {"batch": again.spoken, "newer": True},
+        {"batch": good.spoken, "newer": False},
         {"batch": good.spoken, "newer": False},
     ]

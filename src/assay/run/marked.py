@@ -111,7 +111,9 @@ def listed(lake: "Lake", dataset: str, rejected: Sequence[dict[str, Any]]) -> li
         since: dict[Key, int] = {}
         for n, place in older.items():
             since[newest[n][1]] = min(place, since.get(newest[n][1], place))
-        again = newer.repeated(lake, _history(lake, dataset), since)
+        history = _history(lake, dataset)
+        late = newer.newer(lake, history, {newest[n][1]: said[n] for n in older})
+        again = newer.repeated(lake, history, {key: place for key, place in since.items() if key not in late})
         for n, row in enumerate(some):
             current = None
             if n in newest:
