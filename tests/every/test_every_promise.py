@@ -1,11 +1,16 @@
 """What ODCS says of values is judged by every engine alike: options, metrics, uniqueness, a calendar."""
 
 import json
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from assay.contract import odcs
@@ -148,6 +153,228 @@ def test_a_pattern_is_read_alike(tmp_path: Path, pattern: str, texts: list[str])
     tokens = [{"note": json.dumps(text)} for text in texts]
     fast, slow = DuckDBEngine(Limits(scratch=tmp_path / "s")), SlowEngine()
     assert _judged(fast, contract, tmp_path / "p", tokens) == _judged(slow, contract, tmp_path / "p", tokens)
+
+
+# any promises of any columns, any batches
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What is said of a column, its reason, and of which values it is broken; `most` of a batch where that only counts."""
+
+    column: str
+    said: str
+    name: str
+    broken: Callable[[Any], bool]
+    most: tuple[float, bool, str] | None = None
+
+
+VALUES: dict[str, list[tuple[str, Any]]] = {
+    "note": [("null", None), ('""', None), ('"a"', "a"), ('"ab"', "ab"), ('"N/A"', "N/A"), ('"AB-7"', "AB-7"), ('"é😀"', "é😀"), ('"a b c"', "a b c"), ('"b1"', "b1")],
+    "whole": [("null", None), *((str(n), n) for n in range(-6, 7)), ('"5"', 5)],
+    "maybe": [("null", None), *((f'"{n}"', Decimal(n)) for n in ("-1", "0", "0.05", "0.0500000001", "0.1", "0.15", "1", "2.5"))],
+    "day": [(f'"2024-{day}"', f"2024-{day}") for day in ("02-27", "02-28", "02-29", "03-01", "03-02")],
+}  # fmt: skip
+"""Tokens of each column, and the values that they are."""
+BOUNDS = {
+    "whole": range(-6, 7),
+    "maybe": [Decimal(n) for n in ("-1", "0", "0.05", "0.1", "1", "2.5")],
+    "day": [v for _, v in VALUES["day"]],
+}
+PATTERNS = {
+    "^[A-Z]{2}-[0-9]$": lambda v: v == "AB-7",
+    "b": lambda v: "b" in v,
+    "^a": lambda v: v.startswith("a"),
+    "^.{1,2}$": lambda v: len(v) <= 2,
+}
+
+
+@st.composite
+def promises(draw: st.DrawFn) -> list[Promise]:
+    """Each of some kinds at most once."""
+    found: list[Promise] = []
+
+    def option(column: str, name: str, bound: object, broken: Callable[[Any], bool]) -> None:
+        found.append(
+            Promise(
+                column,
+                f"{name}: {json.dumps(str(bound)) if isinstance(bound, str) else bound}",
+                f"{column}:{name}",
+                lambda v: v is not None and broken(v),
+            )
+        )
+
+    for column, bounds in BOUNDS.items():
+        low, high = sorted(draw(st.lists(st.sampled_from(list(bounds)), min_size=2, max_size=2, unique=True)))
+        match draw(st.integers(0, 11)):
+            case 0 | 1:
+                option(column, "minimum", low, lambda v, low=low: v < low)
+            case 2:
+                option(column, "exclusiveMinimum", low, lambda v, low=low: v <= low)
+        match draw(st.integers(0, 11)):
+            case 0 | 1:
+                option(column, "maximum", high, lambda v, high=high: v > high)
+            case 2:
+                option(column, "exclusiveMaximum", high, lambda v, high=high: v >= high)
+        if column != "day" and draw(st.integers(0, 7)) == 0:
+            step = 2 if column == "whole" else Decimal("0.05")
+            option(column, "multipleOf", step, lambda v, step=step: v % step != 0)
+    shortest = draw(st.integers(0, 3))
+    if draw(st.integers(0, 4)) == 0:
+        option("note", "minLength", shortest, lambda v: len(v) < shortest)
+    if draw(st.integers(0, 4)) == 0:
+        longest = draw(st.integers(shortest, 4))
+        option("note", "maxLength", longest, lambda v: len(v) > longest)
+    if draw(st.integers(0, 4)) == 0:
+        pattern = draw(st.sampled_from(sorted(PATTERNS)))
+        option("note", "pattern", pattern, lambda v: not PATTERNS[pattern](v))
+    for column in ("note", "whole", "maybe"):
+        kind = draw(st.sampled_from(["", "", "", "nullValues", "missingValues", "invalidValues"]))
+        some = [v for _, v in VALUES[column] if v is not None and draw(st.booleans())][:6] or [VALUES[column][2][1]]
+        listed = f"[{', '.join(json.dumps(v, ensure_ascii=False) if isinstance(v, str) else str(v) for v in some)}]"
+        arguments, broken = {
+            "nullValues": ("", lambda v: v is None),
+            "missingValues": (f", arguments: {{missingValues: {listed}}}", lambda v, some=some: v in some),
+            "invalidValues": (f", arguments: {{validValues: {listed}}}", lambda v, some=some: v is not None and v not in some),
+        }.get(kind, ("", None))  # fmt: skip
+        most = draw(
+            st.none() | st.tuples(st.sampled_from([1, 50]), st.booleans(), st.sampled_from(["rows", "percent"]))
+        )
+        bound = (
+            "mustBe: 0"
+            if most is None
+            else f"mustBe{'LessThan' if most[1] else 'LessOrEqualTo'}: {most[0]}, unit: {most[2]}"
+        )
+        if broken:
+            found.append(Promise(column, f"metric: {kind}, {bound}{arguments}", f"{column}:{kind}", broken, most))
+    return found
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What is promised of a row and of a batch: its values, which columns have none twice, and when it is held."""
+
+    values: list[Promise]
+    unique: tuple[str, ...]
+    required: bool
+    rows: tuple[int, int]
+    at_most: int
+    min_rows: int
+
+    def contract(self) -> Contract:
+        """As its YAML says it."""
+        said = []
+        for column in VALUES:
+            mine = [one for one in self.values if one.column == column]
+            options = ", ".join(one.said for one in mine if not one.said.startswith("metric"))
+            more = [f"logicalTypeOptions: {{{options}}}"] if options else []
+            more += [f"quality: [{', '.join('{' + one.said + '}' for one in mine if one.said.startswith('metric'))}]"]
+            more += ["required: true"] if column == "note" and self.required else []
+            more += ["unique: true"] if self.unique == (column,) else []
+            said.append(
+                (
+                    f"name: {column},",
+                    f"name: {column}, {', '.join(one for one in more if one != 'quality: []')}".rstrip(", ") + ",",
+                )
+            )
+        table = [f"{{metric: rowCount, mustBeBetween: [{self.rows[0]}, {self.rows[1]}]}}"]
+        if len(self.unique) > 1:
+            table.append(
+                f"{{name: pair, metric: duplicateValues, mustBe: 0, arguments: {{properties: [{', '.join(self.unique)}]}}}}"
+            )
+        said.append(("    quality:", "    quality:" + "".join(f"\n      - {one}" for one in table)))
+        gate = f"quarantinedAtMost: {self.at_most}, unit: percent, minRows: {self.min_rows}"
+        said.append(("quarantinedAtMost: 50, unit: percent, minRows: 20", gate))
+        return every_type(*said)
+
+    def reasons(self, rows: list[tuple[int, dict[str, Any]]]) -> tuple[list[set[str] | None], bool]:
+        """Of each row of a batch its reasons, None of a duplicate; and whether the batch is held."""
+        found: list[set[str] | None] = []
+        for _, row in rows:
+            bad = {one.name for one in self.values if one.most is None and one.broken(row[one.column])}
+            bad |= {f"{c}:required" for c in ("whole", *(["note"] if self.required else [])) if row[c] is None}
+            found.append(bad)
+        same = defaultdict(list)
+        for n, (key, _) in enumerate(rows):
+            if not found[n]:
+                same[key].append(n)
+        for some in same.values():
+            differs = any(rows[n][1] != rows[some[0]][1] for n in some)
+            for n in some if differs else some[1:]:
+                found[n] = {"key:conflict"} if differs else None
+        same = defaultdict(list)
+        for n, (_, row) in enumerate(rows):
+            told = [row[c] for c in self.unique]
+            if found[n] == set() and told and None not in told:
+                same[tuple(told)].append(n)
+        for some in same.values():
+            for n in some if len(some) > 1 else ():
+                found[n] = {"pair" if len(self.unique) > 1 else f"{self.unique[0]}:unique"}
+        size, bad = len(rows), sum(bool(one) for one in found)
+        held = size >= 2 and bad == size
+        held |= size >= self.min_rows and 100 * bad > self.at_most * size
+        held |= not self.rows[0] < size < self.rows[1]
+        for one in self.values:
+            broken = sum(one.broken(row[one.column]) for _, row in rows) if one.most else 0
+            if one.most and broken:
+                most, below, unit = one.most
+                share = broken if unit == "rows" else 100 * broken / size
+                held |= share >= most if below else share > most
+        return found, held
+
+
+WHOLE = st.builds(
+    Whole, promises(), st.sampled_from([(), (), ("note",), ("maybe",), ("note", "whole"), ("whole", "day")]), st.booleans(),
+    st.sampled_from([(0, 1000), (0, 1000), (0, 1000), (1, 60)]), st.sampled_from([10, 50, 80, 100, 100]), st.sampled_from([0, 20, 56]),
+)  # fmt: skip
+
+
+def batch(any_: Random) -> list[tuple[int, dict[str, tuple[str, Any]]]]:
+    """A key and a token and value of each column; some batches are small, some of few different values, some repeat keys."""
+    few = {name: any_.sample(told, any_.choice([1, 2, len(told)])) for name, told in VALUES.items()}
+    rows = []
+    for n in range(any_.choice([1, 2, 50, 55, 60, 60, 60, 60])):
+        again = rows and any_.random() < 0.05
+        row = rows[-1][1] if again and any_.random() < 0.5 else {name: any_.choice(told) for name, told in few.items()}
+        rows.append((rows[-1][0] if again else n, row))
+    return rows
+
+
+@pytest.mark.parametrize("contracts", [6, pytest.param(60, marks=pytest.mark.slow)])
+def test_any_promises_are_kept_as_they_read(tmp_path: Path, contracts: int) -> None:
+    """Slow, more than 200 batches and 10,000 rows: which rows are in quarantine and why, and which batches are held."""
+    seen = [0, 0, 0, 0]
+
+    @settings(max_examples=contracts, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.generate,))
+    @given(WHOLE, st.integers(0, 2**64))
+    def kept(whole: Whole, seed: int) -> None:
+        any_ = Random(seed)
+        contract, batches = whole.contract(), [batch(any_) for _ in range(6)]
+        lines, places = [], [(n + 1) * N for n in range(len(batches))]
+        for n, rows in enumerate(batches):
+            for key, row in rows:
+                tokens = {name: token for name, (token, _) in row.items()}
+                lines.append(line(len(lines), n, record(id=f'"{key}"', **tokens).decode()))
+        given = [part(tmp_path / "p", lines, dict(enumerate(places)))]
+        found = []
+        for engine in (DuckDBEngine(Limits(scratch=tmp_path / "s")), SlowEngine()):
+            with engine.group(contract, given) as group:
+                found.append((group.judged(), {one.seq: set(one.reasons) for one in group.rejected(places)}))
+        assert found[0] == found[1]
+        judged, rejected = found[0]
+        seq = 0
+        for place, rows in zip(places, batches, strict=True):
+            reasons, held = whole.reasons([(key, {name: v for name, (_, v) in row.items()}) for key, row in rows])
+            assert [rejected.get(seq + n, set()) for n in range(len(rows))] == [one or set() for one in reasons]
+            assert judged[place].duplicate == reasons.count(None)
+            assert bool(closed(contract, judged[place])) == held, closed(contract, judged[place])
+            seq += len(rows)
+            seen[:] = [seen[0] + 1, seen[1] + len(rows), seen[2] + held, seen[3] + sum(map(bool, reasons))]
+
+    kept()
+    assert contracts < 60 or (seen[0] >= 200 and seen[1] >= 10_000), seen
+    assert 0.1 < seen[2] / seen[0] < 0.9, f"{seen[2]} of {seen[0]} batches are held"
+    assert 0.1 < seen[3] / seen[1] < 0.9, f"{seen[3]} of {seen[1]} rows are bad"
 
 
 @pytest.mark.parametrize("pattern", [r"\s", "(?=a)", r"(a)\1", "(?P<x>a)", "a++", "[[:alpha:]]", "a{1,2", "x{", "(?i)a", r"\p{L}", "[a--b]", "*a", "(", "", r"\Z"])  # fmt: skip
