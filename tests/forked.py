@@ -70,6 +70,10 @@ class Forked:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code
 
+    def heard(self) -> str:
+        """What it said to standard error so far."""
+        return os.pread(self._files[1].fileno(), 2**20, 0).decode()
+
     def said(self, timeout: float = 300) -> Said:
         """Wait for its end; what it said, and its exit code."""
         end = time.monotonic() + timeout

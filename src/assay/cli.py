@@ -115,7 +115,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         if debug:
             raise
-        tell.err(f"{type(error).__name__}: {error.strerror}: {error.filename or ''}; --debug shows where")
+        where = f": {error.filename}" if error.filename else ""
+        tell.err(f"{type(error).__name__}: {error.strerror}{where}; --debug shows where")
         sys.exit(1)
 
 
@@ -637,7 +638,8 @@ def serve(ctx: click.Context, lake: "Lake", port: int, host: str) -> None:
     """
     if host not in ("127.0.0.1", "localhost", "::1"):
         raise UsageError(f"--host {host}: only loopback is served until API keys exist; use 127.0.0.1")
-    lake.serve(host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
+    with _until_stopped():
+        lake.serve(host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
 
 
 _wide = click.option(
@@ -711,14 +713,16 @@ def demo(
         for line in lines:
             tell.out(line)
         if not once:
-            _until_interrupted()
+            tell.err("serving until interrupted (Ctrl-C)")
+            with _until_stopped():
+                signal.pause()
 
 
-def _until_interrupted() -> None:
-    tell.err("serving until interrupted (Ctrl-C)")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+@contextmanager
+def _until_stopped() -> Iterator[None]:
+    """A server that is told to stop has done what it should."""
     try:
-        signal.pause()
+        yield
     except KeyboardInterrupt:
         tell.err("stopped")
 

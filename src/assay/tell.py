@@ -7,6 +7,7 @@ import math
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,10 @@ def out(line: str) -> None:
 
 
 def err(*lines: str) -> None:
-    """Lines to standard error."""
-    for line in lines:
-        click.echo(printable(line), err=True)
+    """Lines to standard error; where nothing can be said, the exit code still says it."""
+    with suppress(OSError):
+        for line in lines:
+            click.echo(printable(line), err=True)
 
 
 def error(one: "AssayError", times: int = 1) -> None:

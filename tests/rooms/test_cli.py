@@ -329,6 +329,31 @@ def test_results_are_data_on_standard_output_and_progress_is_not(lake: Path, ass
     assert (quiet.err, quiet.out) == ("", "1 batch, 10 rows\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_says_so_and_ends_well(lake: Path, number: int) -> None:
+    with forked.assay(lake, "serve", "--port", "0") as server:
+        while "console: " not in server.heard():
+            assert server.poll() is None, server.said()
+            time.sleep(0.02)
+        time.sleep(0.2)  # the event loop has the signals
+        os.kill(server.pid, number)
+        said = server.said(60)
+    assert (said.code, said.out) == (0, "")
+    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["console", "stopped"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_full_disk_below_what_is_printed_is_told_and_hides_no_exit_code(lake: Path) -> None:
+    def run(**where: object) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "assay.cli", "--lake", str(lake), *("status" if "stdout" in where else "no-such",)]
+        return subprocess.run(words, text=True, check=False, **({"stdout": -1, "stderr": -1} | where))  # type: ignore[call-overload]
+
+    with Path("/dev/full").open("w") as full:
+        said = run(stdout=full)
+        assert (said.returncode, said.stderr) == (1, "OSError: No space left on device; --debug shows where\n")
+        assert run(stderr=full).returncode == 2
+
+
 def test_a_port_that_is_taken_or_none_is_the_callers_error(lake: Path, assay: Callable[..., Said]) -> None:
     import socket
 
