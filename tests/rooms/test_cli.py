@@ -345,7 +345,14 @@ def test_a_server_that_is_told_to_stop_says_so_and_ends_well(lake: Path, number:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 def test_a_full_disk_below_what_is_printed_is_told_and_hides_no_exit_code(lake: Path) -> None:
     def run(**where: object) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "assay.cli", "--lake", str(lake), *("status" if "stdout" in where else "no-such",)]
+        words = [
+            sys.executable,
+            "-m",
+            "assay.cli",
+            "--lake",
+            str(lake),
+            *("status" if "stdout" in where else "no-such",),
+        ]
         return subprocess.run(words, text=True, check=False, **({"stdout": -1, "stderr": -1} | where))  # type: ignore[call-overload]
 
     with Path("/dev/full").open("w") as full:

@@ -118,6 +118,22 @@ def test_the_ways_programs_write_csv(body: bytes, options: dict[str, str]) -> No
     assert rows(body, **options) == [{"id": "1", "name": "é"}]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_lone_carriage_return_cuts_no_row_in_two(end: str) -> None:
+    body = end.join(["id,name", "1,a\rb", "2,c", ""]).encode()
+    with pytest.raises(
+        SourceSuspect, match=r"x\.csv:2: the row ends with a lone carriage return \(CR\), the header with LF"
+    ):
+        rows(body)
+    assert rows(body.replace(b"a\rb", b'"a\rb"')) == [{"id": "1", "name": "a\rb"}, {"id": "2", "name": "c"}]
+    old = b"id,name\r1,a\r2,b"
+    assert rows(old) == [{"id": "1", "name": "a"}, {"id": "2", "name": "b"}]
+    with pytest.raises(
+        SourceSuspect, match=r"x\.csv:2: the row ends with a line feed \(LF\), the header with CR alone"
+    ):
+        rows(old.replace(b"a\r", b"a\n"))
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -365,9 +365,19 @@ def _lines(chunks: Iterator[bytes], options: Options, name: str) -> Iterator[str
 
 
 def _rows(lines: Iterator[str], options: Options, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not empty with the line it begins at, counted from 1; those of `skip_lines` are no rows."""
+    """Each row that is not empty with the line it begins at, counted from 1; those of `skip_lines` are no rows.
+
+    SourceSuspect for a row that ends otherwise than the first: a lone CR in a cell would cut it into two.
+    """
     skipped = sum(1 for _ in islice(lines, options.skip_lines))
-    reader = csv.reader(lines, delimiter=options.delimiter, strict=True)
+    last = first = ""
+
+    def heard() -> Iterator[str]:
+        nonlocal last
+        for last in lines:  # noqa: UP028 - it is looked at below
+            yield last
+
+    reader = csv.reader(heard(), delimiter=options.delimiter, strict=True)
     while True:
         line = skipped + reader.line_num + 1
         try:
@@ -378,6 +388,11 @@ def _rows(lines: Iterator[str], options: Options, name: str) -> Iterator[tuple[i
             what = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
             raise SourceSuspect(f"{name}:{line}: {what}; the row that begins here cannot be read") from None
         if cells:
+            if (end := last[-1]) in "\r\n" and end != (first := first or end):
+                what = "a lone carriage return (CR)" if end == "\r" else "a line feed (LF)"
+                other = "LF" if end == "\r" else "CR alone"
+                asked = "is it a character of a cell? Quote the cell"
+                raise SourceSuspect(f"{name}:{line}: the row ends with {what}, the header with {other}: {asked}")
             yield line, cells
 
 
