@@ -450,7 +450,11 @@ def verify_counts(ctx: click.Context, lake: "Lake") -> None:
 
     found = prove.counts(lake)
     waiting = [f"{found['unjudged']} of them wait for a refine"] if found["unjudged"] else []
-    _out(ctx, found, [f"{found['batches']} batches, {found['captured']} rows: every place agrees", *waiting])
+    _out(
+        ctx,
+        found,
+        [f"{some(found['batches'], 'batch')}, {some(found['captured'], 'row')}: every place agrees", *waiting],
+    )
 
 
 @verify.command("bronze")

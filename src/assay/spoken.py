@@ -27,8 +27,9 @@ def changes(counts: Mapping[str, int], rows: int) -> str:
 def terms(counts: Mapping[str, int], rows: int) -> str:
     """The account in a line: what there is none of is left out, but for the terms people look for."""
     said = " + ".join(f"{counts[t]} {t}" for t in TERMS if counts[t] or t in ALWAYS)
+    waiting = f" + {counts['waiting']} not judged yet" if counts.get("waiting") else ""
     withdrawn = f"; {counts['withdrawn']} withdrawn" if counts.get("withdrawn") else ""
-    return f"{rows} captured = {said}{withdrawn}"
+    return f"{rows} captured = {said}{waiting}{withdrawn}"
 
 
 def printable(text: str) -> str:

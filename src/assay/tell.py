@@ -61,6 +61,9 @@ def error(one: "AssayError", times: int = 1) -> None:
 
 def refused(one: click.ClickException) -> None:
     """What is wrong with how a command was called, to standard error."""
+    if isinstance(one, click.exceptions.NoArgsIsHelpError):
+        err(*one.format_message().split("\n"))
+        return
     if isinstance(one, click.UsageError) and one.ctx:
         err(*one.ctx.get_usage().split("\n"), f"Try '{one.ctx.command_path} --help' for help.", "")
     err(f"Error: {one.format_message()}")
@@ -122,7 +125,9 @@ def status(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, one in found["datasets"].items():
         newest = f"newest {one['captured_at'] or 'never'} ({', '.join(one['origins'])})"
-        lines.append(f"{name}: {one['batches']} batches, {terms(one, one['captured'])}; {newest}")
+        lines.append(
+            f"{name}: {some(one['batches'], 'batch')}, {terms(one, one['captured'] + one['waiting'])}; {newest}"
+        )
         for batch, why in one["held_batches"].items():
             reasons = ", ".join(f"{reason} {n}" for reason, n in why["reasons"].items())
             lines.append(f"  held {batch}: {'; '.join(why['why'])} ({reasons})")

@@ -329,6 +329,26 @@ def test_results_are_data_on_standard_output_and_progress_is_not(lake: Path, ass
     assert (quiet.err, quiet.out) == ("", "1 batch, 10 rows\n")
 
 
+def test_a_group_without_a_word_shows_its_commands(assay: Callable[..., Said]) -> None:
+    for words in ((), ("verify",), ("quarantine",)):
+        said = assay(*words)
+        assert (said.code, said.out) == (2, "")
+        assert said.err.startswith("Usage: ")
+        assert "\n\nCommands:\n" in said.err
+
+
+def test_what_is_landed_and_not_judged_is_counted_as_that(lake: Path, assay: Callable[..., Said]) -> None:
+    assert assay("--lake", lake, "land", "trades").code == 0
+    told = assay("--lake", lake, "status").out
+    assert "trades: 1 batch, 10 captured = 0 accepted + 0 quarantined + 0 held + 10 not judged yet; newest" in told
+    assert "not judged yet: 1 batch; `assay apply` does" in told
+    assert assay("--lake", lake, "refine", "trades").code == 0
+    assert (
+        "trades: 1 batch, 10 captured = 10 accepted + 0 quarantined + 0 held; newest"
+        in assay("--lake", lake, "status").out
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_is_told_to_stop_says_so_and_ends_well(lake: Path, number: int) -> None:
     with forked.assay(lake, "serve", "--port", "0") as server:
@@ -446,7 +466,7 @@ def test_a_lake_that_was_moved_says_what_to_do(released: Path, assay: Callable[.
         if one.name not in kept:
             shutil.rmtree(one) if one.is_dir() else one.unlink()
     assert assay("--lake", moved, "--quiet", "apply").code == 0
-    assert assay("--lake", moved, "verify", "counts").out == "1 batches, 10 rows: every place agrees\n"
+    assert assay("--lake", moved, "verify", "counts").out == "1 batch, 10 rows: every place agrees\n"
 
 
 def test_an_environment_typed_wrong_is_no_new_one(released: Path, assay: Callable[..., Said]) -> None:

@@ -156,14 +156,16 @@ class Release(msgspec.Struct, frozen=True):
         for one in self.gold:
             if one.name == wanted:
                 return one
-        raise UsageError(f"no gold table {name!r}; this release has {', '.join(g.name for g in self.gold)}")
+        raise UsageError(f"no gold table {name!r}; this release has {', '.join(g.name for g in self.gold) or 'none'}")
 
     def dataset(self, name: str) -> Silver:
         """A dataset's silver; UsageError lists those there are."""
         for one in self.silver:
             if one.dataset == name:
                 return one
-        raise UsageError(f"no silver table {name!r}; this release has {', '.join(s.dataset for s in self.silver)}")
+        raise UsageError(
+            f"no silver table {name!r}; this release has {', '.join(s.dataset for s in self.silver) or 'none'}"
+        )
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -189,6 +189,7 @@ class Lake:
                 "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
                 "replaced": sum(h.rows for h in found.replaced),
                 "unjudged": found.waiting,
+                "waiting": found.sum("waiting"),
                 "lost": found.lost,
                 "captured_at": found.landed.get("captured_at"),
                 "origins": list(found.origins),
