@@ -11,10 +11,13 @@ from assay.lake.duck import ident
 from assay.lake.evidence import Change, Evidence
 from assay.lake.holes import Days
 from assay.ports import Ledger, Relation, in_hundreds
-from assay.run import mended, prove
+from assay.run import newer, prove
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
+
+TOGETHER = 10_000
+"""Lines of the quarantine that are read at once."""
 
 
 def bring(lake: "Lake", contract: Contract, ledger: Ledger | None = None) -> None:
@@ -85,7 +88,7 @@ def _rejected(
     at = [contract.rest.index(name) for name in named if name]
 
     def take(lines: Sequence[bytes]) -> None:
-        for key in mended.keys(lake, contract, lines).values():
+        for key in newer.keys(lake, contract, lines).values():
             day, shard = key[at[0]], key[at[1]] if named[1] else "all"
             if calendar.start <= day < calendar.end:
                 out[shard] = out.get(shard, 0) | 1 << holes.bit(calendar, day.toordinal())
@@ -94,7 +97,7 @@ def _rejected(
         lines: list[bytes] = []
         for rejected in evidence.rejected(lake.target.files, one.quarantine):
             lines.append(rejected.line)
-            if len(lines) == mended.TOGETHER:
+            if len(lines) == TOGETHER:
                 take(lines)
                 lines = []
         if lines:
