@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from assay import clock
@@ -28,6 +28,7 @@ from tests.laws import oracle
 from tests.laws.lakes import new_lake, opened
 from tests.making import EVERY_TYPE, Made, record
 
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 FIRST = date(2019, 12, 20)
 DAYS = [FIRST + timedelta(n) for n in range(420)]
 TIMES = st.sampled_from(["00:30", "12:00", "13:00", "14:30", "16:00", "24:00"])
@@ -54,7 +55,7 @@ def calendars(draw: st.DrawFn) -> Calendar:
 def test_each_engine_takes_the_days_of_a_calendar_and_knows_half_days_at_their_close(
     engine: str, tmp_path: Path
 ) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
     @given(calendars(), TIMES, st.sampled_from(["PT0S", "PT2H"]))
     def judged(calendar: Calendar, time: str, lag: str) -> None:
         day_rule = Rule("day:calendar", "a session of mine", day="day")
@@ -221,7 +222,7 @@ def land(lake: Lake, made: Made, one: Answer) -> None:
         assert landing.commit()
 
 
-@settings(max_examples=HOLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=HOLES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(st.integers(0, 10**6))
 def test_a_session_without_a_row_is_told_until_a_later_answer_brings_it(seed: int) -> None:
     rng = random.Random(seed)
