@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
@@ -347,6 +348,17 @@ def test_the_build_says_what_it_made(gold: Gold) -> None:
 
 def test_a_description_without_a_run_is_the_same(gold: Gold) -> None:
     assert describe(gold.project, gold.views, Limits()) == gold.built.gold
+
+
+def test_the_wide_lake_describes_securities_as_the_markets_lake_does(gold: Gold) -> None:
+    """Its yml is a copy, since dbt reads one yml a model; what it adds is an input."""
+    wide, markets = (
+        yaml.safe_load((p / "models/gold/dim_security.yml").read_text())["models"][0] for p in (gold.project, PROJECT)
+    )
+    inputs = wide["config"]["meta"]["assay"]["inputs"]
+    assert [one["table"] for one in inputs][-2:] == ["silver.price_eod_versions", "silver.adjusted_close_versions"]
+    assert inputs.pop()["where"] == inputs[-1]["where"]
+    assert wide == markets
 
 
 def test_symbols_find_their_security(gold: Gold) -> None:
@@ -734,8 +746,8 @@ class Quotes:
 @st.composite
 def quotes(draw: st.DrawFn) -> Quotes:
     """Walks from a seed, since 252 sessions are too many to draw; a few days of each are missing, or odd."""
-    days, chance = draw(st.integers(1, 330)), random.Random(draw(st.integers(0, 10**6)))
-    some = st.frozensets(st.integers(0, days), max_size=4)
+    days, chance = draw(st.integers(1, 40) | st.integers(253, 300)), random.Random(draw(st.integers(0, 10**6)))
+    some = st.frozensets(st.integers(0, days), max_size=4) if draw(st.booleans()) else st.just(frozenset[int]())
     close, market, closes, index = Decimal(chance.randint(1, 500)), Decimal(1000), [], {}
     for day in range(days):
         moved = Decimal(chance.randint(-300, 300)) / 10000
