@@ -900,7 +900,7 @@ def test_a_fault_of_the_models_is_found_by_these_histories(gold: Gold, fault: st
         msgspec.structs.replace(m, sql=sql.replace(old, new)) if m.relation == f"gold.{table}" else m
         for m in gold.built.models
     )
-    broken = Gold(replace(gold.built, models=models), gold.views, gold.db)
+    broken = Gold(gold.project, replace(gold.built, models=models), gold.views, gold.db)
     if table == "fct_daily_price":
         assert any(figures_of(broken, [*ODD, *few(TRADED, 20)]))
     else:
