@@ -126,7 +126,7 @@ def parse(text: str, calendar: str, name: str) -> Calendar:
         else:
             closed.append(day)
     if wrong:
-        raise ContractError("\n".join(wrong))
+        raise ContractError(*wrong)
     return Calendar(calendar, start, end, tuple(closed), tuple(early), closes, zone)
 
 
