@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from pyarrow import parquet
 
 from assay import tell
-from assay.contract import odcs
+from assay.contract import calendars, odcs
 from assay.contract.model import Contract
 from assay.errors import LakeDamaged, UsageError
 from assay.lake import bronze, evidence, release
@@ -54,7 +54,7 @@ def contract(*changes: tuple[str, str]) -> Contract:
     for old, new in changes:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    return odcs.parse(text)
+    return odcs.parse(calendars.attached(text, serving_lake.NEW_YORK))
 
 
 def price(day: date, close: float, volume: int = 7, more: str = "") -> bytes:

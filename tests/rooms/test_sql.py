@@ -36,7 +36,7 @@ select date + interval 3 day, date - interval '1' month, priced_at at time zone 
 select coalesce(note, '-'), ifnull(score, 0), greatest(open, close), abs(-1), 7 // 2, 7 % 2, 2 ** 3, nullif(1, 1), isnan(score) from fct_price
 select symbol like 'A%', symbol ilike 'a%', not even, close is distinct from open from fct_price
 select * from (values (1, 'a'), (2, 'b')) v(x, y)
-select arg_max(symbol, close), any_value(symbol), mode(symbol), corr(open, close), percentile_cont(0.5) within group (order by close) from fct_price
+select arg_max(symbol, close), any_value(symbol), mode(length(symbol)), corr(open, close), percentile_cont(0.5) within group (order by close) from fct_price
 select symbol, sum(volume) from fct_price group by rollup(symbol)
 select distinct on (symbol) symbol, date from fct_price order by symbol, date desc
 select last_day(date), dayname(date), isodow(date), week(date), date_diff('day', date, date '2024-05-01'), make_date(2024, 1, 2) from fct_price
