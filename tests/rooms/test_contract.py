@@ -528,7 +528,11 @@ def test_an_ordinal_that_could_not_count_is_refused(more: tuple[str, str], said:
 def test_a_kept_contract_is_of_all_the_code_that_decides_about_a_text() -> None:
     code = "import sys, assay.contract.syntax; print(*(m for m in sys.modules if m.startswith('assay.')))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    decide = {name.removeprefix("assay.").replace(".", "/") + ".py" for name in loaded} - {"contract.py", "errors.py", "spoken.py"}
+    decide = {name.removeprefix("assay.").replace(".", "/") + ".py" for name in loaded} - {
+        "contract.py",
+        "errors.py",
+        "spoken.py",
+    }
     assert set(odcs._DECIDES) == decide
 
 
