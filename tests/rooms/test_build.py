@@ -199,7 +199,7 @@ def test_checking_a_lake_makes_no_environment(tmp_path: Path) -> None:
     for number in range(30):
         (kept / f"{number}.json").touch()
         os.utime(kept / f"{number}.json", (number, number))
-    assert run.check(root) == {"datasets": ["trades"], "gold": ["mart_position"]}
+    assert run.check(root) == {"datasets": ["trades"], "gold": ["mart_position"], "ending": []}
     assert [one.name for one in (root / "data").iterdir()] == [".kept"], "what dbt read, and no name of an environment"
     assert sorted(one.suffix for one in (kept / "dbt").iterdir()) == [".json", ".msgpack"]
     assert {one.name for one in kept.iterdir()} >= {f"{number}.json" for number in range(30)}, "what others keep stays"
