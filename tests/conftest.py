@@ -5,15 +5,16 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import assay_sandbox
-from assay import clock, run
+from assay import cli, clock, run
 from assay.run import Lake
+from tests.forked import Said
 from tests.making import Made, make
 from tests.stories.proxy import Proxy
 
@@ -52,6 +53,20 @@ def _quiet_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     socket.socket.connect = only_here  # type: ignore[method-assign]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def assay(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Runs one command in this process."""
+
+    def call(*args: object) -> Said:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(one) for one in args])
+        found = capfd.readouterr()
+        return Said(int(ended.value.code or 0), found.out, found.err)
+
+    return call
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Calendars as files of a lake: what they say, what is wrong in them with file and line, and what a contract keeps of them."""
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -278,3 +279,11 @@ def test_any_calendar_is_its_text_again(closed: set[date], early: set[date], zon
     assert list(yaml.safe_load_all(text)) == [{"id": "x"}, told.text]
     for day in (date(2020, 1, 1) + timedelta(n) for n in range(0, 2557, 13)):
         assert told.session(day) is (day.isoweekday() < 6 and day not in weekdays[0])
+
+
+def test_a_pipe_in_a_calendars_place_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, DAYS)
+    (lake / "calendars" / "XNYS.csv").unlink()
+    os.mkfifo(lake / "calendars" / "XNYS.csv")
+    with pytest.raises(ContractError, match=r"calendars/XNYS.csv: is no file that can be read; take it away"):
+        odcs.read_all(lake / "contracts")

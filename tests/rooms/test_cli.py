@@ -29,20 +29,6 @@ TRADES = "files/trades.csv"
 
 
 @pytest.fixture
-def assay(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Runs one command in this process."""
-
-    def call(*args: object) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(one) for one in args])
-        found = capfd.readouterr()
-        return Said(int(ended.value.code or 0), found.out, found.err)
-
-    return call
-
-
-@pytest.fixture
 def lake(tmp_path: Path) -> Path:
     """The lake `assay init` makes, nothing landed."""
     return lakes.init(tmp_path / "lake", ROOT / "lakes/csv")

@@ -57,8 +57,11 @@ def read(path: Path, kept: Path | None = None) -> Contract:
 def _beside(contract: Contract, path: Path) -> Calendar:
     """The calendar that a contract names, as the lake of its file has it."""
     there = path.parent.parent / "calendars"
+    at = there / f"{contract.days}.csv"
+    if at.exists() and not at.is_file():  # a pipe would be waited for
+        raise ContractError(f"calendars/{contract.days}.csv: is no file that can be read; take it away")
     try:
-        return calendars.read(there / f"{contract.days}.csv")
+        return calendars.read(at)
     except FileNotFoundError:
         names = ", ".join(sorted(one.stem for one in there.glob("*.csv"))) or "none"
         raise ContractError(
