@@ -1,7 +1,6 @@
 """Every test runs without secrets of the machine, in UTC, and may talk to this machine only."""
 
 import os
-import shutil
 import signal
 import socket
 import time
@@ -15,6 +14,7 @@ import assay_sandbox
 from assay import cli, clock, run
 from assay.run import Lake
 from tests.forked import Said
+from tests.kept import begun
 from tests.making import Made, make
 from tests.stories.proxy import Proxy
 
@@ -81,7 +81,7 @@ def made(tmp_path: Path) -> Iterator[Made]:
 def markets(tmp_path: Path) -> Iterator[Path]:
     """A copy of the demo lake's directory whose source is a sandbox that runs while the test does."""
     root = tmp_path / "markets"
-    shutil.copytree(ROOT / "lakes/markets", root)
+    begun(root, "markets")
     with assay_sandbox.Sandbox().running() as url:
         path = root / "assay.toml"
         path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", url))
@@ -92,7 +92,7 @@ def markets(tmp_path: Path) -> Iterator[Path]:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Proxy]]:
     """The demo lake with its first release; its source was asked through a proxy that kept every byte."""
     root = tmp_path_factory.mktemp("built") / "markets"
-    shutil.copytree(ROOT / "lakes/markets", root)
+    begun(root, "markets")
     with assay_sandbox.Sandbox().running() as url, Proxy(url) as proxy:
         path = root / "assay.toml"
         path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", proxy.url))

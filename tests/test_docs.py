@@ -89,36 +89,17 @@ SEEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, tuple[int, str]]:
-    """Exit code and output of each page's script, run in an empty directory of its own, all at once."""
+@pytest.mark.parametrize("page", RUN, ids=relative)
+def test_what_a_page_says_to_do_works_in_an_empty_directory(page: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ASSAY_")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    running = {}
-    for page in RUN:
-        begun = subprocess.Popen(
-            ["bash", "-c", script(page)], cwd=tmp_path_factory.mktemp("page"), env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        running[page] = begun
-    out = {}
-    try:
-        for page, one in running.items():
-            text, _ = one.communicate(timeout=900)
-            out[page] = (one.returncode, text)
-    finally:
-        for one in running.values():
-            with one:
-                one.kill()
-    return out
-
-
-@pytest.mark.parametrize("page", RUN, ids=relative)
-def test_what_a_page_says_to_do_works_in_an_empty_directory(page: Path, said: dict[Path, tuple[int, str]]) -> None:
-    code, text = said[page]
-    assert code == 0, text[-4000:]
+    done = subprocess.run(
+        ["bash", "-c", script(page)], check=False, cwd=tmp_path, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
     for words in SEEN[relative(page)]:
-        assert words in text, f"{words}\n{text[-6000:]}"
+        assert words in done.stdout, f"{words}\n{done.stdout[-6000:]}"
 
 
 def test_the_pages_that_run_are_those_that_are_checked() -> None:

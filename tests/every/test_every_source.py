@@ -26,6 +26,7 @@ from assay.run import lake as lakes
 from assay.targets.local import LocalSecrets
 from assay.windows import Window
 from tests.conftest import ROOT
+from tests.kept import begun
 from tests.making import Made
 
 SECRET = "canary-7f3a"
@@ -288,7 +289,7 @@ def test_the_http_example_knows_an_api_that_ignores_pages(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_the_http_example_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = lakes.init(tmp_path / "lake", ROOT / "lakes/http")
+    root = begun(tmp_path / "lake", "http")
     monkeypatch.setenv("MY_API_KEY", SECRET)
     with served(Api()) as api:
         path = root / "assay.toml"

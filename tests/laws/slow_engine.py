@@ -64,8 +64,10 @@ class SlowGroup:
 
     def judged(self) -> dict[int, Counted]:
         out = {}
-        for place in self.places:
-            mine = [one for one in self.lines if one.place == place]
+        of: dict[int, list[Line]] = {place: [] for place in self.places}
+        for one in self.lines:
+            of[one.place].append(one)
+        for place, mine in of.items():
             bad = [one for one in mine if one.reasons]
             out[place] = Counted(
                 rows=len(mine),

@@ -16,10 +16,9 @@ from assay import crash
 from assay.lake import silver
 from assay.run import Lake, prove
 from assay.run import lake as lakes
-from tests.conftest import ROOT
 from tests.forked import Forked, after_noon, noon
 from tests.forked import assay as command
-from tests.kept import Kept
+from tests.kept import Kept, begun
 
 HEAD = "trade_id,date,symbol,quantity,price\n"
 FIRST = "".join(f"T-{n},2024-01-0{n},IBM,10,{n}\n" for n in range(1, 10))
@@ -36,7 +35,7 @@ class Trades(Kept):
     def __init__(self, root: Path) -> None:
         super().__init__(root / "lake")
         self.contract = self.root / "contracts/trades.yaml"
-        lakes.init(self.root, ROOT / "lakes/csv")
+        begun(self.root, "csv")
         self.trades(FIRST)
 
     def trades(self, rows: str) -> None:

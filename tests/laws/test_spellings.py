@@ -4,6 +4,7 @@ import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from assay.contract.model import Column
 from assay.engines.duckdb import DuckDBEngine
 from assay.ports import Engine, Limits, N
+from tests.drawing import drawn
 from tests.every.engines import ENGINES, column, contract, engine_of, line, local, part
 from tests.laws.slow_engine import SlowEngine
 
@@ -285,36 +287,45 @@ TOKENS = st.one_of(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("histories", "fewest"), [(30, 1), pytest.param(220, 46, marks=pytest.mark.slow)])
-def test_any_text_is_read_alike_whoever_reads_it(tmp_path: Path, histories: int, fewest: int) -> None:
+RECORD = st.fixed_dictionaries({}, optional={c.name: TOKENS for c in ANY})
+
+
+def read_alike(where: Path, histories: list[tuple[list[dict[str, str]], bool]]) -> int:
+    """Both engines give each record of the histories the same row or reasons; how many. `good` ones have a key."""
     promised = contract(columns=ANY, key=("id", "day"), known_at=None)
+    key = {"id": '"a"', "day": '"2/29/2024"'}
+    records = [one | (key if good else {}) for some, good in histories for one in some]
+    told = ["{" + ",".join(f'"{name}":{token}' for name, token in one.items()) + "}" for one in records]
+    lines = [line(0, n, one) for n, one in enumerate(told)]
+    given = [part(where / "p", lines, {n: (n + 1) * N for n in range(len(lines))})]
+    places = [(n + 1) * N for n in range(len(lines))]
+    with (
+        DuckDBEngine(Limits(scratch=where / "s")).group(promised, given) as fast,
+        SlowEngine().group(promised, given) as slow,
+    ):
+        assert fast.judged() == slow.judged()
+        assert fast.bounds(places) == slow.bounds(places)
+        # The fold sees what the group read: each line's good row is the row that it gives alone.
+        hashes = dict(fast._con.execute("SELECT _place, _hash FROM _lines WHERE _op = 'u'").fetchall())
+        assert hashes == {one.place: one.hash for one in slow.lines if not one.reasons}
+    rows = DuckDBEngine(Limits(scratch=where / "s")).rows(promised, lines)
+    for row, one, text in zip(rows, slow.lines, told, strict=True):
+        assert row == (None if one.reasons else one.values | {"known_at": one.known_at, "_hash": one.hash}), text
+    return len(lines)
 
-    @settings(max_examples=histories, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(
-        st.lists(
-            st.fixed_dictionaries({}, optional={c.name: TOKENS for c in ANY}), min_size=fewest, max_size=fewest + 9
-        ),
-        st.booleans(),
-    )
-    def told(records: list[dict[str, str]], good: bool) -> None:
-        more = {"id": '"a"', "day": '"2/29/2024"'} if good else {}
-        lines = [
-            line(0, n, "{" + ",".join(f'"{name}":{token}' for name, token in (one | more).items()) + "}")
-            for n, one in enumerate(records)
-        ]
-        given = [part(tmp_path / "p", lines, {n: (n + 1) * N for n in range(len(lines))})]
-        places = [(n + 1) * N for n in range(len(lines))]
-        with (
-            DuckDBEngine(Limits(scratch=tmp_path / "s")).group(promised, given) as fast,
-            SlowEngine().group(promised, given) as slow,
-        ):
-            assert fast.judged() == slow.judged()
-            assert fast.bounds(places) == slow.bounds(places)
-            # The fold sees what the group read: each line's good row is the row that it gives alone.
-            hashes = dict(fast._con.execute("SELECT _place, _hash FROM _lines WHERE _op = 'u'").fetchall())
-            assert hashes == {one.place: one.hash for one in slow.lines if not one.reasons}
-        assert DuckDBEngine(Limits(scratch=tmp_path / "s")).rows(promised, lines) == [
-            None if one.reasons else one.values | {"known_at": one.known_at, "_hash": one.hash} for one in slow.lines
-        ]
 
-    told()
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(RECORD, min_size=1, max_size=10), st.booleans())
+def test_any_text_is_read_alike_whoever_reads_it(tmp_path: Path, some: list[dict[str, str]], good: bool) -> None:
+    read_alike(tmp_path, [(some, good)])
+
+
+@pytest.mark.slow
+def test_any_texts_of_many_answers_are_read_alike(tmp_path: Path) -> None:
+    tokens, chance = drawn(TOKENS, 3000), Random(7)
+
+    def record() -> dict[str, str]:
+        return {c.name: chance.choice(tokens) for c in ANY if chance.random() < 0.5}
+
+    for good in (True, False, True, True, False):
+        assert read_alike(tmp_path, [([record() for _ in range(2000)], good)]) == 2000

@@ -27,12 +27,12 @@ from assay.run import Lake, prove
 from assay.serve.reader import Reader, damaged
 from tests.conftest import ROOT
 from tests.forked import hindered
-from tests.kept import Kept
+from tests.kept import Kept, begun
 
 
 def first(root: Path) -> Lake:
     """The lake of CSV files with its first release."""
-    shutil.copytree(ROOT / "lakes/csv", root)
+    begun(root, "csv")
     found = run.open(root)
     assert not found.apply(found.plan()).errors
     return found

@@ -34,6 +34,7 @@ from assay.run import lake as lakes
 from assay.run.loop import Applied
 from assay.windows import Window
 from tests.conftest import ROOT
+from tests.kept import begun
 
 
 def pages(directory: Path, shard: str = "all", window: Window | None = None, **options: object) -> list[Page]:
@@ -210,7 +211,7 @@ def test_all_that_a_header_lacks_is_told_at_once() -> None:
 
 
 def test_a_glob_may_hold_older_files_without_a_column_if_the_contract_says_so(tmp_path: Path) -> None:
-    root = lakes.init(tmp_path / "lake", ROOT / "lakes/csv")
+    root = begun(tmp_path / "lake", "csv")
     contract = root / "contracts/trades.yaml"
     text = contract.read_text().replace("trades.csv", '"*.csv"')
     fee = "      - {name: fee, logicalType: number, physicalType: 'decimal(18,6)', classification: internal, customProperties: [{property: from, value: Fee}]}\n"
@@ -391,7 +392,7 @@ def raws(batch: bronze.Batch) -> list[bronze.Raw]:
 
 @pytest.mark.usefixtures("small")
 def test_a_large_file_lands_whole_or_not_at_all(tmp_path: Path) -> None:
-    root = lakes.init(tmp_path / "lake", ROOT / "lakes/csv")
+    root = begun(tmp_path / "lake", "csv")
     path = root / "files/trades.csv"
     good = path.read_bytes()
     for body, count in ((good + b'T-0011,2024-03-01,IBM,"1', 0), (good, 10)):
@@ -475,7 +476,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 
 def test_the_landed_file_is_kept_as_it_came_and_a_broken_one_leaves_nothing(tmp_path: Path) -> None:
-    root = lakes.init(tmp_path / "lake", ROOT / "lakes/csv")
+    root = begun(tmp_path / "lake", "csv")
     path = root / "files/trades.csv"
     good = path.read_bytes()
     with lakes.open(root) as lake:

@@ -27,7 +27,6 @@ import pyarrow.parquet as pq
 import pytest
 import sqlglot
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
@@ -37,6 +36,7 @@ from assay.lake.release import Gold as Table
 from assay.ports import Limits
 from assay.run import demo
 from assay.run import lake as lakes
+from tests.drawing import drawn
 from tests.rooms import months
 from tests.rooms.figures import ODD, ODDLY, TRADED, Security, wrong
 from tests.rooms.months import LONG, MONEY, SHORT, Lake, momentum, of_securities
@@ -543,21 +543,7 @@ def tables_of(rows: Mapping[str, list[Row]]) -> dict[str, str | pa.Table]:
     return tables
 
 
-T = TypeVar("T")
 History = TypeVar("History", Security, Lake)
-
-
-def drawn(strategy: st.SearchStrategy[T], number: int) -> list[T]:
-    """So many of them, the same in every run."""
-    found: list[T] = []
-
-    @settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(strategy)
-    def draw(one: T) -> None:
-        found.append(one)
-
-    draw()
-    return found
 
 
 def smallest(one: History, complaints: Callable[[list[History]], list[str]]) -> str:

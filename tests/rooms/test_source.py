@@ -15,6 +15,7 @@ from assay.land.source import Original, sha256_of
 from assay.plan import Land
 from assay.run import lake as lakes
 from tests.conftest import ROOT
+from tests.kept import begun
 
 SOURCE = """
 from contextlib import asynccontextmanager
@@ -47,7 +48,7 @@ def sha256(data: bytes) -> str:
 
 def test_two_lakes_in_one_process_land_each_their_own_records(tmp_path: Path) -> None:
     for name in ("ONE", "TWO"):
-        root = lakes.init(tmp_path / name, ROOT / "lakes/csv")
+        root = begun(tmp_path / name, "csv")
         own(root, name)
         for path, old, new in (
             (root / "contracts/trades.yaml", "value: files", "value: sources.my"),

@@ -12,8 +12,8 @@ import pytest
 from assay import cli, errors, tell
 from assay.run import lake as lakes
 from assay.serve.query import Problem
-from tests.conftest import ROOT
 from tests.forked import Said
+from tests.kept import begun
 
 NASTY = "\x1b[31m\r\x9b2J\u202e\x7f\nforged"
 """What colours a terminal, goes back in its line, clears it, turns text around, and begins a line of its own."""
@@ -41,7 +41,7 @@ def assay(assay: Callable[..., Said]) -> Callable[..., Said]:
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake whose cells, contract and gold test hold such a text, landed, refined and released."""
-    root = lakes.init(tmp_path_factory.mktemp("nasty") / "lake", ROOT / "lakes/csv")
+    root = begun(tmp_path_factory.mktemp("nasty") / "lake", "csv")
     with (root / "files/trades.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
             [

@@ -3,7 +3,6 @@
 import gzip
 import json
 import resource
-import shutil
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -29,8 +28,7 @@ from assay.plan import Build
 from assay.run import Lake, prove
 from assay.run import lake as lakes
 from assay.windows import Window
-from tests.conftest import ROOT
-from tests.kept import Kept
+from tests.kept import Kept, begun
 from tests.making import Made
 from tests.stories.proxy import Proxy
 
@@ -54,7 +52,7 @@ def asks(root: Path, url: str, more: str = "") -> None:
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     """The markets lake with one symbol and its first release; its sandbox runs as long as there are tests."""
     one = Kept(tmp_path_factory.mktemp("kept") / "markets")
-    shutil.copytree(ROOT / "lakes/markets", one.root)
+    begun(one.root, "markets")
     with assay_sandbox.Sandbox().running() as url:
         asks(one.root, url)
         with small(one.root) as lake:

@@ -36,7 +36,8 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.transforms import IdentityTransform, MonthTransform, YearTransform
@@ -343,7 +344,7 @@ def commit(
     """
     added = [_data_file(table, files, one) for one in change.add]
     removed = _leaving(table, change)
-    with _commit_errors(_title(table)), effect(as_effect), table.transaction() as transaction:
+    with _commit_errors(_title(table)), effect(as_effect), _Transaction(table) as transaction:
         update = (
             _Overwrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties=dict(properties))
             if removed
@@ -375,6 +376,19 @@ def expirable(table: Table, keep: Collection[int], at_least: int) -> list[int]:
     heads = {ref.snapshot_id for ref in table.metadata.refs.values()}
     spared = {*keep, *heads, *(one.snapshot_id for one in newest[-max(1, at_least) :])}
     return [one.snapshot_id for one in newest if one.snapshot_id not in spared]
+
+
+class _Transaction(Transaction):
+    """PyIceberg's copies the metadata with all its snapshots whenever a part is asked for: fifteen times a commit."""
+
+    _known: tuple[object, object, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        base, updates = self._table.metadata, self._updates
+        if self._known is None or self._known[0] is not base or self._known[1] is not updates:
+            self._known = base, updates, super().table_metadata
+        return self._known[2]
 
 
 class _Overwrite(_OverwriteFiles):
