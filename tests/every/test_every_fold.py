@@ -424,6 +424,7 @@ def groups(draw: st.DrawFn, *, complete: bool) -> list[list[tuple[Act, str, list
     return out
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -69,6 +69,7 @@ def read(
     return out
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(histories())
 @pytest.mark.parametrize("where", STORES)

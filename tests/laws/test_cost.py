@@ -107,6 +107,7 @@ def cost(calls: Counter[str], act: Callable[[], object]) -> Counter[str]:
     return Counter(calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "few", "many"), [(make, 10, 40), (make_on_store, 4, 12)])
 def test_what_is_asked_is_the_same_after_four_times_the_days(tmp_path: Path, where: Where, few: int, many: int) -> None:
     lake, made, calls = counting(tmp_path, where)

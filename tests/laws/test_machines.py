@@ -135,6 +135,7 @@ def proved(root: Path) -> Lake:
     return opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["land.part", "land.entry"])
 @pytest.mark.parametrize(("slow", "fast"), [("0", AHEAD), ("-3600", "0")])
 def test_who_slept_while_it_landed_finds_its_windows_taken(lake: Path, at: str, slow: str, fast: str) -> None:
@@ -190,6 +191,7 @@ def test_a_clock_that_is_behind_orders_nothing_and_is_told(lake: Path) -> None:
         assert "that clock is behind another lander's" in clock
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["refine.past", "refine.current", "tables.metadata"])
 def test_two_refines_at_the_same_effect_fold_each_entry_once(lake: Path, at: str) -> None:
     assert does(lake, "apply", "rows").code == 0

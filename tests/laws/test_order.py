@@ -49,6 +49,7 @@ def kept(made: Made, done: Refined) -> list[evidence.Rejected]:
     return list(evidence.rejected(made.files, done.evidence[0].quarantine))
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(ROW, min_size=0, max_size=5), min_size=1, max_size=4), st.data())
 @pytest.mark.parametrize("where", STORES)

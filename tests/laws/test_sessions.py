@@ -222,6 +222,7 @@ def land(lake: Lake, made: Made, one: Answer) -> None:
         assert landing.commit()
 
 
+@pytest.mark.slow
 @settings(max_examples=HOLES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(st.integers(0, 10**6))
 def test_a_session_without_a_row_is_told_until_a_later_answer_brings_it(seed: int) -> None:

@@ -89,6 +89,7 @@ class Beside:
         proved(self.lake)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(["land", "refine", "build", "leave", "upkeep", "upkeep"]), st.integers(0, 8)), min_size=12, max_size=30))  # fmt: skip
 @pytest.mark.parametrize("where", [make, make_on_store])
@@ -152,6 +153,7 @@ def stopped(root: Path, point: str) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_upkeep_survives(worn: tuple[Path, Path], effect: str, when: str) -> None:

@@ -867,6 +867,7 @@ def test_status_tells_what_was_promised_and_is_not_kept(lake: Path, assay: Calla
     assert (len(found["trades"]["late"]), found["trades"]["changed"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_values_that_rows_of_two_batches_share_are_warned_of_when_gold_is_built(
     lake: Path, assay: Callable[..., Said]
 ) -> None:

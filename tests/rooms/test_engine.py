@@ -156,6 +156,7 @@ TWICE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", TWICE)
 def test_a_name_said_twice_is_found_where_a_line_has_hardly_room_for_it(tmp_path: Path, column: str) -> None:
     """The second is as short as can be, and other numbers are printed longer than they were spelt."""

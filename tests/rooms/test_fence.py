@@ -217,6 +217,7 @@ def url(lake: serving_lake.Lake) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
 def test_what_is_too_much_for_the_engine_ends_in_time_and_within_its_memory(
     lake: serving_lake.Lake, url: str, text: str

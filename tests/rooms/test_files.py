@@ -61,6 +61,7 @@ def test_a_target_is_opened_by_name_and_opens_its_parts_late(tmp_path: Path) -> 
     assert (tmp_path / "data/dev").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_processes_open_a_new_lake_at_once(tmp_path: Path) -> None:
     code = (
         "import os, time; from pathlib import Path; from assay import targets; from assay.settings import Settings\n"

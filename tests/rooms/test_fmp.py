@@ -171,6 +171,7 @@ known = st.sampled_from(
 rows_of = st.lists(known, max_size=6).map(lambda drawn: "[" + ", ".join(drawn) + "]")
 
 
+@pytest.mark.slow
 @given(lists | rows_of)
 @example('[{"a":"}"},{"b":"},"}]')
 @example('[{"a":"},{"},{}]')

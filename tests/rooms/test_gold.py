@@ -324,6 +324,7 @@ def current(rows: list[Row]) -> list[Row]:
 # --- the tests --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_build_says_what_it_made(gold: Gold) -> None:
     built = gold.built
     tables = ["dim_security", "fct_adjusted_return", "fct_daily_price", "mart_momentum_asof"]
@@ -346,6 +347,7 @@ def test_the_build_says_what_it_made(gold: Gold) -> None:
             assert str(stated.execute(f"SELECT CAST(NULL AS {column.type}) AS c").description[0][1]) == kind
 
 
+@pytest.mark.slow
 def test_a_description_without_a_run_is_the_same(gold: Gold) -> None:
     assert describe(gold.project, gold.views, Limits()) == gold.built.gold
 
@@ -981,6 +983,7 @@ def recomputed(gold: Gold, model: Table, row: Row, given: Mapping[str, pa.Table]
     return found[0] if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "sampled", "named"),
     [

@@ -39,6 +39,7 @@ def test_a_lake_without_contracts_is_none(tmp_path: Path) -> None:
         lakes.open(tmp_path)
 
 
+@pytest.mark.slow
 def test_options_that_make_no_sense_are_the_owners(markets: Path) -> None:
     path = markets / "assay.toml"
     path.write_text(path.read_text() + '\n[source.fmp.options]\ntimeout = "abc"\n')

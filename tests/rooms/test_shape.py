@@ -72,6 +72,7 @@ def test_a_model_without_yml_is_given_one_to_fill_in(tmp_path: Path) -> None:
         assert opened.sql('select count(distinct "on") > 1 from gold.mart_day').rows == ((True,),)
 
 
+@pytest.mark.slow
 def test_a_yml_that_says_other_columns_than_the_sql_gives_is_refused_before_a_source_is_asked(tmp_path: Path) -> None:
     path = "models/gold/mart_position"
     asking = "{% if execute %}{% set found = run_query('select 1') %}{% endif %} select kost from nowhere"
@@ -91,6 +92,7 @@ def test_a_yml_that_says_other_columns_than_the_sql_gives_is_refused_before_a_so
         assert not (root / "data/dev/bronze").exists(), "nothing was asked"
 
 
+@pytest.mark.slow
 def test_a_build_says_what_the_yml_lacks(tmp_path: Path) -> None:
     root = lake(tmp_path)
     with lakes.open(root) as opened:
@@ -100,6 +102,7 @@ def test_a_build_says_what_the_yml_lacks(tmp_path: Path) -> None:
             opened.build()
 
 
+@pytest.mark.slow
 def test_dbt_itself_runs_the_project_that_assay_writes(tmp_path: Path) -> None:
     root, out = lake(tmp_path), tmp_path / "out"
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DO_NOT_TRACK": "1"}

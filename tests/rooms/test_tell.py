@@ -69,6 +69,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_no_command_prints_what_steers_a_terminal(lake: Path, assay: Callable[..., Said]) -> None:
     def of(*args: object, code: int = 0) -> Said:
         said = assay("--lake", lake, *args)

@@ -203,6 +203,7 @@ def test_a_refine_that_slept_starts_over(made: Made) -> None:
     proved(lake)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["wanted", "_check"])
 def test_a_compaction_that_slept_starts_over(made: Made, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """Another upkeep rewrote the same files and took them away meanwhile: that is no damage."""

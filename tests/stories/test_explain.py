@@ -31,6 +31,7 @@ def test_every_column_of_seeded_rows_is_recomputed_to_the_same_value(built: tupl
     assert seen == {c.name for c in gold.columns}
 
 
+@pytest.mark.slow
 def test_records_are_those_that_went_over_the_wire(built: tuple[Lake, Proxy]) -> None:
     lake, proxy = built
     wire = [tokens(body) for body in proxy.answers()]

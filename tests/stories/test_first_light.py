@@ -211,6 +211,7 @@ def test_a_faulty_vendor_costs_time_and_loses_nothing(markets: Path, seed: int) 
         lake.close()
 
 
+@pytest.mark.slow
 def test_a_wrong_key_stops_the_run_and_says_who_must_act(markets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSAY_SECRET_FMP_API_KEY", "wrong-canary-key")
     lake = small(markets)
@@ -232,6 +233,7 @@ def test_silence_is_not_no_data(markets: Path) -> None:
     lake.close()
 
 
+@pytest.mark.slow
 def test_a_split_rewrites_the_adjusted_series_as_new_versions(markets: Path) -> None:
     sandbox = assay_sandbox.Sandbox()
     with sandbox.running() as url:
@@ -280,6 +282,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_seen(markets: Path) ->
     lake.close()
 
 
+@pytest.mark.slow
 def test_the_key_is_found_nowhere(
     markets: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
