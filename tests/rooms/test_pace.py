@@ -1,17 +1,23 @@
 """The pace never crowds a vendor's window, uses most of it, and gives way after a refusal."""
 
 import asyncio
+import gc
 import heapq
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count, pairwise
+from weakref import finalize
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from assay.errors import SourceBusy
 from assay.land import http, pace, running
-from assay.land.pace import Pace
+from assay.land.pace import Here, Pace, Shared
 from assay.land.source import SourceSettings
+from assay.targets.sqlite import SqliteLedger
 from assay_sandbox import Fault, Plan, Sandbox
 
 
@@ -61,7 +67,7 @@ def crowd(arrivals, per):
 @settings(max_examples=60, deadline=None)
 def test_no_window_is_crowded_however_late_requests_arrive(requests, per, jitter, steps):
     clock = Clock()
-    one = Pace(requests, per, jitter=jitter, clock=clock, sleep=clock.sleep)
+    one = Pace(requests, per, jitter=jitter, place=Here(clock), sleep=clock.sleep)
     arrivals = []
 
     async def work():
@@ -78,7 +84,7 @@ def test_no_window_is_crowded_however_late_requests_arrive(requests, per, jitter
 @pytest.mark.parametrize(("requests", "per"), [(300, 60.0), (750, 60.0), (3000, 60.0)])
 def test_most_of_the_permitted_rate_is_used(requests, per):
     clock = Clock()
-    one = Pace(requests, per, clock=clock, sleep=clock.sleep)
+    one = Pace(requests, per, place=Here(clock), sleep=clock.sleep)
 
     async def work():
         for _ in range(2 * requests):
@@ -90,7 +96,7 @@ def test_most_of_the_permitted_rate_is_used(requests, per):
 
 def test_permits_come_in_the_order_they_were_asked_for():
     clock = Clock()
-    one, order = Pace(10, 1.0, clock=clock, sleep=clock.sleep), []
+    one, order = Pace(10, 1.0, place=Here(clock), sleep=clock.sleep), []
 
     async def ask(number):
         await one.acquire()
@@ -103,7 +109,7 @@ def test_permits_come_in_the_order_they_were_asked_for():
 
 def test_after_a_refusal_nobody_leaves_before_the_vendors_wish_and_all_leave_at_a_lower_rate():
     clock = Clock()
-    one, left = Pace(100, 10.0, clock=clock, sleep=clock.sleep), []
+    one, left = Pace(100, 10.0, place=Here(clock), sleep=clock.sleep), []
     full = one.rate
 
     async def ask():
@@ -124,7 +130,7 @@ def test_after_a_refusal_nobody_leaves_before_the_vendors_wish_and_all_leave_at_
 
 def test_a_volley_of_refusals_is_one_step_down_and_a_third_is_the_floor():
     clock = Clock()
-    one = Pace(100, 10.0, clock=clock, sleep=clock.sleep)
+    one = Pace(100, 10.0, place=Here(clock), sleep=clock.sleep)
     full = one.rate
     for _ in range(20):
         one.on_429()
@@ -137,7 +143,7 @@ def test_a_volley_of_refusals_is_one_step_down_and_a_third_is_the_floor():
 
 def test_the_rate_recovers_while_nobody_is_refused():
     clock = Clock()
-    one = Pace(100, 10.0, clock=clock, sleep=clock.sleep)
+    one = Pace(100, 10.0, place=Here(clock), sleep=clock.sleep)
     full = one.rate
     one.on_429()
 
@@ -164,7 +170,7 @@ def test_as_many_ask_as_are_on_their_way_and_a_few_more(requests, seconds, toget
 
 def test_how_many_ask_follows_what_answers_take_and_what_is_permitted():
     clock = Clock()
-    one = Pace(3000, 60.0, clock=clock, sleep=clock.sleep)
+    one = Pace(3000, 60.0, place=Here(clock), sleep=clock.sleep)
     for _ in range(50):
         one.took(0.2)
     assert one.together == 14
@@ -180,7 +186,7 @@ def test_how_many_ask_follows_what_answers_take_and_what_is_permitted():
 def test_workers_that_follow_the_latency_use_most_of_the_rate_from_the_first_minute_on():
     for requests, latency in ((300, 0.2), (300, 0.4), (750, 0.4), (3000, 0.2), (3000, 0.4)):
         clock = Clock()
-        one, arrivals = Pace(requests, 60.0, clock=clock, sleep=clock.sleep), []
+        one, arrivals = Pace(requests, 60.0, place=Here(clock), sleep=clock.sleep), []
 
         async def ask(one=one, clock=clock, arrivals=arrivals, latency=latency):
             await one.acquire()
@@ -197,9 +203,132 @@ def test_workers_that_follow_the_latency_use_most_of_the_rate_from_the_first_min
         assert crowd(arrivals, 60.0) <= requests
 
 
-def test_an_account_has_one_pace_in_a_process():
+@contextmanager
+def processes(where, number, clock, requests, per, jitter=1.0):
+    """So many paces, each with a ledger of its own over one file, as in processes of one lake."""
+    with ExitStack() as stack:
+        out = []
+        for _ in range(number):
+            ledger = stack.enter_context(closing(SqliteLedger(where / "ledger.db")))
+            out.append(Pace(requests, per, jitter=jitter, place=Shared(ledger, "a", clock), sleep=clock.sleep))
+        yield out
+
+
+@given(
+    requests=st.integers(1, 400),
+    per=st.floats(0.5, 60),
+    jitter=st.floats(0, 2),
+    steps=st.lists(
+        st.lists(st.tuples(st.integers(1, 30), st.floats(0, 1), st.floats(0, 90)), min_size=1, max_size=4),
+        min_size=1, max_size=4,
+    ),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_all_processes_of_a_lake_together_crowd_no_window(tmp_path_factory, requests, per, jitter, steps):
+    clock, arrivals = Clock(), []
+
+    async def work(one, mine):
+        for calls, late, idle in mine:
+            for number in range(calls):
+                await one.acquire()
+                arrivals.append(clock.now + (jitter * late if number % 3 else 0))
+            await clock.sleep(idle)
+
+    with processes(tmp_path_factory.mktemp("lake"), len(steps), clock, requests, per, jitter) as all_:
+        clock.run(*(work(one, mine) for one, mine in zip(all_, steps, strict=True)))
+    assert crowd(arrivals, per - 1e-6) <= requests
+
+
+@pytest.mark.parametrize("requests", [300, 3000])
+def test_four_processes_share_most_of_the_permitted_rate_evenly(tmp_path, requests):
+    clock = Clock()
+    served = [0] * 4
+
+    async def work(number, one):
+        while clock.now < 120:
+            await one.acquire()
+            served[number] += clock.now < 120
+
+    with processes(tmp_path, 4, clock, requests, 60.0) as all_:
+        clock.run(*(work(*one) for one in enumerate(all_) for _ in range(8)))
+    assert 0.95 * 2 * requests <= sum(served) <= 2 * requests
+    assert min(served) >= 0.8 * max(served)
+
+
+def test_what_the_vendor_refused_one_process_holds_all_of_them_back_and_those_that_begin(tmp_path):
+    clock, left = Clock(), []
+
+    async def ask(one):
+        for _ in range(20):
+            await one.acquire()
+            left.append(clock.now)
+
+    async def refuse(one):
+        await clock.sleep(0.5)
+        one.on_429(7.0)
+
+    with processes(tmp_path, 3, clock, 100, 10.0) as (first, second, third):
+        full = first.rate
+        clock.run(refuse(first), ask(first), ask(second))
+        assert not [at for at in left if 0.6 < at < 7.5], "what was taken a tenth of a second ahead may leave"
+        assert min(at for at in left if at > 0.6) == pytest.approx(7.5)
+        clock.run(third.acquire())
+        assert third.rate == pytest.approx(0.9 * full, rel=0.03), "and it recovers since"
+
+
+def test_permits_that_were_taken_ahead_and_not_used_are_void(tmp_path):
+    clock, arrivals = Clock(), []
+
+    async def work(one, begin):
+        await clock.sleep(begin)
+        for number in range(150):
+            await one.acquire()
+            arrivals.append(clock.now)
+            if number == 0:
+                await clock.sleep(30 - begin)
+
+    with processes(tmp_path, 8, clock, 1000, 10.0, jitter=0.0) as all_:
+        clock.run(*(work(one, number) for number, one in enumerate(all_)))
+    assert crowd(arrivals, 10.0 - 1e-6) <= 1000
+
+
+def test_no_permit_is_given_twice_to_those_that_take_at_the_same_moment(tmp_path):
+    first, number = pace.State(1.0), 60
+
+    def take(_):
+        with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+            place = Shared(ledger, "a")
+            return [place.change(first, lambda was: replace(was, due=was.due + 1)).due for _ in range(number)]
+
+    take(0)
+    with ThreadPoolExecutor(4) as pool:
+        taken = sorted(due for some in pool.map(take, range(4)) for due in some)
+    assert taken == [float(n) for n in range(number + 1, 5 * number + 1)]
+
+
+def test_a_clock_that_was_put_back_keeps_nobody_waiting(tmp_path):
+    clock = Clock()
+    clock.now = 86_400.0
+    with processes(tmp_path, 2, clock, 60, 60.0) as (first, second):
+        clock.run(*(first.acquire() for _ in range(10)))
+        clock.now = 0.0
+        clock.run(*(second.acquire() for _ in range(10)))
+        assert clock.now < 15
+
+
+def test_an_account_has_one_pace_in_a_process_for_each_lake_as_long_as_it_is_open(tmp_path):
     assert pace.shared("a", 10, 1.0) is pace.shared("a", 10, 1.0)
     assert pace.shared("a", 10, 1.0) is not pace.shared("b", 10, 1.0)
+    with closing(SqliteLedger(tmp_path / "1.db")) as one, closing(SqliteLedger(tmp_path / "2.db")) as other:
+        kept = pace.shared("a", 10, 1.0, one)
+        assert kept is pace.shared("a", 10, 1.0, one)
+        assert kept is not pace.shared("a", 10, 1.0, other)
+        asyncio.run(kept.acquire())
+        assert one.newest("rate", "", "a 10 1")
+        gone = finalize(one, int)
+    del one, other
+    gc.collect()
+    assert not gone.alive
 
 
 @pytest.mark.parametrize(("requests", "per"), [(0, 1.0), (1, 0.0)])
@@ -234,7 +363,7 @@ class Told:
     """A key's pace, which tells when each of its requests left."""
 
     def __init__(self, clock, requests, per):
-        self._pace, self._clock, self.left = Pace(requests, per, clock=clock, sleep=clock.sleep), clock, []
+        self._pace, self._clock, self.left = Pace(requests, per, place=Here(clock), sleep=clock.sleep), clock, []
 
     async def acquire(self):
         await self._pace.acquire()

@@ -36,7 +36,7 @@ async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[R
     """A remote that sends the key; the only place that sees it. It keeps to the rate of assay.toml."""
     key = secrets.get(KEY)
     account = hashlib.sha256(f"{settings.base_url} {key}".encode()).hexdigest()
-    rate = pace.shared(account, settings.requests, settings.per)
+    rate = pace.shared(account, settings.requests, settings.per, settings.ledger)
     # A key that goes with the parameters instead: http.client(settings, {}, rate, secrets=[key]), so that no record holds it.
     async with http.client(settings, {"Authorization": f"Bearer {key}"}, rate) as remote:
         yield remote

@@ -5,7 +5,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def land(
     hold the source.
     """
     try:
-        return waited(_Landings(asks, settings, files, ledger, secrets, run, done, root).run())
+        return waited(_Landings(asks, replace(settings, ledger=ledger), files, ledger, secrets, run, done, root).run())
     except (TypeError, ValueError) as error:  # what the asks raise is caught with them; this is `connect`
         kind = type(error).__name__
         raise SettingsError(

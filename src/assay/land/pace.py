@@ -1,14 +1,126 @@
-"""Keeps to a vendor's rate: permits evenly apart, a pause and a lower rate after every refusal."""
+"""Keeps to a vendor's rate, one for all processes of a lake: permits evenly apart, a pause and a lower rate after a refusal."""
 
 import asyncio
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from secrets import token_hex
+from typing import Protocol
+from weakref import WeakKeyDictionary, proxy
+
+import msgspec
+
+from assay import clock as clocks
+from assay.ports import Fact, Ledger
 
 FEWEST, MOST = 2, 64  # that ask at once
 ALONE = 4  # that ask at once where nothing keeps a pace
 RECENT = 0.1  # weight of the newest answer's seconds
+NAMED = 16  # who put the newest states
+AHEAD = 0.1  # seconds of permits that are taken from a ledger at once
+
+
+class State(msgspec.Struct, frozen=True):
+    """What all who ask with one key go by, in seconds of one clock.
+
+    Attributes:
+        rate: permits a second.
+        at: when this was written.
+        due: when the next even permit falls due.
+        resume: when the vendor may be asked again.
+        changed: when the rate was changed last.
+        refusals: how many volleys the vendor refused, and each of their requests.
+    """
+
+    rate: float
+    at: float = 0.0
+    due: float = 0.0
+    resume: float = 0.0
+    changed: float = 0.0
+    refusals: int = 0
+
+
+class Place(Protocol):
+    """Where the state of a key lies, and the clock of whoever shares it."""
+
+    @property
+    def ahead(self) -> float:
+        """Seconds of permits worth taking at once."""
+        ...
+
+    def now(self) -> float:
+        """Seconds."""
+        ...
+
+    def read(self, first: State) -> State:
+        """The state as it is; `first` where there was none."""
+        ...
+
+    def change(self, first: State, to: Callable[[State], State]) -> State:
+        """What `to` makes of the state, which then is the state; nobody else changed it meanwhile."""
+        ...
+
+
+class Here:
+    """In this process alone; `clock` gives seconds that never run backwards."""
+
+    ahead = 0.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.now = clock
+        self._state: State | None = None
+        self._lock = threading.Lock()
+
+    def read(self, first: State) -> State:
+        """See `Place`."""
+        return self._state or first
+
+    def change(self, first: State, to: Callable[[State], State]) -> State:
+        """See `Place`."""
+        with self._lock:
+            self._state = to(self._state or first)
+            return self._state
+
+
+@dataclass(frozen=True)
+class Shared:
+    """In a lake's ledger, a fact `rate` a key: for all processes that work on the lake, by the clock of the day."""
+
+    ledger: Ledger
+    key: str
+    clock: Callable[[], float] = lambda: clocks.now().timestamp()
+    ahead: float = AHEAD
+
+    def now(self) -> float:
+        """See `Place`."""
+        return self.clock()
+
+    def read(self, first: State) -> State:
+        """See `Place`."""
+        return _state(self.ledger.newest("rate", "", self.key), first)
+
+    def change(self, first: State, to: Callable[[State], State]) -> State:
+        """See `Place`. Of two that put the same version the ledger keeps the first, and the other begins anew.
+
+        A fact names those who put the newest versions before it too: who finds others there since knows whether it was first.
+        """
+        while True:
+            before = self.ledger.newest("rate", "", self.key)
+            found, mine = to(_state(before, first)), token_hex(4)
+            version, last = (before.version, before.body["by"]) if before else (0, [])
+            body = msgspec.to_builtins(found) | {"by": [*last[1 - NAMED :], mine]}
+            self.ledger.record([Fact("rate", "", self.key, clocks.now(), body, version + 1)])
+            put = self.ledger.newest("rate", "", self.key)
+            if put and mine in put.body["by"]:
+                return found
+
+
+def _state(fact: Fact | None, first: State) -> State:
+    return msgspec.convert(fact.body, State) if fact else first
 
 
 class Pace:
@@ -23,8 +135,8 @@ class Pace:
         per: seconds.
         burst: share of the requests that may go at once.
         jitter: how unevenly requests may travel, in seconds.
-        clock: seconds that never run backwards.
-        sleep: waits that many seconds of `clock`.
+        place: where the key's state lies.
+        sleep: waits that many seconds of the place's clock.
     """
 
     def __init__(
@@ -34,32 +146,33 @@ class Pace:
         *,
         burst: float = 0.01,
         jitter: float = 1.0,
-        clock: Callable[[], float] = time.monotonic,
+        place: Place | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if requests < 1 or per <= 0:
             raise ValueError(f"{requests} requests in {per} seconds is not a rate")
+        self._place: Place = place or Here()
         self._burst = max(1, int(requests * burst))
-        self._full = self._rate = max(1, requests - self._burst) / (per + jitter)
-        self._per = per
-        self._clock, self._sleep = clock, sleep
-        self._due = self._resume = 0.0  # when the next even permit falls due; when the vendor may be asked again
-        self._changed = clock()
-        self._refusals = 0
+        # A permit that was taken ahead may be used so much later.
+        self._full = max(1, requests - self._burst) / (per + jitter + self._place.ahead)
+        self._per, self._sleep = per, sleep
+        self._first = State(self._full, changed=self._place.now())
+        self._seen = self._first
+        self._taken: deque[float] = deque()  # when permits that were taken ahead fall due
         self._seconds: float | None = None  # an answer takes, the newer ones weighing more
         self._lock = threading.Lock()
 
     @property
     def rate(self) -> float:
-        """Permits a second at present."""
-        return self._rate
+        """Permits a second, as last seen."""
+        return self._seen.rate
 
     @property
     def together(self) -> int:
         """How many must ask at once to use the rate: as many as are on their way, a quarter more, and one that waits."""
         if self._seconds is None:
             return FEWEST
-        return min(MOST, max(FEWEST, math.ceil(1.25 * self._rate * self._seconds) + 1))
+        return min(MOST, max(FEWEST, math.ceil(1.25 * self.rate * self._seconds) + 1))
 
     def took(self, seconds: float) -> None:
         """An answer was complete so long after its request left."""
@@ -70,33 +183,52 @@ class Pace:
         """Return when the next request may leave."""
         while True:
             with self._lock:
-                refusals, wait = self._refusals, self._reserve()
+                due, refusals = self._permit(), self._seen.refusals
+            wait = due - self._place.now()
             if wait > 0:
                 await self._sleep(wait)
-            if refusals == self._refusals:
+            if wait > self._place.ahead:
+                with self._lock:
+                    self._seen = self._place.read(self._first)
+            if refusals == self._seen.refusals:
                 return
             # The vendor refused somebody while this one waited: its place in the old queue is void.
 
     def on_429(self, retry_after: float | None = None) -> None:
         """The vendor refused: all wait `retry_after` seconds (a twentieth of `per` if it did not say)."""
         with self._lock:
-            now = self._clock()
-            if now >= self._resume:  # else one more of the same volley
-                self._rate = max(0.3 * self._full, 0.9 * self._rate)
-            self._resume = max(self._resume, now + (self._per / 20 if retry_after is None else retry_after))
-            self._due = self._changed = self._resume
-            self._refusals += 1
+            self._taken.clear()
+            self._seen = self._place.change(self._first, partial(self._refused, retry_after))
 
-    def _reserve(self) -> float:
-        """Take the next place; seconds until it is due."""
-        now = self._clock()
-        if self._rate < self._full and now - self._changed > self._per / 4:
-            self._rate = min(self._full, self._rate * 1.01)
-            self._changed = now
-        step = 1 / self._rate
-        due = max(self._due, now)
-        self._due = due + step
-        return max(due - (self._burst - 1) * step, self._resume) - now
+    def _refused(self, retry_after: float | None, was: State) -> State:
+        now = self._place.now()
+        rate = was.rate
+        if now >= was.resume:  # else one more of the same volley
+            rate = max(0.3 * self._full, 0.9 * rate)
+        resume = max(was.resume, now + (self._per / 20 if retry_after is None else retry_after))
+        return State(rate, now, due=resume, resume=resume, changed=resume, refusals=was.refusals + 1)
+
+    def _permit(self) -> float:
+        """Take the next permit; when it is due."""
+        now = self._place.now()
+        while self._taken and self._taken[0] < now - self._place.ahead:  # used now, it would crowd others
+            self._taken.popleft()
+        if not self._taken:
+            number = max(1, int(self.rate * self._place.ahead))
+            self._seen = seen = self._place.change(self._first, partial(self._next, number))
+            step = 1 / seen.rate
+            for n in range(number, 0, -1):
+                self._taken.append(max(seen.due - (n + self._burst - 1) * step, seen.resume))
+        return self._taken.popleft()
+
+    def _next(self, number: int, was: State) -> State:
+        """The state after so many permits more."""
+        now = self._place.now()
+        if now < was.at - self._per:  # the clock was put back since
+            was = State(was.rate, changed=now, refusals=was.refusals)
+        if was.rate < self._full and now - was.changed > self._per / 4:
+            was = msgspec.structs.replace(was, rate=min(self._full, was.rate * 1.01), changed=now)
+        return msgspec.structs.replace(was, at=now, due=max(was.due, now) + number / was.rate)
 
 
 def size(remote: object) -> int:
@@ -104,11 +236,20 @@ def size(remote: object) -> int:
     return getattr(remote, "together", ALONE)
 
 
-_shared: dict[tuple[str, int, float], Pace] = {}
+_alone: dict[tuple[str, int, float], Pace] = {}
+_shared: WeakKeyDictionary[Ledger, dict[tuple[str, int, float], Pace]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def shared(key: str, requests: int, per: float) -> Pace:
-    """The one pace of this process for whatever `key` names: an account of a vendor. Not a secret itself."""
+def shared(key: str, requests: int, per: float, ledger: Ledger | None = None) -> Pace:
+    """The one pace for whatever `key` names: an account of a vendor. Not a secret itself.
+
+    With a ledger all processes that work with it keep the pace together; without one, what asks in this process does.
+    """
+    name = (key, requests, per)
     with _lock:
-        return _shared.setdefault((key, requests, per), Pace(requests, per))
+        known = _alone if ledger is None else _shared.setdefault(ledger, {})
+        if name not in known:
+            place = None if ledger is None else Shared(proxy(ledger), f"{key} {requests} {per:g}")
+            known[name] = Pace(requests, per, place=place)
+        return known[name]

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from assay.errors import ContractError, SourceBusy
-from assay.ports import Secrets
+from assay.ports import Ledger, Secrets
 from assay.windows import Window
 
 OWN = "assay_lake_"  # modules below it are a lake's own
@@ -37,6 +37,7 @@ class SourceSettings:
         requests: requests permitted in `per` seconds.
         per: seconds.
         options: whatever else the source's own settings say.
+        ledger: where the pace of an account is kept for all processes of the lake; None outside one.
     """
 
     base_url: str
@@ -45,6 +46,7 @@ class SourceSettings:
     requests: int = 300
     per: float = 60.0
     options: Mapping[str, Any] | None = None
+    ledger: Ledger | None = None
 
 
 @dataclass(frozen=True)

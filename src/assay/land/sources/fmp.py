@@ -75,7 +75,7 @@ async def connect(secrets: Secrets, settings: SourceSettings) -> AsyncIterator[R
     if not (key.isascii() and key.isprintable() and key):
         raise SettingsError(f"the secret {KEY} is empty or holds characters no key has")
     account = hashlib.sha256(f"{settings.base_url} {key}".encode()).hexdigest()
-    rate = pace.shared(account, settings.requests, settings.per)
+    rate = pace.shared(account, settings.requests, settings.per, settings.ledger)
     async with http.client(settings, {"apikey": key}, rate) as remote:
         yield remote
 
