@@ -19,6 +19,7 @@ from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.spoken import some
 
 if TYPE_CHECKING:
+    from assay.plan import Step
     from assay.run import Lake
 
 _EXAMPLES = """
@@ -270,7 +271,10 @@ def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str |
       assay apply
       assay apply price_eod          land and refine one dataset, build nothing
     """
-    steps = lake.plan(select, span=_span(span), regate=regate)
+    _apply(ctx, lake, lake.plan(select, span=_span(span), regate=regate))
+
+
+def _apply(ctx: click.Context, lake: "Lake", steps: "Sequence[Step]") -> None:
     done = lake.apply(steps, say=ctx.obj["say"])
     landed = [one for one in done.landed if one.batch]
     data = {
@@ -281,6 +285,32 @@ def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str |
     what = f"{some(len(steps), 'step')}, {some(len(landed), 'batch')} of {some(done.rows, 'row')}"
     _out(ctx, data, [what if steps else tell.NOTHING])
     _raise(done.errors)
+
+
+@cli.command()
+@click.argument("select")
+@click.argument("span")
+@click.option(
+    "--allow-part", is_flag=True, help="Ask what the quota has room for today, and leave the rest for another day."
+)
+@_with_lake
+def backfill(ctx: click.Context, lake: "Lake", select: str, span: str, allow_part: bool) -> None:
+    """Land the days of a span that are missing, refine them, and release the gold they touch, once.
+
+    What it costs is said before anything is asked; more than a source's quota has left today is refused. Run again, it
+    asks for what is missing then, whatever became of it before.
+
+    \b
+    Examples:
+      assay backfill price_eod 2010-01-01..2012-01-01
+      assay backfill source:fmp 2010-01-01..2012-01-01 --allow-part
+    """
+    steps, over = lake.backfill(select, _span(span), part=allow_part)
+    for line in tell.plan(steps, lake.cost(steps))[-1:]:
+        ctx.obj["say"](line)
+    if over:
+        ctx.obj["say"](f"what the quota has no room for today is left: {'; '.join(over)}; run it again then")
+    _apply(ctx, lake, steps)
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Protocol
 from urllib.parse import quote
 
@@ -253,6 +253,24 @@ class _Ageing:
                 else:
                     out.append((start, end))
         return tuple(out)
+
+
+def expected(
+    contracts: Sequence[Contract], universes: Mapping[str, Sequence[Member]], span: Window, today: date
+) -> None:
+    """UsageError if days of `span` are still to come, or none of them is in the history of any of these datasets."""
+    if span.end > today + timedelta(days=1):
+        raise UsageError(f"{span} ends in the future; today is {today}, in UTC")
+    windowed = [one for one in contracts if one.window]
+    spans: list[tuple[date, date]] = []
+    for one in windowed:
+        members = universes[one.universe] if one.universe else [Member("all", date.min, None)]
+        spans += [(max(one.start or date.min, m.valid_from), m.valid_to or date.max) for m in members]
+    if windowed and not any(start < span.end and span.start < end for start, end in spans):
+        said = ", ".join(one.dataset for one in windowed)
+        last = max(end for _, end in spans)
+        ends = f" and end {last}" if last < date.max else ""
+        raise UsageError(f"{said}: no day of {span} is in its history; its days begin {min(s for s, _ in spans)}{ends}")
 
 
 def _land(

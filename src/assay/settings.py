@@ -26,6 +26,7 @@ _SOURCE: dict[str, _Test] = {
     "allow_private": (lambda v: isinstance(v, bool), "true or false"),
     "requests": _COUNT,
     "per": (lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > 0, "seconds above 0"),
+    "calls_per_day": _COUNT,
     "options": (lambda v: isinstance(v, dict), "a table"),
 }
 _UPKEEP: dict[str, _Test] = {

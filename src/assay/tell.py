@@ -101,8 +101,14 @@ def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
     size = (
         f"about {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else "size unknown before the first landing"
     )
+    quotas = [
+        f"{name} permits {some(one['calls_per_day'], 'call')} a day, {one['today']} are used today: {some(one['days'], 'day')}"
+        for name, one in cost["sources"].items()
+        if one["calls_per_day"] is not None
+    ]
     return [
         *(f"{one.id}   ({one.why})" for one in steps),
+        *quotas,
         f"{some(len(steps), 'step')}: {some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}",
     ]
 

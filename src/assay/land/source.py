@@ -36,6 +36,7 @@ class SourceSettings:
         allow_private: whether private and loopback addresses may be asked (the sandbox, a test).
         requests: requests permitted in `per` seconds.
         per: seconds.
+        calls_per_day: the vendor's quota, a day of UTC, if it has one.
         options: whatever else the source's own settings say.
         ledger: where the pace of an account is kept for all processes of the lake; None outside one.
     """
@@ -45,6 +46,7 @@ class SourceSettings:
     allow_private: bool = False
     requests: int = 300
     per: float = 60.0
+    calls_per_day: int | None = None
     options: Mapping[str, Any] | None = None
     ledger: Ledger | None = None
 

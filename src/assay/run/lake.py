@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ulid import ULID
 
 from assay import errors, targets
+from assay import plan as planning
 from assay import settings as lake_settings
 from assay.clock import now
 from assay.contract import calendars, odcs
@@ -142,19 +143,30 @@ class Lake:
         )
 
     def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
-        """Calls, minutes at the permitted rate and bytes of a plan's landings; bytes is None where nothing was landed yet."""
-        minutes, calls, size = 0.0, 0, 0
-        known = True
-        for step in steps:
-            if isinstance(step, Land):
-                from assay.land import settings_of
+        """Calls, minutes at the permitted rate and bytes of a plan's landings, and by source what its quota makes of them.
 
-                source = settings_of(self.contract(step.dataset).source, self.target.settings.sources)
-                calls += 1
-                minutes += source.per / 60 / source.requests
-                known = known and step.bytes is not None
-                size += step.bytes or 0
-        return {"calls": calls, "minutes": minutes, "bytes": size if known else None}
+        bytes is None where nothing was landed yet.
+        """
+        from assay.run import budget
+
+        return budget.cost(self, steps)
+
+    def backfill(self, select: str, span: Window, *, part: bool = False) -> tuple[list[Step], list[str]]:
+        """The steps that land the days of `span`, refine them and build the gold they touch; and what of it must wait.
+
+        `select` is a dataset or `source:NAME`. UsageError for days that are none of its history, and where it asks for
+        more calls than a source's quota has left today, unless `part`: then the rest is left for another day.
+        """
+        from assay.run import budget
+
+        chosen, _ = self._select([select])
+        planning.expected(list(chosen.values()), self.universes, span, now().date())
+        steps = self.plan([f"{name}+" for name in chosen], span=span)
+        by = budget.shares(self, steps)
+        over = [one.told(source) for source, one in by.items() if one.days > 1]
+        if over and not part:
+            raise UsageError(f"nothing was asked: {'; '.join(over)}; `--allow-part` asks what today has room for")
+        return budget.within(self, steps, by), over
 
     def _select(self, select: Sequence[str]) -> tuple[dict[str, Contract], bool]:
         if not select:

@@ -1,0 +1,106 @@
+"""`assay backfill`: what a span costs is said first, a quota is kept, and what is missing is asked, whatever came before."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from assay.errors import UsageError
+from assay.lake import bronze
+from assay.plan import Land
+from assay.run import budget
+from assay.run import lake as lakes
+from assay.windows import Window
+from tests.forked import Said
+
+ONE = "symbol,valid_from,valid_to\nAAPL,2000-03-01,2013-03-02\nFB,2012-05-18,2013-03-02\n"
+SPAN = "2012-01-01..2013-01-01"
+
+
+@pytest.fixture
+def small(markets: Path) -> Path:
+    """The markets lake with two symbols, and a vendor that permits five calls a day."""
+    (markets / "universe_us.csv").write_text(ONE)
+    path = markets / "assay.toml"
+    path.write_text(path.read_text().replace("[source.fmp]", "[source.fmp]\ncalls_per_day = 5"))
+    return markets
+
+
+def windows(root: Path, *names: str) -> int:
+    """How many batches of these datasets are landed."""
+    with lakes.open(root) as lake:
+        return sum(len(one.batches) for name in names for one, _ in bronze.since(lake.target.files, name, 0))
+
+
+@pytest.mark.slow
+def test_a_span_is_landed_refined_and_released_and_then_nothing_is_missing(
+    small: Path, assay: Callable[..., Said]
+) -> None:
+    said = assay("--lake", small, "--json", "backfill", "price_eod", SPAN)
+    done = json.loads(said.out)
+    assert (done["landed"], done["held"], done["errors"]) == (windows(small, "price_eod"), 0, [])
+    assert done["rows"] == 250 + 155, "AAPL all of 2012, FB since its first session"
+    assert f"{done['steps']} steps: 2 calls at least" in said.err
+    assert "fmp permits 5 calls a day, 0 are used today: 1 day" not in said.err, "the last line of the plan is enough"
+    again = json.loads(assay("--lake", small, "--json", "backfill", "price_eod", SPAN).out)
+    assert (again["landed"], again["rows"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_more_than_the_quota_is_refused_before_anything_is_asked_or_asked_in_parts(
+    small: Path, assay: Callable[..., Said]
+) -> None:
+    words = ("backfill", "source:fmp", SPAN)
+    said = assay("--lake", small, *words)
+    assert said.code == UsageError.exit_code
+    assert said.err.startswith("UsageError: nothing was asked: fmp permits 5 calls a day, 0 are used today: "), said.err
+    assert said.err.endswith("`--allow-part` asks what today has room for\n")
+    with lakes.open(small) as lake:
+        names = [*lake.contracts]
+        wanted = [s for s in lake.plan([f"{n}+" for n in names], span=Window.parse(SPAN)) if isinstance(s, Land)]
+        assert f"{len(wanted)} calls take {-(-len(wanted) // 5)} days" in said.err
+    assert windows(small, *names) == 0
+    said = assay("--lake", small, *words, "--allow-part")
+    assert "what the quota has no room for today is left: fmp permits 5 calls a day" in said.err
+    assert windows(small, *names) == 5
+    told = assay("--lake", small, "plan", "source:fmp", "--span", SPAN).out
+    assert "fmp permits 5 calls a day, 5 are used today: " in told
+    assert assay("--lake", small, *words, "--allow-part").code == 0
+    assert windows(small, *names) == 5, "nothing is left of today"
+    with lakes.open(small) as lake:
+        left = [s for s in lake.plan([f"{n}+" for n in names], span=Window.parse(SPAN)) if isinstance(s, Land)]
+        share = budget.shares(lake, left)["fmp"]
+        assert (share.left, share.today, len(left)) == (0, 5, len(wanted) - 5)
+        assert share.days == 1 + -(-len(left) // 5)
+
+
+@pytest.mark.parametrize(
+    ("select", "span", "words"),
+    [
+        ("price_eod", "2013-01-01..2012-01-01", "holds no day"),
+        ("price_eod", "2012-01-01..2012-01-01", "holds no day"),
+        ("price_eod", "last year", "is not a window such as"),
+        ("price_eod", "1900-01-01..1950-01-01", "no day of 1900-01-01..1950-01-01 is in its history; its days begin "),
+        ("price_eod", f"2012-01-01..{datetime.now(UTC).date() + timedelta(days=9)}", "ends in the future; today is "),
+        ("prices", SPAN, "no dataset 'prices'"),
+        ("source:fnp", SPAN, "no dataset comes from 'source:fnp'"),
+    ],
+)
+def test_a_span_or_name_that_makes_no_sense_is_refused(
+    small: Path, assay: Callable[..., Said], select: str, span: str, words: str
+) -> None:
+    said = assay("--lake", small, "backfill", select, span)
+    assert said.code == UsageError.exit_code
+    assert words in said.err, said.err
+
+
+def test_only_the_calls_of_the_day_count(small: Path) -> None:
+    with lakes.open(small) as lake:
+        assert not lake.apply(lake.landings("price_eod")[:1]).errors
+        today = datetime.now(UTC).date()
+        assert budget.used(lake, "fmp", today) == 1
+        assert budget.used(lake, "fmp", today + timedelta(days=1)) == 0
+        assert budget.used(lake, "fmp", date(2000, 1, 1)) == 1
+        assert budget.used(lake, "files", today) == 0
