@@ -616,6 +616,38 @@ def explain(
 
 
 @cli.command()
+@click.argument("what", nargs=-1, metavar="[OLD [NEW]] [TABLE]...")
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(0, 100_000),
+    help="Rows to list at most, of each table those added, removed and changed; all are counted.",
+)
+@_with_lake
+def diff(ctx: click.Context, lake: "Lake", what: tuple[str, ...], limit: int) -> None:
+    """Say by key what differs between two releases: tables, columns and rows of gold, how far silver was read, the models.
+
+    OLD and NEW are numbers of releases, or ENV:NUMBER of another environment of this lake. Without NEW it is the
+    current release, without OLD the one before. The exit code is 0 whether they differ or not.
+
+    \b
+    Examples:
+      assay diff
+      assay diff 3 5 mart_position
+      assay diff prod:12 --limit 100
+    """
+    from assay.run.diff import RELEASE
+
+    numbers = [one for one in what[:2] if RELEASE.fullmatch(one)]
+    if numbers and numbers[0] != what[0]:
+        raise UsageError(f"{what[0]} stands before {numbers[0]}; say the releases first, then tables")
+    old, new, *_ = [*numbers, None, None]
+    found = lake.diff(old, new, what[len(numbers) :], limit=limit)
+    _out(ctx, found, tell.difference(found))
+
+
+@cli.command()
 @click.argument("query")
 @click.option(
     "--format",

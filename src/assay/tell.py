@@ -304,6 +304,73 @@ def _rules(one: Mapping[str, Any]) -> str:
     return f"the line {again[one['record_refines_to_row']]}; {', '.join(rules) or 'no rules'}; contract {one['contract_sha256'][:12]}"
 
 
+def difference(found: Mapping[str, Any]) -> list[str]:
+    """What differs between two releases, from the models to the rows."""
+    old, new = (f"{found[one]['env']}:{found[one]['number']} of {found[one]['at']}" for one in ("old", "new"))
+    lines = [f"release {old} → {new}", *_computed(found["dbt"])]
+    for name, one in found["silver"].items():
+        was, now = one["position"]
+        read = {"same": f"the same, read up to {now}", "added": f"added, read up to {now}", "removed": "removed"}
+        if one["state"] in read:
+            lines.append(f"silver.{name}: {read[one['state']]}")
+            continue
+        contract = "" if one["contract"][0] == one["contract"][1] else "; by another contract"
+        lines.append(f"silver.{name}: read up to {was} → {now}, {_pair(one['rows'])} rows{contract}")
+    for name, one in found["gold"].items():
+        lines += _table(f"gold.{name}", one)
+    return lines
+
+
+def _computed(dbt: Mapping[str, Any]) -> list[str]:
+    if not dbt["changed"]:
+        return ["dbt project: the same"]
+    said = [f"SQL of {', '.join(dbt['models'])}"] if dbt["models"] else []
+    return [f"dbt project: changed; {', '.join([*said, *(['seeds'] if dbt['seeds'] else [])]) or 'no SQL and no seed'}"]
+
+
+def _table(spoken: str, one: Mapping[str, Any]) -> list[str]:
+    if one["state"] != "changed":
+        rows = one["rows"][0 if one["state"] == "removed" else 1]
+        return [f"{spoken}: {'the same' if one['state'] == 'same' else one['state']}, {some(rows, 'row')}"]
+    columns = one["columns"]
+    lines = [
+        *(f"  column {name} added: {kind}" for name, kind in columns["added"].items()),
+        *(f"  column {name} removed: {kind}" for name, kind in columns["removed"].items()),
+        *(
+            f"  column {name}: {', '.join(f'{what} {_pair(pair)}' for what, pair in said.items())}"
+            for name, said in columns["changed"].items()
+        ),
+    ]
+    if one["added"] is None:
+        keys = " → ".join(f"({', '.join(key)})" for key in one["key"])
+        return [f"{spoken}: {_pair(one['rows'])} rows, not compared: its key changed, {keys}", *lines]
+    in_columns = ", ".join(f"{name} {n}" for name, n in one["changed_columns"].items())
+    listed = one["listed"]
+    lines += [f"  + {_named(row)}" for row in listed["added"]]
+    lines += [f"  - {_named(row)}" for row in listed["removed"]]
+    lines += [
+        f"  ~ {_named(row['key'])}: {', '.join(f'{name} {_pair(pair)}' for name, pair in row['columns'].items())}"
+        for row in listed["changed"]
+    ]
+    more = [f"{one[kind] - len(rows)} {kind}" for kind, rows in listed.items() if one[kind] > len(rows)]
+    lines += [f"  … and {', '.join(more)} more; --limit lists them"] if more else []
+    counts = ", ".join(f"{one[kind]} {kind}" for kind in ("added", "removed", "changed"))
+    return [f"{spoken}: {_pair(one['rows'])} rows, {counts}{f' ({in_columns})' if in_columns else ''}", *lines]
+
+
+def _pair(pair: Sequence[Any]) -> str:
+    return " → ".join(map(_short, pair))
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in row.items())
+
+
+def _short(value: Any) -> str:
+    said = "null" if value is None else str(value) or '""'
+    return said if len(said) <= 80 else f"{said[:79]}…"
+
+
 def upkeep(found: Mapping[str, Any], *, dry: bool) -> list[str]:
     """What upkeep did, or would do."""
     lines = [f"{what}: {n}" for what, n in found.items() if n]

@@ -323,6 +323,17 @@ class Lake:
                 "the explanation needs more than [lake] memory of assay.toml allows; ask for fewer --listed"
             ) from None
 
+    def diff(
+        self, old: int | str | None = None, new: int | str | None = None, tables: Sequence[str] = (), *, limit: int = 20
+    ) -> dict[str, Any]:
+        """What differs between two releases, by key: `3`, or `prod:12`. See `assay.run.diff.diff`.
+
+        Without `new` it is the current release, without `old` the one before that.
+        """
+        from assay.run.diff import diff
+
+        return diff(self, old, new, tables, limit=limit)
+
     def application(self) -> Any:
         """The ASGI application of the lake: REST and console."""
         from assay.run import marked
