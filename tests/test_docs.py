@@ -86,6 +86,13 @@ SEEN = {
     "CONTRIBUTING.md": ["amount = 124.50 USD", "(equal)", "1 batch of 1 row"],
     "docs/api.md": ["['AAPL', 'IBM']", "cursor=", "AAPL,16490.100000", "'equal': True"],
     "docs/gold.md": ["mart_month.yml: to paste and fill in", "exit code 2", "2024-01-01", "(equal)", "ERROR=0"],
+    "docs/recover.md": [
+        "trades: 10 versions are the same",
+        "gold.mart_position: the same, 4 rows",
+        "duckdb is lost; `assay build` makes it anew",
+        "ndjson.gz is named by the lake but is not there; restore it from a copy",
+        "this lake was moved",
+    ],
 }
 
 
