@@ -86,15 +86,18 @@ class Lake:
         span: Window | None = None,
         regate: bool = False,
         at: datetime | None = None,
+        land: bool = True,
     ) -> list[Step]:
         """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's.
+
+        Without `land`, it is what silver and gold lack of what is landed.
 
         ContractError where a contract breaks what its table's readers were promised: applying would refuse it too. Where
         a source would be asked, all that `check` finds of the chosen datasets, and of gold if it is built, is an error.
         """
         chosen, gold = self._select(select)
         gold = gold and project.there(self.project)
-        steps = loop.missing(self, chosen, at or now(), span=span, regate=regate, gold=gold)
+        steps = loop.missing(self, chosen, at or now(), span=span, regate=regate, gold=gold, land=land)
         return self._checked(steps, chosen, gold=gold)
 
     def apply(self, steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:

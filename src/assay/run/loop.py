@@ -66,16 +66,16 @@ class Outcome:
 
 def missing(
     lake: "Lake", contracts: Mapping[str, Contract], at: datetime, *, span: Window | None = None, regate: bool = False,
-    again: bool = False, gold: bool = True,
+    again: bool = False, gold: bool = True, land: bool = True,
 ) -> list[Step]:  # fmt: skip
-    """The missing steps of these contracts; with `again`, all landings as if nothing had been landed."""
+    """The missing steps of these contracts; with `again`, all landings as if nothing had been landed; without `land`, none."""
     t = lake.target
     covered: dict[str, Mapping[str, coverage.Cover]] = {}
     standing: dict[str, Standing] = {}
     looked: dict[str, planning.Looked] = {}
     for dataset, contract in contracts.items():
         brought(lake, dataset)
-        if not again:
+        if land and not again:
             covered[dataset] = _covered(lake, contract)
             if found := _looked(lake, contract, covered[dataset].get("all")):
                 looked[dataset] = found
@@ -83,9 +83,9 @@ def missing(
     built = release.current(t.files, released(t.ledger)) if gold else None
     steps = planning.missing(
         contracts, covered, standing, lake.universes, at, span=span, regate=regate,
-        gold=_gold(lake, built) if gold else None, looked=looked,
+        gold=_gold(lake, built) if gold else None, looked=looked, land=land,
     )  # fmt: skip
-    if span is None:
+    if span is None and land:
         _ended(t.ledger, contracts, steps)
     return steps
 
@@ -219,7 +219,7 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
     upkeep.sweep(t.limits.scratch)
     run = str(ULID())
     if not steps or not all(isinstance(s, Land) for s in steps):  # who only lands opens no table
-        _forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
+        forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
     outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
     refined = [o.refined for o in outcomes if o.refined]
@@ -233,14 +233,7 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
         errors += [last.error] if last.error else []
     elif any(one.evidence for one in refined):
         say("silver is newer than what is served now: `assay build` releases it")
-    if held := sum(len(one.held) for one in refined):
-        verb = "is" if held == 1 else "are"
-        errors.append(
-            GateClosed(
-                f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
-            )
-        )
-    errors += [GateClosed(said) for one in refined for said in one.hollow]
+    errors += closed(refined)
     try:
         if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, now()):
             found = upkeep.run(t, lake.contracts, dry=False, say=say)
@@ -253,7 +246,20 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
     return Applied(run, [o.landed for o in outcomes if o.landed], refined, done, errors)
 
 
-def _forward(lake: "Lake", refined: Collection[str], run: str, say: Callable[[str], None]) -> None:
+def closed(refined: Sequence["Refined"]) -> list[AssayError]:
+    """What refines held, and landings of which most is bad, as errors."""
+    errors: list[AssayError] = []
+    if held := sum(len(one.held) for one in refined):
+        verb = "is" if held == 1 else "are"
+        errors.append(
+            GateClosed(
+                f"{some(held, 'batch')} {verb} held: `assay status` says why and what helps; nothing of that is readable"
+            )
+        )
+    return [*errors, *(GateClosed(said) for one in refined for said in one.hollow)]
+
+
+def forward(lake: "Lake", refined: Collection[str], run: str, say: Callable[[str], None]) -> None:
     """Give tables that end before what the ledger knows what the evidence says: the catalog was lost, or is an older copy."""
     from assay.lake import silver
 

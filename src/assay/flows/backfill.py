@@ -1,0 +1,57 @@
+"""The backfill: windows of the plan in chunks, then silver, then one release."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from assay.clock import now
+from assay.errors import AssayError, GateClosed, UsageError
+from assay.flows import chunks as chunking
+from assay.flows.chunks import Chunk
+from assay.flows.here import here, opened
+from assay.flows.steps import AT_ONCE, built, ended, ingest, refined
+from assay.plan import Build, Land, Refine
+
+
+@flow(name="backfill-ingestion", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+def backfill_historical_data(source: str, start_date: datetime, end_date: datetime, parallel_days: int = 30) -> None:
+    """Land the days from `start_date` up to `end_date` that are missing, refine them, and release gold once.
+
+    Args:
+        source: a dataset (`price_eod`), or all datasets of a source (`fmp`, `source:fmp`).
+        start_date: the first day, in UTC.
+        end_date: the first day after.
+        parallel_days: windows that begin within so many days are asked together.
+
+    A chunk that fails stops no other. The flow ends Failed with what failed and why, after all else is done; run again,
+    it asks for what is missing then. UsageError, before anything is asked, for names and days that there are not.
+    """
+    with opened(f"backfill {source}", f"source:{source}"):
+        chunks = generate_date_chunks(source, start_date, end_date, parallel_days)
+        errors = ingest(chunks)
+        errors += trigger_silver_processing(source, start_date, end_date)
+        ended(errors, f"{sum(len(one.steps) for one in chunks)} windows in {len(chunks)} chunks")
+
+
+def generate_date_chunks(source: str, start_date: datetime, end_date: datetime, parallel_days: int) -> list[Chunk]:
+    """The plan's missing landings in these days, in chunks; UsageError for names and days that there are not."""
+    lake = here().lake
+    names = chunking.named(lake.contracts, source)
+    span = chunking.days(start_date, end_date, now())
+    if parallel_days < 1:
+        raise UsageError(f"parallel_days is {parallel_days}; it is a number of days, 1 or more")
+    chunking.expected([lake.contract(name) for name in names], lake.universes, span)
+    steps = lake.plan([f"{name}+" for name in names], span=span)
+    return chunking.cut((step for step in steps if isinstance(step, Land)), span.start, parallel_days)
+
+
+def trigger_silver_processing(source: str, start_date: datetime, end_date: datetime) -> Sequence[AssayError]:  # noqa: ARG001 - a log is folded in its order, whatever days it brought
+    """Refine what is landed of these datasets, then build the gold that they change, into one release; what failed."""
+    lake = here().lake
+    names = [f"{name}+" for name in chunking.named(lake.contracts, source)]
+    errors = refined([step for step in lake.plan(names, land=False) if isinstance(step, Refine)])
+    if any(not isinstance(error, GateClosed) for error in errors):
+        return errors
+    return [*errors, *built([step for step in lake.plan(names, land=False) if isinstance(step, Build)])]

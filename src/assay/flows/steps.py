@@ -1,0 +1,209 @@
+"""The steps as tasks, and a flow for each kind: land, refine, build, upkeep."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow, tags, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from assay.clock import now
+from assay.errors import AssayError, KeyRefused, LakeBusy, SourceBusy, together
+from assay.flows.chunks import Chunk, cut
+from assay.flows.here import here, opened, sayer
+from assay.plan import Build, Land, Refine
+from assay.run import loop
+
+AT_ONCE = 4
+"""Chunks that are asked at once: all of them keep the one pace of their key, the next commits while others wait."""
+DAYS = 30
+WAITS = (5, 60, 660)
+"""Seconds before an attempt after the first; the last is longer than the lease of one who was killed lasts."""
+LISTED = 20
+"""Lines of an error that a flow ends with; the run's table has all."""
+
+
+def _again(_: Any, run: Any, state: Any) -> bool:
+    """Whether a task is tried again: a busy vendor twice, who has asked many times already, and a busy lake to the end."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, LakeBusy) or (isinstance(error, SourceBusy) and run.run_count <= 2)
+
+
+_options: dict[str, Any] = {
+    "cache_policy": NO_CACHE, "persist_result": False, "retries": len(WAITS), "retry_delay_seconds": list(WAITS),
+    "retry_condition_fn": _again,
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------ tasks
+
+
+@task(name="ingest-data", task_run_name="{chunk}", **_options)
+def ingest_data(chunk: Chunk) -> int:
+    """Land what is missing of a chunk by now, in one landing; how many windows. The first error, if any, names the others."""
+    one, days = here(), str(chunk.span or "")
+    contract = one.lake.contract(chunk.dataset)
+    if contract.source in one.refused:
+        raise KeyRefused(f"not asked: the key of {contract.source} was refused")
+    found = loop.missing(one.lake, {chunk.dataset: contract}, now(), span=chunk.span, gold=False)
+    steps = chunk.still(step for step in found if isinstance(step, Land))
+    outcomes = loop.do(one.lake, steps, one.run, sayer(logging.DEBUG, chunk.dataset, days))
+    failed = [o for o in outcomes if o.error]
+    sayer(logging.INFO, chunk.dataset, days)(f"{len(steps) - len(failed)} of {len(steps)} windows landed")
+    if not failed:
+        return len(steps)
+    if any(isinstance(o.error, KeyRefused) for o in failed):
+        one.refused.add(contract.source)
+    warn = sayer(logging.WARNING, chunk.dataset, days)
+    for outcome in failed:
+        warn(f"{outcome.step}: {outcome.error}")
+    raise _cause(failed, len(chunk.steps))
+
+
+def _cause(failed: Sequence[loop.Outcome], of: int) -> AssayError:
+    """Why windows of a chunk failed, as the error that may pass, if there is one."""
+    first = min(failed, key=lambda o: not isinstance(o.error, SourceBusy | LakeBusy)).error
+    assert first  # noqa: S101 - they failed
+    by: dict[str, list[str]] = {}
+    for one in failed:
+        by.setdefault(f"{type(one.error).__name__}: {one.error}", []).append(getattr(one.step, "shard", ""))
+    causes = [f"{', '.join(dict.fromkeys(shards))}: {why}" for why, shards in list(by.items())[:3]]
+    more = [f"and {len(by) - 3} other causes"] if len(by) > 3 else []
+    return type(first)(f"{len(failed)} of {of} windows are not landed: {'; '.join([*causes, *more])}")
+
+
+@task(name="refine", task_run_name="refine {step.dataset}", **_options)
+def refine_dataset(step: Refine) -> Any:
+    """Fold what a dataset's log has and its silver has not; what the refine did."""
+    (outcome,) = loop.do(here().lake, [step], here().run, sayer(logging.INFO, step.dataset))
+    if outcome.error:
+        raise outcome.error
+    return outcome.refined
+
+
+@task(name="build", task_run_name="build", **_options)
+def build_gold(step: Build) -> int:
+    """Compute gold and release it; the release's number."""
+    one, say = here(), sayer(logging.INFO)
+    loop.forward(one.lake, (), one.run, say)
+    (outcome,) = loop.do(one.lake, [step], one.run, say)
+    if outcome.error:
+        raise outcome.error
+    return loop.released(one.lake.target.ledger)
+
+
+# ------------------------------------------------------------------ fan-out
+
+
+def ingest(chunks: Sequence[Chunk]) -> list[AssayError]:
+    """Ask all chunks, AT_ONCE at a time, and wait for all; the error of each that failed, named by it."""
+    one = here()
+    asked: dict[Any, Chunk] = {}
+    for chunk in chunks:
+        with tags(f"run:{one.run}", f"dataset:{chunk.dataset}", f"window:{chunk.span or 'all'}"):
+            asked[ingest_data.submit(chunk)] = chunk
+    errors: list[AssayError] = []
+    done, of = 0, sum(len(chunk.steps) for chunk in chunks)
+    one.progress(0, of)
+    for future in as_completed(list(asked)):
+        chunk = asked[future]
+        errors += _errors(str(chunk), _result(future))
+        done += len(chunk.steps)
+        one.progress(done, of)
+    return errors
+
+
+def refined(steps: Sequence[Refine]) -> list[AssayError]:
+    """Refine one dataset after the other, each with the whole memory; what failed, and what is held."""
+    errors: list[AssayError] = []
+    folded = []
+    for step in steps:
+        with tags(f"run:{here().run}", f"dataset:{step.dataset}"):
+            result = _result(refine_dataset(step, return_state=True))
+        if failed := _errors(str(step), result):
+            errors += failed
+        else:
+            folded.append(result)
+    return [*errors, *loop.closed(folded)]
+
+
+def built(steps: Sequence[Build]) -> list[AssayError]:
+    """Build and release gold, if it is a step; why not, if it failed."""
+    errors: list[AssayError] = []
+    for step in steps:
+        with tags(f"run:{here().run}"):
+            errors += _errors("build", _result(build_gold(step, return_state=True)))
+    return errors
+
+
+def _result(of: Any) -> Any:
+    """What the task run of a future or a state gave: its result, or its error, raised by nobody."""
+    try:
+        return of.result(raise_on_failure=False)
+    except Exception as error:  # noqa: BLE001 - Prefect lost the run, which is no reason to stop the others
+        return error
+
+
+def _errors(what: str, result: Any) -> list[AssayError]:
+    """The error that a task ended with, named by `what`; none if it did its work."""
+    if isinstance(result, AssayError):
+        return [type(result)(*(f"{what}: {line}" for line in result.args))]
+    if isinstance(result, BaseException):  # its text is not ours, and stands in the task run's log
+        return [AssayError(f"{what}: {type(result).__name__}, see its task run")]
+    return []
+
+
+def ended(errors: Sequence[AssayError], told: str) -> None:
+    """Report what came of the run, and end it: as the error of all that failed, if anything did."""
+    rows = [{"error": type(one).__name__, "what": line} for one in errors for line in one.args]
+    here().table(rows, f"{told}; {len(rows)} errors" if rows else told)
+    if errors:
+        shown = [*errors[:LISTED]]
+        if len(errors) > LISTED:
+            shown.append(AssayError(f"and {len(errors) - LISTED} more, in the run's table"))
+        raise together(shown)
+
+
+# ------------------------------------------------------------------ flows
+
+
+@flow(name="land", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+def land(select: list[str] | None = None) -> None:
+    """Land what is missing of these datasets (`price_eod`, `source:fmp`), or of all."""
+    with opened("land") as one:
+        steps = [step for step in one.lake.plan(select or ()) if isinstance(step, Land)]
+        first = min((step.window.start for step in steps if step.window), default=now().date())
+        chunks = cut(steps, first, DAYS)
+        ended(ingest(chunks), f"{len(steps)} windows in {len(chunks)} chunks")
+
+
+@flow(name="refine")
+def refine(select: list[str] | None = None) -> None:
+    """Refine what is landed and not folded yet of these datasets, or of all."""
+    with opened("refine") as one:
+        steps = [step for step in one.lake.plan(select or (), land=False) if isinstance(step, Refine)]
+        errors = refined(steps)
+        one.progress(len(steps), len(steps))
+        ended(errors, f"{len(steps)} datasets to refine")
+
+
+@flow(name="build")
+def build() -> None:
+    """Build and release gold, if silver or the dbt project changed since the last release."""
+    with opened("build") as one:
+        steps = [step for step in one.lake.plan(land=False) if isinstance(step, Build)]
+        errors = built(steps)
+        one.progress(len(steps), len(steps))
+        ended(errors, f"release {loop.released(one.lake.target.ledger)}")
+
+
+@flow(name="upkeep")
+def upkeep(dry: bool = False) -> None:
+    """Compact, expire and remove what nothing names; `dry` only says what it would do."""
+    with opened("upkeep") as one:
+        found = one.lake.upkeep(dry=dry, say=sayer(logging.INFO))
+        one.progress(1, 1)
+        told = ", ".join(f"{number} {what}" for what, number in found.items() if number) or "nothing to do"
+        one.table([{"what": what, "number": number} for what, number in found.items()], told)

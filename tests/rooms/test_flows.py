@@ -1,0 +1,268 @@
+"""Flows on a real Prefect server: chunks are task runs, the ledger says what is done, whatever Prefect knows of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import assay_sandbox
+from assay import run
+from assay.contract import odcs
+from assay.errors import UsageError
+from assay.flows import chunks
+from assay.flows.chunks import FEWEST, MOST, Chunk
+from assay.plan import Land, Member
+from assay.run import Lake
+from assay.run import lake as lakes
+from assay.windows import Duration, Window
+from assay_sandbox import Fault
+from tests.kept import begun
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venvs/prefect/bin/python"
+TOO_LATE = "900"  # seconds that a clock is ahead, when every lease of who was killed is over
+
+
+# ------------------------------------------------------------------ chunks
+
+
+def landings(shards: int, span: str, step: str, dataset: str = "prices") -> list[Land]:
+    whole = Window.parse(span)
+    cells = [cell.overlap(whole) for cell in whole.grid(Duration.parse(step))]
+    return [Land(dataset, "0", f"S{n:03}", cell, cell) for n in range(shards) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("shards", "step", "days", "sizes"),
+    [
+        (1, "P1D", 30, [60] * 6),  # fewer than FEWEST in 30 days: two of them together
+        (4, "P1D", 30, [120] * 12),
+        (10, "P1D", 30, [150] * 24),  # 300 in 30 days: cut in two
+        (4, "P1D", 5, [60] * 24),
+        (3, "P1Y", 30, [3]),
+        (450, "P1Y", 30, [150] * 3),
+        (0, "P1D", 30, []),
+    ],
+)
+def test_chunks_hold_the_windows_of_some_days_and_neither_too_few_nor_too_many(shards, step, days, sizes):
+    steps = landings(shards, "2023-01-02..2023-12-28", step)
+    found = chunks.cut(steps, date(2023, 1, 2), days)
+    assert [len(one.steps) for one in found] == sizes
+    assert Counter(step.id for one in found for step in one.steps) == Counter(step.id for step in steps)
+    assert all(len(one.steps) <= MOST for one in found)
+    assert all(len(one.steps) >= FEWEST for one in found[:-1])
+
+
+def test_a_chunk_is_of_one_dataset_and_in_the_order_of_days():
+    steps = [*landings(2, "2024-01-01..2024-04-01", "P1D"), *landings(1, "2024-01-01..2024-04-01", "P1M", "news")]
+    found = chunks.cut(steps, date(2024, 1, 1), 30)
+    assert [str(one) for one in found] == [
+        "prices 2024-01-01..2024-01-31",
+        "prices 2024-01-31..2024-03-01",
+        "prices 2024-03-01..2024-03-31",
+        "prices 2024-03-31..2024-04-01",
+        "news 2024-01-01..2024-04-01",
+    ]
+
+
+def test_what_is_still_missing_of_a_chunk_is_what_shares_shard_and_days_with_it():
+    mine = landings(2, "2024-01-01..2024-01-11", "P1D")
+    longer = Land("prices", "0", "S001", Window.parse("2023-12-30..2024-01-03"))
+    others = [
+        Land("prices", "0", "S002", Window.parse("2024-01-01..2024-01-02")),
+        Land("prices", "0", "S000", Window.parse("2024-01-11..2024-01-12")),
+        Land("news", "0", "S000", Window.parse("2024-01-01..2024-01-02")),
+    ]
+    assert Chunk("prices", tuple(mine)).still([*mine[3:5], longer, *others]) == [*mine[3:5], longer]
+
+
+NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "found"),
+    [
+        ("2024-01-01", "2024-02-01", "2024-01-01..2024-02-01"),
+        ("2024-01-01T12:00", "2024-01-01T13:00", "2024-01-01..2024-01-02"),
+        ("2024-01-01", "2024-06-01T12:00", "2024-01-01..2024-06-02"),
+        ("2024-01-01T00:00-05:00", "2024-01-02T20:00-05:00", "2024-01-01..2024-01-04"),
+    ],
+)
+def test_days_are_those_of_utc_and_the_end_is_not_part_of_them(start, end, found):
+    assert str(chunks.days(datetime.fromisoformat(start), datetime.fromisoformat(end), NOW)) == found
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        ("2024-02-01", "2024-01-01", "holds no day"),
+        ("2024-02-01", "2024-02-01", "holds no day"),
+        ("2024-02-01", "2024-06-01T12:01", "in the future"),
+    ],
+)
+def test_days_that_there_are_not_are_refused(start, end, said):
+    with pytest.raises(UsageError, match=said):
+        chunks.days(datetime.fromisoformat(start), datetime.fromisoformat(end), NOW)
+
+
+def test_a_source_is_a_dataset_or_all_that_comes_from_one():
+    contracts = odcs.read_all(ROOT / "lakes/markets/contracts", ROOT / "nowhere")
+    assert chunks.named(contracts, "splits") == ["splits"]
+    assert chunks.named(contracts, "fmp") == chunks.named(contracts, "source:fmp") == list(contracts)
+    with pytest.raises(UsageError, match=r"no dataset and no source 'fpm'; this lake has dividends, .*, of fmp"):
+        chunks.named(contracts, "fpm")
+
+
+def test_days_before_and_after_all_history_are_refused():
+    contracts = odcs.read_all(ROOT / "lakes/markets/contracts", ROOT / "nowhere")
+    universes = {"us": [Member("A", date(1990, 1, 1), date(2013, 1, 1)), Member("B", date(2004, 1, 1), date(2012, 1, 1))]}
+    for span in ("1999-01-01..2000-01-01", "2013-01-01..2014-01-01"):
+        with pytest.raises(UsageError, match="price_eod: no day of .* its days begin 2000-01-01 and end 2013-01-01"):
+            chunks.expected(contracts.values(), universes, Window.parse(span))
+    chunks.expected(contracts.values(), universes, Window.parse("1999-01-01..2000-01-02"))
+    chunks.expected([contracts["splits"]], universes, Window.parse("1999-01-01..2000-01-01"))
+
+
+# ------------------------------------------------------------------ on a server
+
+
+@dataclass(frozen=True)
+class Prefect:
+    """A server that runs, and what every process of its flows is told."""
+
+    url: str
+    environment: dict[str, str]
+
+    def ask(self, path: str, **body: Any) -> Any:
+        """What its REST interface answers."""
+        asked = urllib.request.Request(
+            f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return json.loads(answer.read())
+
+    def flow(self, lake: Path, call: str, **environment: str) -> subprocess.Popen[str]:
+        """A process that calls a flow."""
+        code = "from datetime import datetime\nfrom assay.flows.steps import *\nfrom assay.flows.backfill import *\n"
+        told = self.environment | {"ASSAY_LAKE": str(lake)} | environment
+        return subprocess.Popen(
+            [PYTHON, "-c", code + call], cwd=self.environment["PREFECT_HOME"], env=told, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def ran(self, lake: Path, call: str, **environment: str) -> tuple[str, dict[str, Any]]:
+        """What a flow said until its end, and its flow run, of which no task run is left behind in the server's queue."""
+        process = self.flow(lake, call, **environment)
+        said, _ = process.communicate(timeout=300)
+        (found,) = self.ask("flow_runs/filter", sort="START_TIME_DESC", limit=1)
+        deadline = time.monotonic() + 60
+        while any(t["state_type"] in ("RUNNING", "PENDING") for t in self.tasks(found)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return said, found
+
+    def tasks(self, flow_run: dict[str, Any]) -> list[dict[str, Any]]:
+        """The task runs of a flow run."""
+        return self.ask("task_runs/filter", flow_runs={"id": {"any_": [flow_run["id"]]}}, limit=200)
+
+    def table(self, flow_run: dict[str, Any]) -> dict[str, Any]:
+        """The table a flow run reported."""
+        both = {"flow_run_id": {"any_": [flow_run["id"]]}, "type": {"any_": ["table"]}}
+        (found,) = self.ask("artifacts/filter", artifacts=both)
+        return found
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    assert PYTHON.exists(), "scripts/extras makes the environment .venvs/prefect"
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {
+        "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_SERVER_UI_ENABLED": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+    }  # fmt: skip
+    with (home / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [PYTHON, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--port", str(port)],
+            env=environment, cwd=home, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 180
+        while not _healthy(url):
+            assert server.poll() is None, (home / "server.log").read_text()[-4000:]
+            assert time.monotonic() < deadline, (home / "server.log").read_text()[-4000:]
+            time.sleep(0.2)
+        yield Prefect(url, environment)
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@dataclass
+class Vendor:
+    """A copy of the demo lake whose prices are landed month by month, and its vendor."""
+
+    root: Path
+    sandbox: assay_sandbox.Sandbox
+
+    def asked(self) -> Counter[tuple[str, str]]:
+        """The windows of prices that were asked for, each with how often."""
+        return Counter(
+            (one.query["symbol"], one.query["from"]) for one in self.sandbox.log if "non-split" in one.path
+        )  # fmt: skip
+
+    def opened(self) -> Lake:
+        return lakes.open(self.root)
+
+
+@pytest.fixture
+def vendor(tmp_path: Path) -> Iterator[Vendor]:
+    root = begun(tmp_path / "markets", "markets")
+    sandbox = assay_sandbox.Sandbox(limit=(100_000, 60.0))
+    contract = root / "contracts/price_eod.yaml"
+    contract.write_text(contract.read_text().replace("value: P10Y", "value: P1M"))
+    with sandbox.running() as url:
+        path = root / "assay.toml"
+        path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", url).replace("3000", "60000"))
+        yield Vendor(root, sandbox)
+
+
+def backfill(source: str = "fmp", start: str = "2006-01-01", end: str = "2010-01-01", days: int = 30) -> str:
+    """The call of the flow."""
+    moments = ", ".join(f"datetime.fromisoformat('{one}')" for one in (start, end))
+    return f"backfill_historical_data({source!r}, {moments}, {days})"
+
+
+@pytest.mark.slow
+def test_a_backfill_lands_refines_and_releases_once_and_then_has_nothing_to_do(vendor: Vendor, prefect: Prefect):
+    said, flow_run = prefect.ran(vendor.root, backfill())
+    assert flow_run["state_type"] == "COMPLETED", said
+    print(said)
+    print(Counter(t["name"] for t in prefect.tasks(flow_run)))
+    print(prefect.table(flow_run))
