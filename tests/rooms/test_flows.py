@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ulid import ULID
 
 import assay_sandbox
 from assay import run
@@ -23,7 +25,7 @@ from assay.errors import UsageError
 from assay.flows import chunks
 from assay.flows.chunks import FEWEST, MOST, Chunk
 from assay.plan import Land, Member
-from assay.run import Lake
+from assay.run import Lake, loop
 from assay.run import lake as lakes
 from assay.windows import Duration, Window
 from assay_sandbox import Fault
@@ -126,9 +128,11 @@ def test_a_source_is_a_dataset_or_all_that_comes_from_one():
 
 def test_days_before_and_after_all_history_are_refused():
     contracts = odcs.read_all(ROOT / "lakes/markets/contracts", ROOT / "nowhere")
-    universes = {"us": [Member("A", date(1990, 1, 1), date(2013, 1, 1)), Member("B", date(2004, 1, 1), date(2012, 1, 1))]}
+    universes = {
+        "us": [Member("A", date(1990, 1, 1), date(2013, 1, 1)), Member("B", date(2004, 1, 1), date(2012, 1, 1))]
+    }
     for span in ("1999-01-01..2000-01-01", "2013-01-01..2014-01-01"):
-        with pytest.raises(UsageError, match="price_eod: no day of .* its days begin 2000-01-01 and end 2013-01-01"):
+        with pytest.raises(UsageError, match=r"price_eod: no day of .* its days begin 2000-01-01 and end 2013-01-01"):
             chunks.expected(contracts.values(), universes, Window.parse(span))
     chunks.expected(contracts.values(), universes, Window.parse("1999-01-01..2000-01-02"))
     chunks.expected([contracts["splits"]], universes, Window.parse("1999-01-01..2000-01-01"))
@@ -175,11 +179,12 @@ class Prefect:
         """The task runs of a flow run."""
         return self.ask("task_runs/filter", flow_runs={"id": {"any_": [flow_run["id"]]}}, limit=200)
 
-    def table(self, flow_run: dict[str, Any]) -> dict[str, Any]:
-        """The table a flow run reported."""
-        both = {"flow_run_id": {"any_": [flow_run["id"]]}, "type": {"any_": ["table"]}}
-        (found,) = self.ask("artifacts/filter", artifacts=both)
-        return found
+    def reported(self, flow_run: dict[str, Any]) -> tuple[float, list[dict[str, str]]]:
+        """The progress and the table that a flow run reported last."""
+        found = self.ask("artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run["id"]]}})
+        by = {one["type"]: one["data"] for one in found}
+        assert len(found) == len(by) == 2
+        return float(by["progress"]), json.loads(by["table"])
 
 
 @pytest.fixture(scope="module")
@@ -259,10 +264,188 @@ def backfill(source: str = "fmp", start: str = "2006-01-01", end: str = "2010-01
     return f"backfill_historical_data({source!r}, {moments}, {days})"
 
 
+def releases(lake: Lake) -> int:
+    """The newest release's number, which is how many there were."""
+    return loop.released(lake.target.ledger)
+
+
 @pytest.mark.slow
 def test_a_backfill_lands_refines_and_releases_once_and_then_has_nothing_to_do(vendor: Vendor, prefect: Prefect):
     said, flow_run = prefect.ran(vendor.root, backfill())
     assert flow_run["state_type"] == "COMPLETED", said
-    print(said)
-    print(Counter(t["name"] for t in prefect.tasks(flow_run)))
-    print(prefect.table(flow_run))
+    tasks = prefect.tasks(flow_run)
+    prices = [task for task in tasks if task["name"].startswith("price_eod ")]
+    # Of 192 windows four chunks, four datasets that are landed whole, five refines, a build.
+    assert len(tasks) == 4 + 4 + 5 + 1
+    assert sorted(task["name"] for task in prices) == [
+        "price_eod 2006-01-01..2007-02-01", "price_eod 2007-02-01..2008-03-01", "price_eod 2008-03-01..2009-04-01",
+        "price_eod 2009-04-01..2010-01-01",
+    ]  # fmt: skip
+    assert set(vendor.asked().values()) == {1}
+    assert len(vendor.asked()) == 192
+    assert len(list((vendor.root / "data/dev/bronze/price_eod/log").iterdir())) == 1 + len(prices)  # and the contract
+
+    with vendor.opened() as lake:
+        assert lake.plan(["source:fmp"], span=Window(date(2006, 1, 1), date(2010, 1, 1))) == []
+        assert releases(lake) == 1
+        status = lake.status()["datasets"]["price_eod"]
+        assert (status["unjudged"], status["failing"], status["batches"]) == (0, [], 192)
+        (began,) = lake.target.ledger.since("step", "price_eod", "land")
+        name = began.body["run"]
+
+    # The run's id is the flow run's own, and stands with dataset, window and attempt in tags and lines.
+    assert str(ULID.from_str(name).to_uuid()) == flow_run["id"]
+    assert {f"run:{name}", "source:fmp"} <= set(flow_run["tags"])
+    assert {f"run:{name}", "dataset:price_eod", "window:2006-01-01..2007-02-01"} <= set(
+        next(task for task in prices if task["name"].endswith("..2007-02-01"))["tags"]
+    )
+    line = f"run {name} dataset price_eod window 2006-01-01..2007-02-01 attempt 1: 52 of 52 windows landed"
+    assert line in said
+    logs = prefect.ask("logs/filter", logs={"flow_run_id": {"any_": [flow_run["id"]]}}, limit=200)
+    assert any(line in one["message"] for one in logs)
+    assert "sandbox-key" not in said + json.dumps([logs, tasks, flow_run])
+    assert prefect.reported(flow_run) == (100.0, [{"what": "208 windows in 8 chunks", "error": ""}])
+
+    before = len(vendor.sandbox.log)
+    said, flow_run = prefect.ran(vendor.root, backfill())
+    assert flow_run["state_type"] == "COMPLETED", said
+    assert prefect.tasks(flow_run) == []
+    assert len(vendor.sandbox.log) == before
+    with vendor.opened() as lake:
+        assert releases(lake) == 1
+
+
+@pytest.mark.slow
+def test_a_chunk_that_fails_stops_no_other_and_is_told_with_its_cause(vendor: Vendor, prefect: Prefect):
+    vendor.sandbox.faults.add(
+        Fault("plain", "historical-price-eod/non-split-adjusted", "IBM", nth=7, params={"status": 402})
+    )
+    said, flow_run = prefect.ran(vendor.root, backfill())
+    assert flow_run["state_type"] == "FAILED", said
+    (failed,) = [task for task in prefect.tasks(flow_run) if task["state_type"] == "FAILED"]
+    told = f"{failed['name']}: 1 of "
+    assert told in flow_run["state"]["message"]
+    assert "windows are not landed: IBM: SourceRefused: " in flow_run["state"]["message"]
+    assert failed["run_count"] == 1  # a refusal will not pass
+    progress, rows = prefect.reported(flow_run)
+    assert progress == 100.0
+    assert [(row["what"].startswith(told), row["error"]) for row in rows] == [(True, "SourceRefused")]
+    with vendor.opened() as lake:
+        assert releases(lake) == 1
+        left = lake.plan(["price_eod"], span=Window(date(2006, 1, 1), date(2010, 1, 1)))
+        assert [(one.shard, one.why) for one in left if isinstance(one, Land)] == [
+            ("IBM", "new days, or days asked again")
+        ]
+        assert lake.status()["datasets"]["price_eod"]["batches"] == 191
+
+    said, flow_run = prefect.ran(vendor.root, backfill("price_eod"))
+    assert flow_run["state_type"] == "COMPLETED", said
+    assert Counter(vendor.asked().values()) == {1: 191, 2: 1}
+    with vendor.opened() as lake:
+        assert releases(lake) == 2
+
+
+@pytest.mark.slow
+def test_a_flow_that_is_killed_costs_what_was_on_its_way_and_nothing_that_is_landed(vendor: Vendor, prefect: Prefect):
+    settings = vendor.root / "assay.toml"
+    settings.write_text(settings.read_text().replace("requests = 60000", "requests = 2400"))
+    span = Window(date(2001, 1, 1), date(2012, 1, 1))
+    call = backfill("price_eod", str(span.start), str(span.end))
+    process = prefect.flow(vendor.root, call)
+    log = vendor.root / "data/dev/bronze/price_eod/log"
+    deadline = time.monotonic() + 120
+    while not log.is_dir() or len(list(log.iterdir())) < 2:  # the contract, and a landing
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = vendor.asked()
+    with vendor.opened() as lake:
+        missing = {(s.shard, str(s.days.start)) for s in lake.plan(["price_eod"], span=span) if isinstance(s, Land)}
+    whole = {(m, d) for m, d in missing} | set(before)
+    assert 0 < len(missing) < len(whole)
+
+    said, flow_run = prefect.ran(vendor.root, call, ASSAY_CLOCK_OFFSET=TOO_LATE)
+    assert flow_run["state_type"] == "COMPLETED", said
+    assert vendor.asked() - before == Counter(missing)
+    with vendor.opened() as lake:
+        assert not [s for s in lake.plan(["price_eod"], span=span) if isinstance(s, Land)]
+        assert releases(lake) == 1
+
+
+WRONG = {
+    "backfill_historical_data('prices', datetime(2006, 1, 1), datetime(2007, 1, 1))": "no dataset and no source 'prices'",
+    "backfill_historical_data('fmp', datetime(2007, 1, 1), datetime(2006, 1, 1))": "holds no day",
+    "backfill_historical_data('fmp', datetime(2006, 1, 1), datetime(2006, 1, 1))": "holds no day",
+    "backfill_historical_data('fmp', datetime(2006, 1, 1), datetime(9000, 1, 1))": "is in the future",
+    "backfill_historical_data('fmp', datetime(1950, 1, 1), datetime(1960, 1, 1))": "is in its history",
+    "backfill_historical_data('fmp', datetime(2006, 1, 1), datetime(2007, 1, 1), 0)": "1 or more",
+}
+
+
+@pytest.mark.slow
+def test_what_cannot_be_backfilled_is_refused_before_anything_is_asked(vendor: Vendor, prefect: Prefect):
+    lines = [f"try: {call}\nexcept Exception as e: print('REFUSED', type(e).__name__, e)" for call in WRONG]
+    said, flow_run = prefect.ran(vendor.root, "\n".join(lines))
+    refused = [line for line in said.splitlines() if line.startswith("REFUSED")]
+    assert len(refused) == len(WRONG), said
+    for line, why in zip(refused, WRONG.values(), strict=True):
+        assert line.startswith("REFUSED UsageError "), line
+        assert why in line
+    assert "UsageError" in flow_run["state"]["message"]
+    assert vendor.sandbox.log == []
+    said, flow_run = prefect.ran(vendor.root, "land()", ASSAY_ENV="no/env")
+    assert "no/env" in flow_run["state"]["message"], said
+
+
+@pytest.mark.slow
+def test_each_step_is_a_flow_and_all_of_them_are_what_apply_does(tmp_path: Path, prefect: Prefect):
+    root = begun(tmp_path / "csv", "csv")
+    for call, expected in [
+        ("land(['trades'])", ["trades"]), ("refine()", ["refine trades"]), ("build()", ["build"]), ("upkeep(dry=True)", []),
+        ("land()", []), ("refine()", []), ("build()", []), ("upkeep()", []),
+    ]:  # fmt: skip
+        said, flow_run = prefect.ran(root, call)
+        assert flow_run["state_type"] == "COMPLETED", said
+        assert [task["name"].split(" 20")[0] for task in prefect.tasks(flow_run)] == expected
+        progress, rows = prefect.reported(flow_run)
+        assert progress == 100.0
+        assert rows
+    with run.open(root) as lake:
+        assert lake.plan() == []
+        assert releases(lake) == 1
+
+
+@pytest.mark.slow
+def test_tasks_do_their_work_without_a_server(tmp_path: Path):
+    assert PYTHON.exists(), "scripts/extras makes the environment .venvs/prefect"
+    root = begun(tmp_path / "csv", "csv")
+    code = """
+from datetime import datetime
+from assay.flows import backfill, steps
+from assay.flows.here import opened
+with opened("by hand") as here:
+    (chunk,) = backfill.generate_date_chunks("files", datetime(2024, 1, 1), datetime(2024, 2, 1), 30)
+    print(steps.ingest_data.fn(chunk), steps.ingest_data.fn(chunk))
+    for step in here.lake.plan(land=False)[:1]:
+        print(steps.refine_dataset.fn(step).told)
+    print(steps.build_gold.fn(here.lake.plan(land=False)[0]), here.lake.plan())
+"""
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("PREFECT_")}
+    told = environment | {
+        "ASSAY_LAKE": str(root), "PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "DO_NOT_TRACK": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        [PYTHON, "-c", code], env=told, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "1 0"
+    assert "10 captured" in done.stdout.splitlines()[1]
+    assert done.stdout.splitlines()[2] == "1 []"
+
+
+def test_nothing_but_the_flows_needs_prefect():
+    code = "import sys, assay, assay.cli, assay.run.loop, assay.flows.chunks\nassert 'prefect' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from assay.errors import AssayError, GateClosed, UsageError
 from assay.flows import chunks as chunking
 from assay.flows.chunks import Chunk
 from assay.flows.here import here, opened
-from assay.flows.steps import AT_ONCE, built, ended, ingest, refined
+from assay.flows.steps import AT_ONCE, built, end, ingest, refined
 from assay.plan import Build, Land, Refine
 
 
@@ -32,7 +32,7 @@ def backfill_historical_data(source: str, start_date: datetime, end_date: dateti
         chunks = generate_date_chunks(source, start_date, end_date, parallel_days)
         errors = ingest(chunks)
         errors += trigger_silver_processing(source, start_date, end_date)
-        ended(errors, f"{sum(len(one.steps) for one in chunks)} windows in {len(chunks)} chunks")
+        end(errors, f"{sum(len(one.steps) for one in chunks)} windows in {len(chunks)} chunks")
 
 
 def generate_date_chunks(source: str, start_date: datetime, end_date: datetime, parallel_days: int) -> list[Chunk]:

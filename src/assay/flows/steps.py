@@ -155,10 +155,10 @@ def _errors(what: str, result: Any) -> list[AssayError]:
     return []
 
 
-def ended(errors: Sequence[AssayError], told: str) -> None:
+def end(errors: Sequence[AssayError], told: str) -> None:
     """Report what came of the run, and end it: as the error of all that failed, if anything did."""
-    rows = [{"error": type(one).__name__, "what": line} for one in errors for line in one.args]
-    here().table(rows, f"{told}; {len(rows)} errors" if rows else told)
+    rows = [{"what": line, "error": type(one).__name__} for one in errors for line in one.args]
+    here().table(rows or [{"what": told, "error": ""}], f"{told}; {len(rows)} errors")
     if errors:
         shown = [*errors[:LISTED]]
         if len(errors) > LISTED:
@@ -176,7 +176,7 @@ def land(select: list[str] | None = None) -> None:
         steps = [step for step in one.lake.plan(select or ()) if isinstance(step, Land)]
         first = min((step.window.start for step in steps if step.window), default=now().date())
         chunks = cut(steps, first, DAYS)
-        ended(ingest(chunks), f"{len(steps)} windows in {len(chunks)} chunks")
+        end(ingest(chunks), f"{len(steps)} windows in {len(chunks)} chunks")
 
 
 @flow(name="refine")
@@ -186,7 +186,7 @@ def refine(select: list[str] | None = None) -> None:
         steps = [step for step in one.lake.plan(select or (), land=False) if isinstance(step, Refine)]
         errors = refined(steps)
         one.progress(len(steps), len(steps))
-        ended(errors, f"{len(steps)} datasets to refine")
+        end(errors, f"{len(steps)} datasets to refine")
 
 
 @flow(name="build")
@@ -196,7 +196,7 @@ def build() -> None:
         steps = [step for step in one.lake.plan(land=False) if isinstance(step, Build)]
         errors = built(steps)
         one.progress(len(steps), len(steps))
-        ended(errors, f"release {loop.released(one.lake.target.ledger)}")
+        end(errors, f"release {loop.released(one.lake.target.ledger)}")
 
 
 @flow(name="upkeep")
