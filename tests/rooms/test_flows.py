@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -182,8 +183,9 @@ class Prefect:
     def reported(self, flow_run: dict[str, Any]) -> tuple[float, list[dict[str, str]]]:
         """The progress and the table that a flow run reported last."""
         found = self.ask("artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run["id"]]}})
-        by = {one["type"]: one["data"] for one in found}
-        assert len(found) == len(by) == 2
+        by = {
+            one["type"]: one["data"] for one in found if one["type"]
+        }  # without one: where Prefect keeps a flow's error
         return float(by["progress"]), json.loads(by["table"])
 
 
@@ -320,13 +322,17 @@ def test_a_chunk_that_fails_stops_no_other_and_is_told_with_its_cause(vendor: Ve
     vendor.sandbox.faults.add(
         Fault("plain", "historical-price-eod/non-split-adjusted", "IBM", nth=7, params={"status": 402})
     )
+    vendor.sandbox.faults.add(Fault("html", "historical-price-eod/non-split-adjusted", "MSFT", nth=9))
+    settings = vendor.root / "assay.toml"
+    settings.write_text(settings.read_text().replace("requests = 60000", "requests = 60000\noptions = {attempts = 1}"))
     said, flow_run = prefect.ran(vendor.root, backfill())
     assert flow_run["state_type"] == "FAILED", said
     (failed,) = [task for task in prefect.tasks(flow_run) if task["state_type"] == "FAILED"]
     told = f"{failed['name']}: 1 of "
     assert told in flow_run["state"]["message"]
     assert "windows are not landed: IBM: SourceRefused: " in flow_run["state"]["message"]
-    assert failed["run_count"] == 1  # a refusal will not pass
+    assert failed["run_count"] == 1  # a refusal will not pass, a busy vendor may
+    assert "attempt 2: 1 of 1 windows landed" in said
     progress, rows = prefect.reported(flow_run)
     assert progress == 100.0
     assert [(row["what"].startswith(told), row["error"]) for row in rows] == [(True, "SourceRefused")]
@@ -340,7 +346,7 @@ def test_a_chunk_that_fails_stops_no_other_and_is_told_with_its_cause(vendor: Ve
 
     said, flow_run = prefect.ran(vendor.root, backfill("price_eod"))
     assert flow_run["state_type"] == "COMPLETED", said
-    assert Counter(vendor.asked().values()) == {1: 191, 2: 1}
+    assert Counter(vendor.asked().values()) == {1: 190, 2: 2}
     with vendor.opened() as lake:
         assert releases(lake) == 2
 
@@ -349,6 +355,7 @@ def test_a_chunk_that_fails_stops_no_other_and_is_told_with_its_cause(vendor: Ve
 def test_a_flow_that_is_killed_costs_what_was_on_its_way_and_nothing_that_is_landed(vendor: Vendor, prefect: Prefect):
     settings = vendor.root / "assay.toml"
     settings.write_text(settings.read_text().replace("requests = 60000", "requests = 2400"))
+    shutil.rmtree(vendor.root / "dbt")  # a build has its own tests
     span = Window(date(2001, 1, 1), date(2012, 1, 1))
     call = backfill("price_eod", str(span.start), str(span.end))
     process = prefect.flow(vendor.root, call)
@@ -363,15 +370,13 @@ def test_a_flow_that_is_killed_costs_what_was_on_its_way_and_nothing_that_is_lan
     before = vendor.asked()
     with vendor.opened() as lake:
         missing = {(s.shard, str(s.days.start)) for s in lake.plan(["price_eod"], span=span) if isinstance(s, Land)}
-    whole = {(m, d) for m, d in missing} | set(before)
-    assert 0 < len(missing) < len(whole)
+    assert 0 < len(missing) < len(missing | set(before))
 
     said, flow_run = prefect.ran(vendor.root, call, ASSAY_CLOCK_OFFSET=TOO_LATE)
     assert flow_run["state_type"] == "COMPLETED", said
     assert vendor.asked() - before == Counter(missing)
     with vendor.opened() as lake:
-        assert not [s for s in lake.plan(["price_eod"], span=span) if isinstance(s, Land)]
-        assert releases(lake) == 1
+        assert lake.plan(["price_eod"], span=span) == []
 
 
 WRONG = {

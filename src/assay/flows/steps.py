@@ -13,7 +13,7 @@ from assay.clock import now
 from assay.errors import AssayError, KeyRefused, LakeBusy, SourceBusy, together
 from assay.flows.chunks import Chunk, cut
 from assay.flows.here import here, opened, sayer
-from assay.plan import Build, Land, Refine
+from assay.plan import Build, Land, Refine, Step
 from assay.run import loop
 
 AT_ONCE = 4
@@ -50,28 +50,29 @@ def ingest_data(chunk: Chunk) -> int:
     found = loop.missing(one.lake, {chunk.dataset: contract}, now(), span=chunk.span, gold=False)
     steps = chunk.still(step for step in found if isinstance(step, Land))
     outcomes = loop.do(one.lake, steps, one.run, sayer(logging.DEBUG, chunk.dataset, days))
-    failed = [o for o in outcomes if o.error]
-    sayer(logging.INFO, chunk.dataset, days)(f"{len(steps) - len(failed)} of {len(steps)} windows landed")
+    failed = [(o.step, o.error) for o in outcomes if o.error]
+    landed = sum(1 for o in outcomes if o.landed and o.landed.batch)
+    sayer(logging.INFO, chunk.dataset, days)(f"{landed} of {len(steps)} windows landed")
     if not failed:
         return len(steps)
-    if any(isinstance(o.error, KeyRefused) for o in failed):
+    if any(isinstance(error, KeyRefused) for _, error in failed):
         one.refused.add(contract.source)
     warn = sayer(logging.WARNING, chunk.dataset, days)
-    for outcome in failed:
-        warn(f"{outcome.step}: {outcome.error}")
-    raise _cause(failed, len(chunk.steps))
+    for step, error in failed:
+        warn(f"{step}: {error}")
+    raise _cause(failed, f"{len(steps) - landed} of {len(chunk.steps)} windows are not landed")
 
 
-def _cause(failed: Sequence[loop.Outcome], of: int) -> AssayError:
+def _cause(failed: Sequence[tuple[Step, AssayError]], told: str) -> AssayError:
     """Why windows of a chunk failed, as the error that may pass, if there is one."""
-    first = min(failed, key=lambda o: not isinstance(o.error, SourceBusy | LakeBusy)).error
-    assert first  # noqa: S101 - they failed
+    errors = [error for _, error in failed]
+    first = next((one for one in errors if isinstance(one, SourceBusy | LakeBusy)), errors[0])
     by: dict[str, list[str]] = {}
-    for one in failed:
-        by.setdefault(f"{type(one.error).__name__}: {one.error}", []).append(getattr(one.step, "shard", ""))
+    for step, error in failed:
+        by.setdefault(f"{type(error).__name__}: {error}", []).append(getattr(step, "shard", ""))
     causes = [f"{', '.join(dict.fromkeys(shards))}: {why}" for why, shards in list(by.items())[:3]]
     more = [f"and {len(by) - 3} other causes"] if len(by) > 3 else []
-    return type(first)(f"{len(failed)} of {of} windows are not landed: {'; '.join([*causes, *more])}")
+    return type(first)(f"{told}: {'; '.join([*causes, *more])}")
 
 
 @task(name="refine", task_run_name="refine {step.dataset}", **_options)
