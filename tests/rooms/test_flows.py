@@ -200,7 +200,8 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_UI_ENABLED": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500", "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false", "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     }  # fmt: skip
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(
@@ -322,7 +323,6 @@ def test_a_chunk_that_fails_stops_no_other_and_is_told_with_its_cause(vendor: Ve
     vendor.sandbox.faults.add(
         Fault("plain", "historical-price-eod/non-split-adjusted", "IBM", nth=7, params={"status": 402})
     )
-    vendor.sandbox.faults.add(Fault("html", "historical-price-eod/non-split-adjusted", "MSFT", nth=9))
     settings = vendor.root / "assay.toml"
     settings.write_text(settings.read_text().replace("requests = 60000", "requests = 60000\noptions = {attempts = 1}"))
     said, flow_run = prefect.ran(vendor.root, backfill())
@@ -331,8 +331,7 @@ def test_a_chunk_that_fails_stops_no_other_and_is_told_with_its_cause(vendor: Ve
     told = f"{failed['name']}: 1 of "
     assert told in flow_run["state"]["message"]
     assert "windows are not landed: IBM: SourceRefused: " in flow_run["state"]["message"]
-    assert failed["run_count"] == 1  # a refusal will not pass, a busy vendor may
-    assert "attempt 2: 1 of 1 windows landed" in said
+    assert failed["run_count"] == 1  # a refusal will not pass
     progress, rows = prefect.reported(flow_run)
     assert progress == 100.0
     assert [(row["what"].startswith(told), row["error"]) for row in rows] == [(True, "SourceRefused")]
@@ -344,11 +343,13 @@ def test_a_chunk_that_fails_stops_no_other_and_is_told_with_its_cause(vendor: Ve
         ]
         assert lake.status()["datasets"]["price_eod"]["batches"] == 191
 
+    shutil.rmtree(vendor.root / "dbt")  # one build is enough
+    vendor.sandbox.faults.add(Fault("html", "historical-price-eod/non-split-adjusted", "IBM"))
     said, flow_run = prefect.ran(vendor.root, backfill("price_eod"))
     assert flow_run["state_type"] == "COMPLETED", said
-    assert Counter(vendor.asked().values()) == {1: 190, 2: 2}
-    with vendor.opened() as lake:
-        assert releases(lake) == 2
+    assert "attempt 1: 0 of 1 windows landed" in said  # a busy vendor may pass
+    assert "attempt 2: 1 of 1 windows landed" in said
+    assert Counter(vendor.asked().values()) == {1: 191, 3: 1}
 
 
 @pytest.mark.slow
@@ -407,14 +408,14 @@ def test_what_cannot_be_backfilled_is_refused_before_anything_is_asked(vendor: V
 @pytest.mark.slow
 def test_each_step_is_a_flow_and_all_of_them_are_what_apply_does(tmp_path: Path, prefect: Prefect):
     root = begun(tmp_path / "csv", "csv")
-    for call, expected in [
-        ("land(['trades'])", ["trades"]), ("refine()", ["refine trades"]), ("build()", ["build"]), ("upkeep(dry=True)", []),
-        ("land()", []), ("refine()", []), ("build()", []), ("upkeep()", []),
-    ]:  # fmt: skip
-        said, flow_run = prefect.ran(root, call)
-        assert flow_run["state_type"] == "COMPLETED", said
-        assert [task["name"].split(" 20")[0] for task in prefect.tasks(flow_run)] == expected
-        progress, rows = prefect.reported(flow_run)
+    calls = ["land(['trades'])", "refine()", "build()", "upkeep(dry=True)", "land()", "refine()", "build()", "upkeep()"]
+    said, _ = prefect.ran(root, "\n".join(calls))
+    found = prefect.ask("flow_runs/filter", sort="START_TIME_DESC", limit=len(calls))[::-1]
+    assert [one["state_type"] for one in found] == ["COMPLETED"] * len(calls), said
+    names = [[task["name"].split(" 20")[0] for task in prefect.tasks(one)] for one in found]
+    assert names == [["trades"], ["refine trades"], ["build"], [], [], [], [], []]
+    for one in found:
+        progress, rows = prefect.reported(one)
         assert progress == 100.0
         assert rows
     with run.open(root) as lake:
