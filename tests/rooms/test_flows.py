@@ -25,7 +25,7 @@ from assay.contract import odcs
 from assay.errors import UsageError
 from assay.flows import chunks
 from assay.flows.chunks import FEWEST, MOST, Chunk
-from assay.plan import Land, Member
+from assay.plan import Land
 from assay.run import Lake, loop
 from assay.run import lake as lakes
 from assay.windows import Duration, Window
@@ -120,23 +120,11 @@ def test_days_that_there_are_not_are_refused(start, end, said):
 
 
 def test_a_source_is_a_dataset_or_all_that_comes_from_one():
-    contracts = odcs.read_all(ROOT / "lakes/markets/contracts", ROOT / "nowhere")
+    contracts = odcs.read_all(ROOT / "lakes/markets/contracts")
     assert chunks.named(contracts, "splits") == ["splits"]
     assert chunks.named(contracts, "fmp") == chunks.named(contracts, "source:fmp") == list(contracts)
     with pytest.raises(UsageError, match=r"no dataset and no source 'fpm'; this lake has dividends, .*, of fmp"):
         chunks.named(contracts, "fpm")
-
-
-def test_days_before_and_after_all_history_are_refused():
-    contracts = odcs.read_all(ROOT / "lakes/markets/contracts", ROOT / "nowhere")
-    universes = {
-        "us": [Member("A", date(1990, 1, 1), date(2013, 1, 1)), Member("B", date(2004, 1, 1), date(2012, 1, 1))]
-    }
-    for span in ("1999-01-01..2000-01-01", "2013-01-01..2014-01-01"):
-        with pytest.raises(UsageError, match=r"price_eod: no day of .* its days begin 2000-01-01 and end 2013-01-01"):
-            chunks.expected(contracts.values(), universes, Window.parse(span))
-    chunks.expected(contracts.values(), universes, Window.parse("1999-01-01..2000-01-02"))
-    chunks.expected([contracts["splits"]], universes, Window.parse("1999-01-01..2000-01-01"))
 
 
 # ------------------------------------------------------------------ on a server

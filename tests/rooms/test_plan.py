@@ -399,3 +399,19 @@ def test_the_days_asked_are_those_the_rules_say(
     assert [s.days for s in steps if isinstance(s, Land)] == found
     assert all(w.overlap(cell_of(w.start, contract.step)) == w for w in found)
     assert not expected or steps[-1].id == "refine price_eod"
+
+
+def test_days_to_come_and_days_of_nobodys_history_are_refused() -> None:
+    contracts = odcs.read_all(LAKES / "markets/contracts")
+    universes = {
+        "us": [Member("A", date(1990, 1, 1), date(2013, 1, 1)), Member("B", date(2004, 1, 1), date(2012, 1, 1))]
+    }
+    today = date(2013, 6, 5)
+    for span in ("1999-01-01..2000-01-01", "2013-01-01..2013-06-01"):
+        with pytest.raises(UsageError, match=r"price_eod: no day of .* its days begin 2000-01-01 and end 2013-01-01"):
+            planning.expected([*contracts.values()], universes, Window.parse(span), today)
+    planning.expected([*contracts.values()], universes, Window.parse("1999-01-01..2000-01-02"), today)
+    planning.expected([contracts["splits"]], universes, Window.parse("1999-01-01..2000-01-01"), today)
+    planning.expected([contracts["price_eod"]], universes, Window.parse("2012-01-01..2013-06-06"), today)
+    with pytest.raises(UsageError, match="ends in the future; today is 2013-06-05"):
+        planning.expected([contracts["price_eod"]], universes, Window.parse("2012-01-01..2013-06-07"), today)

@@ -12,7 +12,7 @@ from assay.flows import chunks as chunking
 from assay.flows.chunks import Chunk
 from assay.flows.here import here, opened
 from assay.flows.steps import AT_ONCE, built, end, ingest, refined
-from assay.plan import Build, Land, Refine
+from assay.plan import Build, Land, Refine, expected
 
 
 @flow(name="backfill-ingestion", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
@@ -42,7 +42,7 @@ def generate_date_chunks(source: str, start_date: datetime, end_date: datetime, 
     span = chunking.days(start_date, end_date, now())
     if parallel_days < 1:
         raise UsageError(f"parallel_days is {parallel_days}; it is a number of days, 1 or more")
-    chunking.expected([lake.contract(name) for name in names], lake.universes, span)
+    expected([lake.contract(name) for name in names], lake.universes, span, now().date())
     steps = lake.plan([f"{name}+" for name in names], span=span)
     return chunking.cut((step for step in steps if isinstance(step, Land)), span.start, parallel_days)
 

@@ -8,7 +8,7 @@ from math import ceil
 
 from assay.contract.model import Contract
 from assay.errors import UsageError
-from assay.plan import Land, Member
+from assay.plan import Land
 from assay.windows import Window
 
 FEWEST, MOST = 50, 200
@@ -104,17 +104,3 @@ def days(start: datetime, end: datetime, now: datetime) -> Window:
 
 def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def expected(contracts: Iterable[Contract], universes: Mapping[str, Sequence[Member]], span: Window) -> None:
-    """UsageError if some of these datasets are landed by days, and none of them has a day in `span`."""
-    windowed = [one for one in contracts if one.window]
-    spans: list[tuple[date, date]] = []
-    for one in windowed:
-        members = universes[one.universe] if one.universe else [Member("all", date.min, None)]
-        spans += [(max(one.start or date.min, m.valid_from), m.valid_to or date.max) for m in members]
-    if windowed and not any(start < span.end and span.start < end for start, end in spans):
-        said = ", ".join(one.dataset for one in windowed)
-        last = max(end for _, end in spans)
-        ends = f" and end {last}" if last < date.max else ""
-        raise UsageError(f"{said}: no day of {span} is in its history; its days begin {min(s for s, _ in spans)}{ends}")
