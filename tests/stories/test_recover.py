@@ -71,3 +71,20 @@ def test_a_copy_beside_a_landing_is_a_lake_if_what_names_is_copied_first(
     for proof in ("counts", "bronze", "silver", "serving", "rebuild"):
         found = assay("--lake", copy, "verify", proof)
         assert found.code == 0, found.err
+
+
+def test_lost_lists_of_iceberg_are_made_anew_once_the_catalog_is_taken_away(
+    tmp_path: Path, assay: Callable[..., Said]
+) -> None:
+    root = begun(tmp_path / "lake", "csv")
+    assert assay("--lake", root, "--quiet", "apply").code == 0
+    for one in (root / "data/dev/warehouse").glob("*/*/metadata/*"):
+        one.unlink()
+    said = assay("--lake", root, "refine", "trades", "--rebuild")
+    assert (said.code, "metadata.json is named by the lake but is not there" in said.err) == (5, True)
+    (root / "data/dev/catalog.db").unlink()
+    assert assay("--lake", root, "--quiet", "apply").code == 0
+    assert assay("--lake", root, "--quiet", "build").code == 0
+    for proof in ("counts", "silver", "serving", "rebuild"):
+        found = assay("--lake", root, "verify", proof)
+        assert found.code == 0, found.err
