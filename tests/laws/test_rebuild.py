@@ -123,6 +123,47 @@ def test_a_lost_catalog_is_rolled_forward_by_the_evidence(tmp_path: Path, where:
     lake.close()
 
 
+@pytest.mark.parametrize("where", STORES)
+def test_evidence_goes_on_where_the_log_was_folded_anew_though_its_first_is_lost_with_catalog_and_ledger(
+    tmp_path: Path, where: Where
+) -> None:
+    lake, made, _ = small_lake(tmp_path, where)
+    assert lake.refine("things", everything=True).evidence[0].number == 2
+    made.land(lake.contract("things"), [record(id='"z"')], day=9)
+    assert lake.refine("things").evidence[0].number == 3
+    before = made.versions(lake.contract("things"))
+    made.files.delete(evidence.name_of("things", 1))
+    lake.close()
+    for one in made.root.glob("*.db*"):
+        one.unlink()
+    lake, made = reopened(lake, made)
+    assert lake.refine("things").evidence == ()
+    assert made.versions(lake.contract("things")) == before
+    assert prove.rebuild(lake, ["things"]) == {"things": len(before)}
+    made.land(lake.contract("things"), [record(id='"y"')], day=10)
+    assert lake.refine("things").evidence[0].number == 4
+    lake.close()
+
+
+@pytest.mark.parametrize("where", STORES)
+def test_no_evidence_is_put_before_what_follows_from_a_lost_one(tmp_path: Path, where: Where) -> None:
+    lake, made, _ = small_lake(tmp_path, where)
+    made.land(lake.contract("things"), [record(id='"z"')], day=9)
+    assert lake.refine("things").evidence[0].number == 2
+    made.files.delete(evidence.name_of("things", 1))
+    lake.close()
+    for one in made.root.glob("*.db*"):
+        one.unlink()
+    lake, made = reopened(lake, made)
+    for _ in range(2):
+        with pytest.raises(
+            LakeDamaged, match=r"things/000000001.* is lost, .*take away all of the lake's data but bronze"
+        ):
+            lake.refine("things")
+    assert not made.files.exists(evidence.name_of("things", 1))
+    lake.close()
+
+
 @pytest.mark.parametrize("refined", [(0, 1, 2), (1, 2), (2,)])
 def test_a_table_that_is_made_anew_numbers_its_fields_as_the_lost_one(tmp_path: Path, refined: tuple[int, ...]) -> None:
     """Whatever the order of columns in the contracts, and whichever of them a refine saw."""

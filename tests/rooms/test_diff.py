@@ -97,6 +97,7 @@ def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return {**one, "f": None} == {**other, "f": None} and same(*floats)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(old=TABLES, new=TABLES)
 def test_what_is_told_applied_to_the_old_gives_the_new(empty: Lake, old: list[Row], new: list[Row]) -> None:
@@ -265,6 +266,7 @@ def test_what_cannot_be_compared_says_who_must_act(lake: Lake, empty: Lake) -> N
         empty.diff(twice, put(empty, []))
 
 
+@pytest.mark.slow
 def test_millions_of_rows_are_compared_within_the_lakes_memory(empty: Lake) -> None:
     files, numbers = empty.target.files, []
     for shift in (0, 1):
