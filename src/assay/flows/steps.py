@@ -21,6 +21,8 @@ AT_ONCE = 4
 DAYS = 30
 WAITS = (5, 60, 660)
 """Seconds before an attempt after the first; the last is longer than the lease of one who was killed lasts."""
+SAID = 10
+"""Failed windows of a chunk that the log names; the ledger has all, and a line costs the server as much as a window costs here."""
 LISTED = 20
 """Lines of an error that a flow ends with; the run's table has all."""
 
@@ -58,7 +60,7 @@ def ingest_data(chunk: Chunk) -> int:
     if any(isinstance(error, KeyRefused) for _, error in failed):
         one.refused.add(contract.source)
     warn = sayer(logging.WARNING, chunk.dataset, days)
-    for step, error in failed:
+    for step, error in failed[:SAID]:
         warn(f"{step}: {error}")
     raise _cause(failed, f"{len(steps) - landed} of {len(chunk.steps)} windows are not landed")
 
