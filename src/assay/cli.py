@@ -274,7 +274,7 @@ def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str |
     _apply(ctx, lake, lake.plan(select, span=_span(span), regate=regate))
 
 
-def _apply(ctx: click.Context, lake: "Lake", steps: "Sequence[Step]") -> None:
+def _apply(ctx: click.Context, lake: "Lake", steps: "Sequence[Step]", left: Sequence[str] | None = None) -> None:
     done = lake.apply(steps, say=ctx.obj["say"])
     landed = [one for one in done.landed if one.batch]
     data = {
@@ -282,6 +282,8 @@ def _apply(ctx: click.Context, lake: "Lake", steps: "Sequence[Step]") -> None:
         "refined": {one.evidence[0].dataset: one.counts for one in done.refined if one.evidence},
         "release": done.release.number if done.release else None, "errors": [str(e) for e in done.errors],
     }  # fmt: skip
+    if left is not None:
+        data["left"] = list(left)
     what = f"{some(len(steps), 'step')}, {some(len(landed), 'batch')} of {some(done.rows, 'row')}"
     _out(ctx, data, [what if steps else tell.NOTHING])
     _raise(done.errors)
@@ -310,7 +312,7 @@ def backfill(ctx: click.Context, lake: "Lake", select: str, span: str, allow_par
         ctx.obj["say"](line)
     if over:
         ctx.obj["say"](f"what the quota has no room for today is left: {'; '.join(over)}; run it again then")
-    _apply(ctx, lake, steps)
+    _apply(ctx, lake, steps, left=over)
 
 
 @cli.command()

@@ -268,6 +268,8 @@ def expected(
     for one in windowed:
         members = universes[one.universe] if one.universe else [Member("all", date.min, None)]
         spans += [(max(one.start or date.min, m.valid_from), m.valid_to or date.max) for m in members]
+    if windowed and not spans:
+        raise UsageError(f"the universe {windowed[0].universe} of {windowed[0].dataset} names no symbol yet")
     if windowed and not any(start < span.end and span.start < end for start, end in spans):
         said = ", ".join(one.dataset for one in windowed)
         last = max(end for _, end in spans)

@@ -145,22 +145,24 @@ def test_evidence_goes_on_where_the_log_was_folded_anew_though_its_first_is_lost
     lake.close()
 
 
+@pytest.mark.parametrize("lost", [1, 2])
 @pytest.mark.parametrize("where", STORES)
-def test_no_evidence_is_put_before_what_follows_from_a_lost_one(tmp_path: Path, where: Where) -> None:
+def test_no_evidence_is_put_before_what_follows_from_a_lost_one(tmp_path: Path, where: Where, lost: int) -> None:
     lake, made, _ = small_lake(tmp_path, where)
-    made.land(lake.contract("things"), [record(id='"z"')], day=9)
-    assert lake.refine("things").evidence[0].number == 2
-    made.files.delete(evidence.name_of("things", 1))
+    for number in (2, 3):
+        made.land(lake.contract("things"), [record(id=f'"z{number}"')], day=7 + number)
+        assert lake.refine("things").evidence[0].number == number
+    made.files.delete(evidence.name_of("things", lost))
     lake.close()
     for one in made.root.glob("*.db*"):
         one.unlink()
     lake, made = reopened(lake, made)
     for _ in range(2):
         with pytest.raises(
-            LakeDamaged, match=r"things/000000001.* is lost, .*take away all of the lake's data but bronze"
+            LakeDamaged, match=rf"things/00000000{lost}.* is lost, .*take away all of the lake's data but bronze"
         ):
             lake.refine("things")
-    assert not made.files.exists(evidence.name_of("things", 1))
+    assert not made.files.exists(evidence.name_of("things", lost))
     lake.close()
 
 

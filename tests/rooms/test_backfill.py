@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from assay.errors import UsageError
-from assay.lake import bronze
+from assay.errors import SourceRefused, UsageError
+from assay.lake import account, bronze
 from assay.plan import Land
-from assay.run import budget
+from assay.run import budget, loop
 from assay.run import lake as lakes
+from assay.targets.sqlite import SqliteLedger
 from assay.windows import Window
 from tests.forked import Said
 
@@ -60,7 +62,7 @@ def test_more_than_the_quota_is_refused_before_anything_is_asked_or_asked_in_par
     with lakes.open(small) as lake:
         names = [*lake.contracts]
         wanted = [s for s in lake.plan([f"{n}+" for n in names], span=Window.parse(SPAN)) if isinstance(s, Land)]
-        assert f"{len(wanted)} calls take {-(-len(wanted) // 5)} days" in said.err
+        assert f"{len(wanted)} calls at least take {-(-len(wanted) // 5)} days" in said.err
     assert windows(small, *names) == 0
     said = assay("--lake", small, *words, "--allow-part")
     assert "what the quota has no room for today is left: fmp permits 5 calls a day" in said.err
@@ -69,6 +71,8 @@ def test_more_than_the_quota_is_refused_before_anything_is_asked_or_asked_in_par
     assert "fmp permits 5 calls a day, 5 are used today: " in told
     assert assay("--lake", small, *words, "--allow-part").code == 0
     assert windows(small, *names) == 5, "nothing is left of today"
+    more = json.loads(assay("--lake", small, "--json", *words, "--allow-part").out)
+    assert (more["steps"], more["release"], len(more["left"])) == (0, None, 1), "and nothing is released again"
     with lakes.open(small) as lake:
         left = [s for s in lake.plan([f"{n}+" for n in names], span=Window.parse(SPAN)) if isinstance(s, Land)]
         share = budget.shares(lake, left)["fmp"]
@@ -104,3 +108,37 @@ def test_only_the_calls_of_the_day_count(small: Path) -> None:
         assert budget.used(lake, "fmp", today + timedelta(days=1)) == 0
         assert budget.used(lake, "fmp", date(2000, 1, 1)) == 1
         assert budget.used(lake, "files", today) == 0
+
+
+def test_a_window_that_failed_stays_failed_until_its_own_days_are_landed(tmp_path: Path) -> None:
+    refused = SourceRefused("402")
+
+    def came(window: str, error: SourceRefused | None = None) -> loop.Outcome:
+        span = Window.parse(window)
+        return loop.Outcome(Land("price_eod", "0", "IBM", span, span), error)
+
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+
+        def failing() -> list[tuple[list[str], int]]:
+            return [(one["windows"], one["attempt"]) for one in account.failing(ledger, "price_eod")]
+
+        loop._failures(ledger, [came("2006-01-01..2006-02-01", refused), came("2006-02-01..2006-03-01")], "a")
+        assert failing() == [(["2006-01-01..2006-02-01"], 1)]
+        loop._failures(ledger, [came("2006-03-01..2006-04-01")], "a")
+        assert failing() == [(["2006-01-01..2006-02-01"], 1)], "another chunk of the shard says nothing of it"
+        loop._failures(ledger, [came("2006-04-01..2006-05-01", refused)], "b")
+        assert failing() == [(["2006-01-01..2006-02-01", "2006-04-01..2006-05-01"], 2)]
+        loop._failures(ledger, [came("2006-01-01..2006-06-01")], "c")
+        assert failing() == []
+
+
+def test_first_days_of_all_shards_are_asked_before_later_ones_where_a_quota_ends(small: Path) -> None:
+    (small / "universe_us.csv").write_text(ONE.replace("FB,2012-05-18", "IBM,2000-03-01"))
+    with lakes.open(small) as lake:
+        steps = lake.plan(["price_eod"], span=Window.parse("2009-01-01..2013-01-01"))
+        some = budget.within(lake, steps, {"fmp": budget.Share(9, 1.0, 2, 0)})
+        assert [(s.shard, str(s.window)[:4]) for s in some if isinstance(s, Land)] == [
+            ("AAPL", "2009"),
+            ("IBM", "2009"),
+        ]
+        assert [type(s) for s in some if not isinstance(s, Land)] == [type(s) for s in steps if not isinstance(s, Land)]

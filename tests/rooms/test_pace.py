@@ -306,14 +306,20 @@ def test_no_permit_is_given_twice_to_those_that_take_at_the_same_moment(tmp_path
     assert taken == [float(n) for n in range(number + 1, 5 * number + 1)]
 
 
-def test_a_clock_that_was_put_back_keeps_nobody_waiting(tmp_path):
+@pytest.mark.parametrize("requests", [60, 6000])
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_clock_that_was_put_back_keeps_nobody_waiting(tmp_path, requests, refused):
     clock = Clock()
     clock.now = 86_400.0
-    with processes(tmp_path, 2, clock, 60, 60.0) as (first, second):
-        clock.run(*(first.acquire() for _ in range(10)))
+    with processes(tmp_path, 2, clock, requests, 60.0) as (first, second):
+        clock.run(*(first.acquire() for _ in range(requests // 6 + 1)))
+        if refused:
+            first.on_429(50.0)
         clock.now = 0.0
-        clock.run(*(second.acquire() for _ in range(10)))
-        assert clock.now < 15
+        if refused:
+            second.on_429(5.0)
+        clock.run(*(one.acquire() for one in (first, second) for _ in range(requests // 12)))
+        assert clock.now < 25
 
 
 def test_an_account_has_one_pace_in_a_process_for_each_lake_as_long_as_it_is_open(tmp_path):

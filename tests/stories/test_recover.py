@@ -64,8 +64,12 @@ def test_a_copy_beside_a_landing_is_a_lake_if_what_names_is_copied_first(
     assert said.code == 0, said.err
     assert assay("--lake", copy, "refine", "trades").code == 0
     assert assay("--lake", copy, "build").code == 0
+    (root / "contracts/trades.yaml").rename(root / "contracts/of_trades.yaml")
     # once more, beside nobody: what was put since is added, and the copy that was used as a lake goes on
     subprocess.run(["sh", script, root, copy], check=True, timeout=120)
+    assert [one.name for one in (copy / "contracts").iterdir()] == ["of_trades.yaml"], "as the lake is now"
+    assert subprocess.run(["sh", script, root, root / "copy"], check=False, timeout=120).returncode == 2
+    assert not (root / "copy").exists()
     assert assay("--lake", copy, "--quiet", "refine", "trades").out.startswith("11 captured = 1 new")
     assert assay("--lake", copy, "--quiet", "build").code == 0
     for proof in ("counts", "bronze", "silver", "serving", "rebuild"):

@@ -12,7 +12,7 @@ from assay.flows import chunks as chunking
 from assay.flows.chunks import Chunk
 from assay.flows.here import here, opened
 from assay.flows.steps import AT_ONCE, built, end, ingest, refined
-from assay.plan import Build, Land, Refine, expected
+from assay.plan import Build, Land, Refine
 
 
 @flow(name="backfill-ingestion", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
@@ -36,14 +36,16 @@ def backfill_historical_data(source: str, start_date: datetime, end_date: dateti
 
 
 def generate_date_chunks(source: str, start_date: datetime, end_date: datetime, parallel_days: int) -> list[Chunk]:
-    """The plan's missing landings in these days, in chunks; UsageError for names and days that there are not."""
+    """The plan's missing landings in these days, in chunks.
+
+    UsageError for names and days that there are not, and for more calls than a source's quota has left today.
+    """
     lake = here().lake
     names = chunking.named(lake.contracts, source)
     span = chunking.days(start_date, end_date, now())
     if parallel_days < 1:
         raise UsageError(f"parallel_days is {parallel_days}; it is a number of days, 1 or more")
-    expected([lake.contract(name) for name in names], lake.universes, span, now().date())
-    steps = lake.plan([f"{name}+" for name in names], span=span)
+    steps, _ = lake.backfill(source if source in names else f"source:{source.removeprefix('source:')}", span)
     return chunking.cut((step for step in steps if isinstance(step, Land)), span.start, parallel_days)
 
 

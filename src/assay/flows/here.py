@@ -30,12 +30,13 @@ LISTED = 500
 
 @dataclass
 class Here:
-    """The lake of a flow run, the run's id in the ledger, and the sources that refused their key."""
+    """The lake of a flow run, the run's id in the ledger, the sources that refused their key; and whether the run was stopped."""
 
     lake: Lake
     run: str
     name: str
     refused: set[str] = field(default_factory=set)
+    stopped: bool = False
     _bar: Any = None
     _told: float = 0.0
 
@@ -68,6 +69,8 @@ here = _here.get
 def opened(name: str, *tags: str) -> Iterator[Here]:
     """Open the lake that ASSAY_LAKE and ASSAY_ENV name, for the flow `name` and the tasks that it starts."""
     root, env = Path(os.environ.get("ASSAY_LAKE", ".")), os.environ.get("ASSAY_ENV", "dev")
+    if name != "land":  # which makes a new environment, as `assay land` does
+        lakes.exists(root, env)
     with lakes.open(root, env) as lake:
         upkeep.sweep(lake.target.limits.scratch)
         one = Here(lake, run_id(), name)

@@ -1,6 +1,7 @@
 """The steps as tasks, and a flow for each kind: land, refine, build, upkeep."""
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,17 +11,21 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from assay.clock import now
-from assay.errors import AssayError, KeyRefused, LakeBusy, SourceBusy, together
+from assay.errors import AssayError, KeyRefused, LakeBusy, SourceBusy, UsageError, together
 from assay.flows.chunks import Chunk, cut
 from assay.flows.here import here, opened, sayer
+from assay.land.http import PATIENCE
 from assay.plan import Build, Land, Refine, Step
 from assay.run import loop
+from assay.spoken import printable
 
 AT_ONCE = 4
 """Chunks that are asked at once: all of them keep the one pace of their key, the next commits while others wait."""
 DAYS = 30
 WAITS = (5, 60, 660)
 """Seconds before an attempt after the first; the last is longer than the lease of one who was killed lasts."""
+STOPS = 120.0
+"""Seconds that chunks on their way have to end, where a run is stopped."""
 SAID = 10
 """Failed windows of a chunk that the log names; the ledger has all, and a line costs the server as much as a window costs here."""
 LISTED = 20
@@ -28,9 +33,11 @@ LISTED = 20
 
 
 def _again(_: Any, run: Any, state: Any) -> bool:
-    """Whether a task is tried again: a busy vendor twice, who has asked many times already, and a busy lake to the end."""
+    """Whether a task is tried again: a busy vendor twice, unless it wishes for longer, and a busy lake to the end."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, LakeBusy) or (isinstance(error, SourceBusy) and run.run_count <= 2)
+    if isinstance(error, SourceBusy):
+        return run.run_count <= 2 and (error.retry_after or 0) <= PATIENCE
+    return isinstance(error, LakeBusy)
 
 
 _options: dict[str, Any] = {
@@ -46,6 +53,8 @@ _options: dict[str, Any] = {
 def ingest_data(chunk: Chunk) -> int:
     """Land what is missing of a chunk by now, in one landing; how many windows. The first error, if any, names the others."""
     one, days = here(), str(chunk.span or "")
+    if one.stopped:
+        raise UsageError("not asked: the run was stopped")
     contract = one.lake.contract(chunk.dataset)
     if contract.source in one.refused:
         raise KeyRefused(f"not asked: the key of {contract.source} was refused")
@@ -74,7 +83,11 @@ def _cause(failed: Sequence[tuple[Step, AssayError]], told: str) -> AssayError:
         by.setdefault(f"{type(error).__name__}: {error}", []).append(getattr(step, "shard", ""))
     causes = [f"{', '.join(dict.fromkeys(shards))}: {why}" for why, shards in list(by.items())[:3]]
     more = [f"and {len(by) - 3} other causes"] if len(by) > 3 else []
-    return type(first)(f"{told}: {'; '.join([*causes, *more])}")
+    line = printable(f"{told}: {'; '.join([*causes, *more])}")
+    if isinstance(first, SourceBusy):
+        wishes = [one.retry_after for one in errors if isinstance(one, SourceBusy) and one.retry_after]
+        return type(first)(line, retry_after=max(wishes, default=None))
+    return type(first)(line)
 
 
 @task(name="refine", task_run_name="refine {step.dataset}", **_options)
@@ -110,11 +123,18 @@ def ingest(chunks: Sequence[Chunk]) -> list[AssayError]:
     errors: list[AssayError] = []
     done, of = 0, sum(len(chunk.steps) for chunk in chunks)
     one.progress(0, of)
-    for future in as_completed(list(asked)):
-        chunk = asked[future]
-        errors += _errors(str(chunk), _result(future))
-        done += len(chunk.steps)
-        one.progress(done, of)
+    try:
+        for future in as_completed(list(asked)):
+            chunk = asked[future]
+            errors += _errors(str(chunk), _result(future))
+            done += len(chunk.steps)
+            one.progress(done, of)
+    except BaseException:  # stopped: what was asked is paid for, and is put before the lake is closed
+        one.stopped = True
+        until = time.monotonic() + STOPS
+        for future in asked:
+            future.wait(timeout=max(0.0, until - time.monotonic()))
+        raise
     return errors
 
 
@@ -194,9 +214,11 @@ def refine(select: list[str] | None = None) -> None:
 
 @flow(name="build")
 def build() -> None:
-    """Build and release gold, if silver or the dbt project changed since the last release."""
+    """Build and release gold, if silver or the dbt project changed since the last release; not before what is to be refined."""
     with opened("build") as one:
-        steps = [step for step in one.lake.plan(land=False) if isinstance(step, Build)]
+        planned = one.lake.plan(land=False)
+        ready = not any(isinstance(step, Refine) for step in planned)
+        steps = [step for step in planned if isinstance(step, Build) and ready]
         errors = built(steps)
         one.progress(len(steps), len(steps))
         end(errors, f"release {loop.released(one.lake.target.ledger)}")

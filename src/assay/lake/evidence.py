@@ -194,21 +194,23 @@ def since(files: Files, dataset: str, number: int, sha256: str | None) -> Iterat
         yield found
 
 
-def without_its_first(files: Files, dataset: str) -> list[tuple[Evidence, str]]:
-    """The evidence there is of a dataset whose first is lost, from where the whole log was folded anew; none without any.
+def for_new_tables(files: Files, dataset: str) -> list[tuple[Evidence, str]]:
+    """All the evidence that tables are made of which have none yet: from where the log was last folded anew; none at first.
 
-    LakeDamaged where what is there follows from what is lost: a new first one would be followed by a stranger.
+    LakeDamaged where a part of it is lost: what is decided now would be put before what followed from that.
     """
     names = list(files.names(f"evidence/{dataset}/"))
     if not names:
         return []
     newest, _ = read(files, dataset, int(names[-1].rpartition("/")[2].partition(".")[0]))
-    if files.exists(name_of(dataset, newest.began)):
-        return list(since(files, dataset, newest.began - 1, None))
-    raise LakeDamaged(
-        f"{name_of(dataset, newest.began)} is lost, and what was decided since follows from it; restore it from a copy. "
-        "Or take away all of the lake's data but bronze and contracts, then `assay apply` makes the rest from them"
-    )
+    found = list(since(files, dataset, newest.began - 1, None))
+    if len(found) <= newest.number - newest.began:
+        raise LakeDamaged(
+            f"{name_of(dataset, newest.began + len(found))} is lost, and what was decided since follows from it; restore "
+            "it from a copy. Or take away all of the lake's data but bronze and contracts, then `assay apply` makes the "
+            "rest from them"
+        )
+    return found
 
 
 _REMEDY = "restore it from a copy, or `assay refine {} --rebuild` folds the log anew"

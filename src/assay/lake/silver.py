@@ -176,9 +176,10 @@ def forward(files: Files, catalog: Catalog, dataset: str, pair: Pair) -> Pair:
     """
     for _ in range(ATTEMPTS):
         at = head(pair.current)
-        beyond = list(evidence.since(files, dataset, at.number, at.sha256))
-        if not beyond and not at.number:
-            beyond = evidence.without_its_first(files, dataset)
+        if at.number:
+            beyond = list(evidence.since(files, dataset, at.number, at.sha256))
+        else:
+            beyond = evidence.for_new_tables(files, dataset)
         if not beyond:
             return pair
         newest, sha256 = beyond[-1]

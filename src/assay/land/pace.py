@@ -1,4 +1,4 @@
-"""Keeps to a vendor's rate, one for all processes of a lake: permits evenly apart, a pause and a lower rate after a refusal."""
+"""Keeps to a vendor's rate, one for all processes of a lake's environment: permits evenly apart, a pause and a lower rate after a refusal."""
 
 import asyncio
 import math
@@ -202,6 +202,7 @@ class Pace:
 
     def _refused(self, retry_after: float | None, was: State) -> State:
         now = self._place.now()
+        was = self._of_this_clock(was, now)
         rate = was.rate
         if now >= was.resume:  # else one more of the same volley
             rate = max(0.3 * self._full, 0.9 * rate)
@@ -211,6 +212,8 @@ class Pace:
     def _permit(self) -> float:
         """Take the next permit; when it is due."""
         now = self._place.now()
+        if now < self._seen.at - self._per:
+            self._taken.clear()
         while self._taken and self._taken[0] < now - self._place.ahead:  # used now, it would crowd others
             self._taken.popleft()
         if not self._taken:
@@ -221,11 +224,14 @@ class Pace:
                 self._taken.append(max(seen.due - (n + self._burst - 1) * step, seen.resume))
         return self._taken.popleft()
 
+    def _of_this_clock(self, was: State, now: float) -> State:
+        """The state; where the clock was put back since, without the times of before."""
+        return State(was.rate, now, changed=now, refusals=was.refusals) if now < was.at - self._per else was
+
     def _next(self, number: int, was: State) -> State:
         """The state after so many permits more."""
         now = self._place.now()
-        if now < was.at - self._per:  # the clock was put back since
-            was = State(was.rate, changed=now, refusals=was.refusals)
+        was = self._of_this_clock(was, now)
         if was.rate < self._full and now - was.changed > self._per / 4:
             was = msgspec.structs.replace(was, rate=min(self._full, was.rate * 1.01), changed=now)
         return msgspec.structs.replace(was, at=now, due=max(was.due, now) + number / was.rate)

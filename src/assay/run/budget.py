@@ -49,7 +49,7 @@ class Share:
         """The quota in a line."""
         return (
             f"{source} permits {some(self.calls_per_day or 0, 'call')} a day, {self.today} are used today: "
-            f"{some(self.calls, 'call')} take {some(self.days, 'day')}"
+            f"{some(self.calls, 'call')} at least take {some(self.days, 'day')}"
         )
 
 
@@ -84,10 +84,10 @@ def cost(lake: "Lake", steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def within(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> list[Step]:
-    """The steps without the landings, the newest last, that no quota has room for today."""
+    """The steps without the landings that no quota has room for today: the first days of all shards come first."""
     left = {source: one.left for source, one in by.items()}
     out: list[Step] = []
-    for step in steps:
+    for step in sorted(steps, key=_begins):
         if isinstance(step, Land):
             source = lake.contract(step.dataset).source
             room = left[source]
@@ -96,6 +96,12 @@ def within(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> list
             left[source] = None if room is None else room - 1
         out.append(step)
     return out
+
+
+def _begins(step: Step) -> date:
+    if not isinstance(step, Land):
+        return date.max
+    return step.window.start if step.window else date.min
 
 
 def used(lake: "Lake", source: str, day: date) -> int:

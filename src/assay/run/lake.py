@@ -169,7 +169,10 @@ class Lake:
         over = [one.told(source) for source, one in by.items() if one.days > 1]
         if over and not part:
             raise UsageError(f"nothing was asked: {'; '.join(over)}; `--allow-part` asks what today has room for")
-        return budget.within(self, steps, by), over
+        room = budget.within(self, steps, by)
+        if over and not any(isinstance(step, Land) for step in room):
+            room = self.plan([f"{name}+" for name in chosen], land=False)
+        return room, over
 
     def _select(self, select: Sequence[str]) -> tuple[dict[str, Contract], bool]:
         if not select:

@@ -1,5 +1,6 @@
 """A plain loop over steps: what is missing, doing it, and what came of each as a fact."""
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from assay.land import Landed
     from assay.refine import Refined
     from assay.run.lake import Lake
+
+
+FAILED = 1000
+"""Windows of a shard that are kept as failed."""
+_MARKING = threading.Lock()  # a mark counts on from the one before it, and flows land in several threads
 
 
 @dataclass(frozen=True)
@@ -363,10 +369,11 @@ def _kept(lake: "Lake", step: Step, run: str, act: Callable[[], dict[str, Any]])
 
 def mark(ledger: Ledger, dataset: str, kind: str, state: str, run: str, error: str = "") -> None:
     """Keep where a kind of step (land, refine, build) stands: one fact a dataset and kind, its attempts counted."""
-    before = ledger.newest("step", dataset, kind)
-    attempt = before.body["attempt"] if before and before.body["state"] != "done" else 0
-    body = {"state": state, "attempt": attempt + (state == "started"), "run": run, "error": error}
-    ledger.record([Fact("step", dataset, kind, now(), body, (before.version if before else 0) + 1)])
+    with _MARKING:
+        before = ledger.newest("step", dataset, kind)
+        attempt = before.body["attempt"] if before and before.body["state"] != "done" else 0
+        body = {"state": state, "attempt": attempt + (state == "started"), "run": run, "error": error}
+        ledger.record([Fact("step", dataset, kind, now(), body, (before.version if before else 0) + 1)])
 
 
 def _named(error: BaseException) -> str:
@@ -375,29 +382,38 @@ def _named(error: BaseException) -> str:
 
 
 def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
-    """Keep each shard whose landing failed, with its attempts; one that is done by now is marked so."""
-    facts = []
-    errors: dict[tuple[str, str], AssayError | None] = {}
+    """Keep of each shard which windows are not landed since they failed, with its attempts; done when all of them are."""
+    by: dict[tuple[str, str], list[Outcome]] = {}
     for one in outcomes:
         if isinstance(one.step, Land):
-            at = one.step.dataset, one.step.shard
-            errors[at] = errors.get(at) or one.error
-    for (dataset, shard), error in errors.items():
-        before = ledger.newest("failed", dataset, f"land {dataset} {quote(shard)}")
-        failed = before is not None and before.body["state"] != "done"
-        if error is None and not failed:
-            continue
-        body = {
-            "state": "failed" if error else "done", "attempt": (before.body["attempt"] if before and failed else 0) + 1,
-            "run": run, "error": _named(error) if error else "",
-        }  # fmt: skip
-        facts.append(
-            Fact(
-                "failed", dataset, f"land {dataset} {quote(shard)}", now(), body, (before.version if before else 0) + 1
-            )
-        )
-    for start in range(0, len(facts), account.HUNDRED):
-        ledger.record(facts[start : start + account.HUNDRED])
+            by.setdefault((one.step.dataset, one.step.shard), []).append(one)
+    with _MARKING:
+        facts = [fact for at, some in by.items() if (fact := _failure(ledger, *at, some, run))]
+        for start in range(0, len(facts), account.HUNDRED):
+            ledger.record(facts[start : start + account.HUNDRED])
+
+
+def _failure(ledger: Ledger, dataset: str, shard: str, came: Sequence[Outcome], run: str) -> Fact | None:
+    name = f"land {dataset} {quote(shard)}"
+    before = ledger.newest("failed", dataset, name)
+    was = before.body if before and before.body["state"] != "done" else None
+    steps = [(one.step, one.error) for one in came if isinstance(one.step, Land)]
+    new = [(str(step.window) if step.window else "", error) for step, error in steps if error]
+    done = [step.window for step, error in steps if not error]
+    old = [one for one in (was or {}).get("windows", ()) if not any(_meet(one, window) for window in done)]
+    left = list(dict.fromkeys([*old, *(window for window, _ in new)]))
+    if not left and was is None:
+        return None
+    body = {
+        "state": "failed" if left else "done", "attempt": (was["attempt"] if was else 0) + bool(new or not left), "run": run,
+        "error": _named(new[0][1]) if new else was["error"] if was and left else "", "windows": left[:FAILED],
+    }  # fmt: skip
+    return Fact("failed", dataset, name, now(), body, (before.version if before else 0) + 1)
+
+
+def _meet(failed: str, landed: Window | None) -> bool:
+    """Whether what was landed holds days of a window that failed, as it is kept; "" is the whole."""
+    return not failed or landed is None or Window.parse(failed).overlap(landed) is not None
 
 
 # ------------------------------------------------------------------ single steps
