@@ -368,6 +368,32 @@ def test_a_flow_that_is_killed_costs_what_was_on_its_way_and_nothing_that_is_lan
         assert lake.plan(["price_eod"], span=span) == []
 
 
+@pytest.mark.slow
+def test_a_flow_that_is_interrupted_puts_what_it_asked_before_it_closes_the_lake(vendor: Vendor, prefect: Prefect):
+    settings = vendor.root / "assay.toml"
+    settings.write_text(settings.read_text().replace("requests = 60000", "requests = 2400"))
+    shutil.rmtree(vendor.root / "dbt")
+    span = Window(date(2001, 1, 1), date(2012, 1, 1))
+    call = backfill("price_eod", str(span.start), str(span.end))
+    process = prefect.flow(vendor.root, call)
+    deadline = time.monotonic() + 120
+    while len(vendor.asked()) < 20:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=200)
+    asked = set(vendor.asked())
+    with vendor.opened() as lake:
+        missing = {(s.shard, str(s.days.start)) for s in lake.plan(["price_eod"], span=span) if isinstance(s, Land)}
+    assert asked
+    assert missing, "it was stopped"
+    assert not asked & missing, said
+    said, flow_run = prefect.ran(vendor.root, call)
+    assert flow_run["state_type"] == "COMPLETED", said
+    assert set(vendor.asked() - Counter(asked)) == missing
+
+
 WRONG = {
     "backfill_historical_data('prices', datetime(2006, 1, 1), datetime(2007, 1, 1))": "no dataset and no source 'prices'",
     "backfill_historical_data('fmp', datetime(2007, 1, 1), datetime(2006, 1, 1))": "holds no day",
