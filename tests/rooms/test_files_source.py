@@ -676,9 +676,11 @@ def test_a_directory_that_may_not_be_read_is_an_error() -> None:
         try:
             if not us:
                 os.seteuid(65534)
-            for pattern in ("*/*.csv", "**/*.csv", "2024/*.csv"):
-                with pytest.raises(SourceRefused, match="2024 may not be read"):
+            for pattern in ("*/*.csv", "**/*.csv"):  # whichever comes first where it lies
+                with pytest.raises(SourceRefused, match="(2024|link) may not be read"):
                     pages(root, path=pattern)
+            with pytest.raises(SourceRefused, match="2024 may not be read"):
+                pages(root, path="2024/*.csv")
             with pytest.raises(SourceRefused, match="link may not be read"):
                 pages(root, path="*k/*.csv")
             assert len(pages(root, path="2023/*.csv")) == 1

@@ -303,7 +303,9 @@ def test_no_permit_is_given_twice_to_those_that_take_at_the_same_moment(tmp_path
     take(0)
     with ThreadPoolExecutor(4) as pool:
         taken = sorted(due for some in pool.map(take, range(4)) for due in some)
-    assert taken == [float(n) for n in range(number + 1, 5 * number + 1)]
+    assert len(set(taken)) == len(taken) == 4 * number
+    # Who does not find itself among the newest writers takes another; that one is lost, and never given twice.
+    assert 5 * number <= taken[-1] < 6 * number
 
 
 @pytest.mark.parametrize("requests", [60, 6000])
