@@ -299,7 +299,7 @@ def _apply(ctx: click.Context, lake: "Lake", steps: "Sequence[Step]", left: Sequ
 def backfill(ctx: click.Context, lake: "Lake", select: str, span: str, allow_part: bool) -> None:
     """Land the days of a span that are missing, refine them, and release the gold they touch, once.
 
-    What it costs is said before anything is asked; more than a source's quota has left today is refused. Run again, it
+    What a source gives only whole is landed whole, if it is due. What it costs is said before anything is asked; more than a source's quota has left today is refused. Run again, it
     asks for what is missing then, whatever became of it before.
 
     \b

@@ -101,11 +101,7 @@ def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
     size = (
         f"about {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else "size unknown before the first landing"
     )
-    quotas = [
-        f"{name} permits {some(one['calls_per_day'], 'call')} a day, {one['today']} are used today: {some(one['days'], 'day')}"
-        for name, one in cost["sources"].items()
-        if one["calls_per_day"] is not None
-    ]
+    quotas = [one["told"] for one in cost["sources"].values() if one["told"]]
     return [
         *(f"{one.id}   ({one.why})" for one in steps),
         *quotas,

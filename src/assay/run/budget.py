@@ -46,9 +46,11 @@ class Share:
         return 1 + max(0, ceil((self.calls - self.left) / self.calls_per_day))
 
     def told(self, source: str) -> str:
-        """The quota in a line."""
+        """The quota in a line; nothing where there is none."""
+        if self.calls_per_day is None:
+            return ""
         return (
-            f"{source} permits {some(self.calls_per_day or 0, 'call')} a day, {self.today} are used today: "
+            f"{source} permits {some(self.calls_per_day, 'call')} a day, {self.today} are used today: "
             f"{some(self.calls, 'call')} at least take {some(self.days, 'day')}"
         )
 
@@ -79,7 +81,7 @@ def cost(lake: "Lake", steps: Sequence[Step]) -> dict[str, Any]:
         "calls": sum(one.calls for one in by.values()),
         "minutes": sum((one.minutes for one in by.values()), 0.0),
         "bytes": None if None in sizes else sum(size or 0 for size in sizes),
-        "sources": {name: asdict(one) | {"days": one.days} for name, one in by.items()},
+        "sources": {name: asdict(one) | {"days": one.days, "told": one.told(name)} for name, one in by.items()},
     }
 
 
