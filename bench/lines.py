@@ -10,6 +10,8 @@ dirt and duplicates lie is arithmetic on `_seq`, so that a reader can tell clean
 import argparse
 import hashlib
 import json
+from datetime import date, timedelta
+from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -28,7 +30,8 @@ KINDS = {
 CLEAN = f"(_seq % 100 <> 99 and _seq % {PERIOD} not in ({', '.join(map(str, KINDS))}))"
 """SQL over `_seq`: lines without dirt that are no second copy."""
 
-DAYS = 5000  # a symbol's days, 2010-01-01 to 2023-09-09: 600 symbols are 3,000,000 lines
+CALENDAR = Path(__file__).parent.parent / "lakes/markets/calendars/XNYS.csv"
+DAYS = 5000  # a symbol's sessions of New York, 2003-11-04 to 2023-09-15: 600 symbols are 3,000,000 lines
 PART_LIMIT = 64 * 1024 * 1024
 
 LINES = """
@@ -46,7 +49,7 @@ with numbered as (
 ), texts as (
     select n, n // $per = $held and n % 20 = 3 as closed, spot, even, format('S{:04d}', m // $days + 1) as symbol,
         case when spot = 311 then if(even, '2010-13-45', 'yesterday')
-             else strftime(date '2010-01-01' + (m % $days)::int, '%Y-%m-%d') end as date,
+             else strftime($sessions[m % $days + 1], '%Y-%m-%d') end as date,
         format('{:d}.{:02d}', open // 100, open % 100) as open,
         case when spot = 431 then '0.01' else format('{:d}.{:02d}', high // 100, high % 100) end as high,
         format('{:d}.{:02d}', low // 100, low % 100) as low,
@@ -66,6 +69,13 @@ select format('{{"_seq":{},"_n":{},"_record":{}}}', n % $per, n // $per,
         ',"volume":', volume, '}') end)
 from texts
 """
+
+
+def sessions() -> list[date]:
+    """The days of the lines: as many sessions of the calendar as end in September 2023."""
+    closed = {said[:10] for said in CALENDAR.read_text().splitlines() if said.endswith(",")}
+    days = (date(2023, 9, 15) - timedelta(back) for back in range(2 * DAYS))
+    return sorted(islice((day for day in days if day.isoweekday() < 6 and day.isoformat() not in closed), DAYS))
 
 
 def expected(lines: int, held: int = 0) -> dict[str, int]:
@@ -90,12 +100,13 @@ def write(
         raise ValueError(f"{lines} lines are not {batches} batches of a multiple of {PERIOD} lines")
     directory.mkdir(parents=True, exist_ok=True)
     parts: list[dict[str, str | int]] = []
+    days = sessions()
     pieces: list[list[tuple[int, int, int]]] = [[] for _ in range(batches)]
     with duckdb.connect() as con:
         for first in range(0, lines, per_file):
             last = min(first + per_file, lines)
             values = {"first": first, "last": last, "seed": seed, "period": PERIOD, "days": DAYS}
-            values |= {"per": per, "held": held}
+            values |= {"per": per, "held": held, "sessions": days}
             rows = con.execute(LINES, values).fetchall()
             content = ("\n".join(line for (line,) in rows) + "\n").encode()
             if len(content) > PART_LIMIT:

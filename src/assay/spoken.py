@@ -24,6 +24,11 @@ def changes(counts: Mapping[str, int], rows: int) -> str:
     return f"{rows} captured = {said}; {counts['withdrawn']} withdrawn{pending}"
 
 
+def each(counts: Mapping[str, int]) -> str:
+    """Counts by name, in the order they have, such as those of reasons."""
+    return ", ".join(f"{name} {n}" for name, n in counts.items())
+
+
 def terms(counts: Mapping[str, int], rows: int) -> str:
     """The account in a line: what there is none of is left out, but for the terms people look for."""
     said = " + ".join(f"{counts[t]} {t}" for t in TERMS if counts[t] or t in ALWAYS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.spoken import printable, some, terms
+from assay.spoken import each, printable, some, terms
 
 if TYPE_CHECKING:
     from assay.contract.calendars import Calendar
@@ -131,7 +131,7 @@ def status(found: Mapping[str, Any]) -> list[str]:
             f"{name}: {some(one['batches'], 'batch')}, {terms(one, one['captured'] + one['waiting'])}; {newest}"
         )
         for batch, why in one["held_batches"].items():
-            reasons = ", ".join(f"{reason} {n}" for reason, n in why["reasons"].items())
+            reasons = each(why["reasons"])
             lines.append(f"  held {batch}: {'; '.join(why['why'])} ({reasons})")
         if one["held_batches"]:
             lines.append(
@@ -167,6 +167,8 @@ def status(found: Mapping[str, Any]) -> list[str]:
             lines += said.split("\n")  # an error may have several
         lines += [f"  late: {late}" for late in one["late"]]
         lines += [f"  {drift['told']}" for drift in one["drift"]]
+        if one["warnings"]:
+            lines.append(f"  warned of {each(one['warnings'])}")
         if one["holes"]:
             lines.append(f"  {one['holes']['told']}")
         if one["changed"]:

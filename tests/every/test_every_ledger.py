@@ -288,6 +288,33 @@ def test_processes_begin_record_and_claim_at_once_and_nothing_is_lost(tmp_path: 
     ledger.close()
 
 
+OPENED_AT_ONCE = """
+import os, sys
+from pathlib import Path
+from assay.targets.sqlite import SqliteLedger
+for n in range(60):
+    there = Path(sys.argv[1]) / f"{n}.db"
+    ready = [os.pipe() for _ in range(4)]
+    children = []
+    for read, write in ready:
+        if not (pid := os.fork()):
+            os.read(read, 1)
+            SqliteLedger(there).close()
+            os._exit(0)
+        children.append(pid)
+    for _, write in ready:
+        os.write(write, b"x")
+    if any([os.waitpid(pid, 0)[1] for pid in children]):
+        sys.exit(f"{there} was refused to one of four")
+    for pair in ready:
+        os.close(pair[0]), os.close(pair[1])
+"""
+
+
+def test_a_new_ledger_is_opened_by_several_at_once(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", OPENED_AT_ONCE, str(tmp_path)], check=True, timeout=300)
+
+
 def test_a_ledger_that_somebody_holds_is_busy_and_says_which(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", wait=0.05)
     holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -83,6 +83,11 @@ def test_each_engine_takes_the_days_of_a_calendar_and_knows_half_days_at_their_c
                 assert row["known_at"] == oracle.known_at(plain, {"day": day}), day
         with one.group(promised, [part(tmp_path / "p", lines, {0: N})]) as group:
             assert group.judged()[N].reasons == ({"day:calendar": len(none)} if none else {})
+        warned = contract(rules=(replace(day_rule, severity="warning"),), days="mine", calendar=calendar, unique=())
+        with one.group(warned, [part(tmp_path / "p", lines, {0: N})]) as group:
+            found = group.judged()[N]
+            assert (found.good, found.reasons) == (len(DAYS), {})
+            assert found.warnings == ({"day:calendar": len(none)} if none else {})
 
     judged()
 

@@ -661,6 +661,21 @@ def test_drift_is_told_when_it_comes_and_while_it_lasts(lake: Path, assay: Calla
     assert [one for one in told("status") if "venue" in one] == []
 
 
+def test_what_rules_warn_of_is_told_after_the_refine_and_by_status(lake: Path, assay: Callable[..., Said]) -> None:
+    contract = lake / "contracts/trades.yaml"
+    text = contract.read_text().replace(
+        "- property: every\n", "- property: calendar\n  value: {name: weekdays, severity: warning}\n- property: every\n"
+    )
+    key = "        logicalType: date\n        required: true\n"
+    contract.write_text(text.replace(key, f"{key}        primaryKey: true\n        primaryKeyPosition: 2\n"))
+    with (lake / TRADES).open("a") as file:
+        file.write("T-0100,2024-01-06,IBM,1,1\nT-0101,2024-01-07,IBM,1,1\n")
+    assert "  warned of date:calendar 2" in assay("--lake", lake, "apply", "trades").err.splitlines()
+    assert "  warned of date:calendar 2" in assay("--lake", lake, "status").out.splitlines()
+    told = json.loads(assay("--lake", lake, "--json", "status").out)["datasets"]["trades"]
+    assert (told["warnings"], told["accepted"], told["quarantined"]) == ({"date:calendar": 2}, 12, 0)
+
+
 def test_sessions_without_a_row_are_told_when_they_appear_and_until_they_are_there(
     lake: Path, assay: Callable[..., Said]
 ) -> None:

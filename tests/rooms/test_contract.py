@@ -160,6 +160,8 @@ BAD = {
     "a unit of no currency": ("name: maybe,", "name: maybe, customProperties: [{property: unit, value: currency}],", "name: maybe", "which says none"),
     "an exchange's calendar": (*_more("{property: calendar, value: XNYS}"), "property: calendar", "one column of the key must be a date"),
     "a calendar of no name": (*_more("{property: calendar, value: [XNYS]}"), "property: calendar", "say weekdays"),
+    "a calendar that nobody can heed": (*_more("{property: calendar, value: {name: weekdays, severity: mild}}"), "property: calendar", "'mild' is neither error nor warning"),
+    "a calendar with a hobby": (*_more("{property: calendar, value: {name: weekdays, hobby: none}}"), "property: calendar", "a mapping of name, severity"),
     "a calendar without a day": (*_more("{property: calendar, value: weekdays}"), "property: calendar", "one column of the key must be a date"),
     "known at no column": ("{column: at}", "{column: never}", "{column: never}", "must be a date or timestamp column"),
     "known at a text": ("{column: at}", "{column: note}", "{column: note}", "must be a date or timestamp column"),

@@ -51,22 +51,26 @@ class Judged:
         """The days that can have rows: the name of the lake's calendar, '' where none is needed to know them."""
         if "calendar" not in ours:
             return ""
-        said = ours.get("calendar")
+        value = ours.get("calendar")
+        whole = ours.mapping("calendar", {"name", "severity"}) if isinstance(value, dict) else {"name": value}
+        said, severity = whole.get("name"), whole.get("severity", "error")
         if not isinstance(said, str) or not calendars.NAME.fullmatch(said):
             ours.fail(
                 "calendar",
                 f"calendar: {said} is no name; say weekdays, Monday to Friday, or XNYS for what calendars/XNYS.csv says",
             )
+        if severity not in ("error", "warning"):
+            ours.fail("calendar", f"calendar: severity {severity!r} is neither error nor warning")
         days = [one.name for one in self.columns if one.name in key and one.kind == "date"]
         if len(days) != 1:
             ours.fail("calendar", "calendar: one column of the key must be a date, whose days it says")
         if said == "weekdays":
-            self.rules.append(Rule(f"{days[0]}:calendar", f'isodow("{days[0]}") <= 5', description="Monday to Friday"))
-            return ""
-        self.rules.append(
-            Rule(f"{days[0]}:calendar", f"a session of {said}", description=f"a session of {said}", day=days[0])
-        )
-        return said
+            told = Rule(f"{days[0]}:calendar", f'isodow("{days[0]}") <= 5', severity, description="Monday to Friday")
+        else:
+            about = f"a session of {said}"
+            told = Rule(f"{days[0]}:calendar", about, severity, description=about, day=days[0])
+        self.rules.append(told)
+        return said if told.day else ""
 
     def _options(self, prop: SchemaProperty, column: Column, at: tuple[str | int, ...]) -> None:
         found = prop.logicalTypeOptions or {}

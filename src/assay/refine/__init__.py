@@ -24,7 +24,7 @@ from assay.refine import draft as drafts
 from assay.refine.draft import Draft, Read
 from assay.refine.gate import closed
 from assay.refine.history import History, Timeline, by_hand
-from assay.spoken import TERMS, changes
+from assay.spoken import TERMS, changes, each
 
 ATTEMPTS = 5
 RHYTHM = 20
@@ -71,6 +71,11 @@ class Refined:
         return anew + changes(self.counts, self.rows)
 
     @property
+    def warnings(self) -> dict[str, int]:
+        """How many of its rows break each rule that only warns."""
+        return dict(sum((Counter(v.warnings) for v in self.verdicts), Counter[str]()))
+
+    @property
     def hollow(self) -> list[str]:
         """A sentence for each landing of several batches of which more than half have no row that went in.
 
@@ -86,8 +91,7 @@ class Refined:
         for position, batches in landings.items():
             bad = [v for v in batches if v.quarantined + v.held == v.rows]
             if len(batches) > 1 and 2 * len(bad) > len(batches):
-                reasons = sum((Counter(v.reasons) for v in bad), Counter[str]()).most_common(3)
-                said = ", ".join(f"{reason} {n}" for reason, n in reasons)
+                said = each(dict(sum((Counter(v.reasons) for v in bad), Counter[str]()).most_common(3)))
                 dataset = self.evidence[0].dataset
                 out.append(
                     f"{len(bad)} of {len(batches)} batches of landing {position} of {dataset} have no good row ({said}): did the "

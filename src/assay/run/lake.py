@@ -217,6 +217,7 @@ class Lake:
                 "shrank": self._shrank(dataset),
                 "late": contract.late(found.captured_at, now()),
                 "drift": [{**asdict(one), "told": one.told} for one in drift.of(ledger, contract, found.refused)],
+                "warnings": dict(found.warnings),
                 "holes": lacks.data | {"told": lacks.told} if (lacks := holes.of(ledger, contract)) else None,
                 "changed": found.changed if contract.mutability == "append" else 0,
             }

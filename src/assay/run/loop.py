@@ -21,7 +21,7 @@ from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
-from assay.spoken import printable, some
+from assay.spoken import each, printable, some
 from assay.windows import Window
 
 if TYPE_CHECKING:
@@ -338,6 +338,8 @@ def _refined(lake: "Lake", step: Refine, run: str, say: Callable[[str], None]) -
     say(f"refined {step.dataset}: {done.told}")
     if (found := holes.of(ledger, contract)) and (new := found.beyond(before)).sessions:
         say(f"  new {new.told}")
+    if done.warnings:
+        say(f"  warned of {each(done.warnings)}")
     if done.counts["pending"]:
         say("  `assay status` names them, and the decision that lets them go")
     if done.bad:

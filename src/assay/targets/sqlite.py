@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -114,13 +115,23 @@ class SqliteLedger:
     def _prepare(self) -> None:
         # An index: what a power cut takes from it, the next start puts in from the objects.
         self._con.execute("PRAGMA synchronous = NORMAL")
-        if self._con.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            self._con.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         if self._con.execute("PRAGMA user_version").fetchone() == (0,):
             with self._transaction() as con:
                 if not con.execute("SELECT 1 FROM sqlite_master").fetchone():
                     for statement in (*_SCHEMA, f"PRAGMA user_version = {FORMAT}"):
                         con.execute(statement)
+
+    def _write_ahead(self) -> None:
+        """Turn the write-ahead log on; of several that open a new file at once SQLite refuses some without waiting."""
+        ends = time.monotonic() + self._wait
+        while self._con.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            try:
+                self._con.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                    raise
+                time.sleep(0.01)
 
     def _check(self) -> None:
         found = self._con.execute("PRAGMA user_version").fetchone()[0]
