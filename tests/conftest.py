@@ -28,6 +28,14 @@ settings.load_profile("same")
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What holds on a disk is tried on a store at its worst by `scripts/test --all`."""
+    for item in items:
+        if "make_on_store" in item.name or "-store]" in item.name:
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """A plan is of a day in UTC: a test that plans before midnight and looks again after it would see more to do."""
     left = 86_400 - clock.now().timestamp() % 86_400

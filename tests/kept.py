@@ -1,8 +1,11 @@
 """One lake's directory, kept in several states; each test begins with one of them, at the same path."""
 
 import atexit
+import fcntl
+import os
 import shutil
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +22,32 @@ def begun(root: Path, name: str) -> Path:
 
 
 @cache
+def _together() -> Path:
+    """A directory of all processes that run these tests together; the last of them takes it away."""
+    root = Path(tempfile.gettempdir()) / f"assay-checked-{os.environ.get('PYTEST_XDIST_TESTRUNUID') or os.getpid()}"
+    root.mkdir(exist_ok=True)
+    used = (root / "used.lock").open("w")
+    fcntl.flock(used, fcntl.LOCK_SH)
+
+    def end() -> None:
+        with suppress(BlockingIOError):
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(root, ignore_errors=True)
+
+    atexit.register(end)
+    return root
+
+
+@cache
 def _checked(name: str) -> Path:
-    root = Path(tempfile.mkdtemp(prefix="assay-checked-"))
-    atexit.register(shutil.rmtree, root)
-    lakes.check(lakes.init(root / name, ROOT / "lakes" / name))
-    return root / name
+    root = _together()
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (lake := root / name).exists():
+            new = lakes.init(root / "new" / name, ROOT / "lakes" / name)
+            lakes.check(new)
+            new.rename(lake)
+    return lake
 
 
 class Kept:

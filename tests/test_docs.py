@@ -96,9 +96,8 @@ SEEN = {
 }
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(one, marks=[] if one.parent == ROOT else pytest.mark.slow) for one in RUN], ids=relative
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN, ids=relative)
 def test_what_a_page_says_to_do_works_in_an_empty_directory(page: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ASSAY_")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

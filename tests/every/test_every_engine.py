@@ -1,6 +1,7 @@
 """One suite for every engine: dirty lines in, equal judgements and rows out, on DuckDB and on the slow oracle."""
 
 import json
+import os
 import random
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -151,6 +152,7 @@ def test_a_json_value_is_its_token_as_it_was_spelt(engine: Engine) -> None:
     assert engine.rows(contract(nested), [line(0, 0, '{"id":"a","day":"2024-01-01","v":[NaN]}')]) == [None]
 
 
+EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
 ODD_YEARS = (1955, 1987, 2011, 2018, 2024)
 
 
@@ -244,7 +246,9 @@ RECORDS = st.one_of(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), RECORDS), max_size=40),

@@ -1,6 +1,7 @@
 """What ODCS says of values is judged by every engine alike: options, metrics, uniqueness, a calendar."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from tests.laws.slow_engine import SlowEngine
 from tests.making import EVERY_TYPE, every_type, record
 
 # of a column: what its contract says, a token that keeps it, one that does not, and the reason
+EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
 OPTIONS = {
     "minLength": ("note", "{minLength: 2}", '"é😀"', '"é"', "note:minLength"),
     "maxLength": ("note", "{maxLength: 2}", '"é😀"', '"abc"', "note:maxLength"),
@@ -145,7 +147,9 @@ LETTERS = st.text(st.sampled_from("ab1é_.$ \n\t\v٣😀"), max_size=6)
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(PIECES, min_size=1, max_size=5).map("".join), st.lists(LETTERS, min_size=1, max_size=20))
 def test_a_pattern_is_read_alike(tmp_path: Path, pattern: str, texts: list[str]) -> None:
@@ -384,7 +388,9 @@ def test_a_pattern_that_engines_read_in_several_ways_is_refused(pattern: str) ->
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.sampled_from(["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"]),

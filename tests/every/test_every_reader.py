@@ -70,6 +70,7 @@ def same(left: list[dict], right: list[dict]) -> None:
         assert row == by_key[key(row)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_pyiceberg(built: tuple[Lake, Proxy], name: str) -> None:
     lake, _ = built
@@ -79,6 +80,7 @@ def test_pyiceberg(built: tuple[Lake, Proxy], name: str) -> None:
     stranger.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_polars(built: tuple[Lake, Proxy], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import polars as pl

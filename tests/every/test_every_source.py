@@ -127,7 +127,7 @@ def _fmp(_: Path) -> Iterator[Case]:
     with sandbox.running() as url:
         ask = Ask("splits", {"path": "splits", "shard_param": "symbol", "date_field": "date"}, "AAPL", None)
         yield Case(
-            "fmp", SourceSettings(url, "sandbox", True, 10**6, 0.01, QUICK), ask, 2, ROOT / "lakes/markets/contracts/splits.yaml",
+            "fmp", SourceSettings(url, "sandbox", True, 10**6, 0.01, options=QUICK), ask, 2, ROOT / "lakes/markets/contracts/splits.yaml",
             lambda: replace(ask, shard="NOSUCH"),
             lambda: sandbox.faults.add(assay_sandbox.Fault("garbage", times=None, params={"body": b"[nonsense"})), "FMP_API_KEY",
         )  # fmt: skip
@@ -157,7 +157,7 @@ def _http(_: Path) -> Iterator[Case]:
             api.answer = lambda _: web.Response(text="[nonsense")
 
         yield Case(
-            "sources.my_source", SourceSettings(api.url, "synthetic", True, 10**6, 0.01, QUICK), ask, 3,
+            "sources.my_source", SourceSettings(api.url, "synthetic", True, 10**6, 0.01, options=QUICK), ask, 3,
             ROOT / "lakes/http/contracts/rates.yaml", unknown, nonsense, "MY_API_KEY",
         )  # fmt: skip
 

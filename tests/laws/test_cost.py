@@ -136,6 +136,7 @@ def test_what_is_asked_is_the_same_after_four_times_the_days(tmp_path: Path, whe
     lake.close()
 
 
+@pytest.mark.slow
 def test_old_bronze_need_not_be_there(tmp_path: Path) -> None:
     """A refine of a new day opens no part, no entry and no quarantine of an old one."""
     lake, made, _ = counting(tmp_path, make)

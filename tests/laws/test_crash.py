@@ -129,7 +129,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("state", "does", "right", "effect"), [(s, d, r, e) for s, d, r, effects in CASES for e in effects]
 )

@@ -208,6 +208,7 @@ def test_entries_that_come_while_everything_is_folded_anew_are_folded_next(
     lake.close()
 
 
+@pytest.mark.slow
 def test_a_replay_is_a_decision_and_opens_no_gate(tmp_path: Path) -> None:
     lake, made, _ = small_lake(tmp_path)
     many = [record(id=f'"m{i}"') for i in range(300)] + [record(id=f'"x{i}"', whole="null") for i in range(30)]
@@ -250,6 +251,7 @@ def test_damaged_storage_is_named(tmp_path: Path, damage: Callable[[Lake], Any],
 FLIPS = int(os.environ.get("FLIPS", "40"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ledger.db", "catalog.db"])
 def test_a_bit_flipped_in_sqlites_files_is_named_or_changes_no_answer(tmp_path: Path, name: str) -> None:
     lake, made, _ = small_lake(tmp_path)
@@ -289,6 +291,7 @@ def test_a_bit_flipped_in_sqlites_files_is_named_or_changes_no_answer(tmp_path: 
 KINDS = ["entry", "contract", "decided", "landed", "coverage", "evidence", "held", "account"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["altered", "lost"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fact_of_the_ledger_that_the_lake_does_not_give_is_named(tmp_path: Path, kind: str, how: str) -> None:

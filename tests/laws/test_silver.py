@@ -196,8 +196,8 @@ def fold(made: Made, history: tuple[bool, list[log.Entry], list[int]]) -> None:
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(histories())
-@pytest.mark.parametrize("where", [make, make_on_store])
-@pytest.mark.parametrize("slow", [False, True], ids=["duckdb", "slow"])
+@pytest.mark.parametrize("where", [make, pytest.param(make_on_store, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["duckdb", "slow"])
 def test_any_history_any_grouping(where: Any, slow: bool, history: Any) -> None:
     root = Path(tempfile.mkdtemp())
     made = where(root / "lake")

@@ -1,6 +1,7 @@
 """Law 11 of texts that are spelt another way: a day, a time or a number is exactly what its column's format says, or in quarantine."""
 
 import json
+import os
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.drawing import drawn
 from tests.every.engines import ENGINES, column, contract, engine_of, line, local, part
 from tests.laws.slow_engine import SlowEngine
 
+EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
 ID = column("id", "string", required=True, trim=True, nulls=("NA",))
 
 
@@ -314,7 +316,7 @@ def read_alike(where: Path, histories: list[tuple[list[dict[str, str]], bool]]) 
     return len(lines)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(RECORD, min_size=1, max_size=10), st.booleans())
 def test_any_text_is_read_alike_whoever_reads_it(tmp_path: Path, some: list[dict[str, str]], good: bool) -> None:
     read_alike(tmp_path, [(some, good)])

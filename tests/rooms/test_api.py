@@ -130,6 +130,7 @@ FILTERS = st.sampled_from(sorted(VALUES)).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

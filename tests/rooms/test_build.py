@@ -103,6 +103,7 @@ def test_a_build_of_the_same_rows_keeps_snapshot_and_file(lake: Lake) -> None:
     assert new == {second.name, f"releases/_intents/{second.id}.json"}
 
 
+@pytest.mark.slow
 def test_a_release_costs_the_tables_that_changed(lake: Lake) -> None:
     mart(lake, "mart_symbol", "select distinct symbol from {{ source('silver', 'trades') }}", {"symbol": "varchar"})
     before = lake.build()
@@ -264,6 +265,7 @@ def damage(path: Path, how: Callable[[Path], None]) -> Iterator[None]:
         path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_lost_or_altered_serving_file_is_named_and_made_anew(lake: Lake) -> None:
     files, before = lake.target.files, lake.released()
     [gold], rows = before.gold, lake.read("gold.mart_position").to_pylist()
@@ -333,6 +335,7 @@ def test_a_build_over_torn_metadata_says_whose(lake: Lake, name: str) -> None:
     assert lake.build().number == 2
 
 
+@pytest.mark.slow
 def test_a_gold_table_that_the_catalog_lost_is_made_again(lake: Lake) -> None:
     rows, before = lake.read("gold.mart_position").to_pylist(), lake.released().table("mart_position")
     lake.target.catalog.drop_table("gold.mart_position")
@@ -413,6 +416,7 @@ def reader(lake: Lake, found: Release | None = None) -> Reader:
     return Reader(lake.target.files, found or lake.released(), lake.target.limits)
 
 
+@pytest.mark.slow
 def test_a_serving_file_that_another_program_writes_to_is_busy(still: Lake) -> None:
     code = "import sys, duckdb; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     path = str(path_of(still, still.released().gold[0].serving))
@@ -426,6 +430,7 @@ def test_a_serving_file_that_another_program_writes_to_is_busy(still: Lake) -> N
     reader(still).connect().close()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_damaged_inside_is_told_by_the_query_that_finds_it(still: Lake) -> None:
     path = still.target.files.scratch()
     with duck.open(Limits(), path) as con:

@@ -139,6 +139,7 @@ def test_the_hash_is_of_the_projects_names_and_bytes(tmp_path: Path, built: Buil
     assert project_hash(other) != built.dbt_hash
 
 
+@pytest.mark.slow
 def test_each_failure_is_named_with_dbts_words_and_its_log(tmp_path: Path) -> None:
     wrong = project(
         tmp_path,
@@ -177,6 +178,7 @@ unit_tests:
     assert "no_such_column" in Path(log).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "views", "words"),
     [
@@ -255,6 +257,7 @@ def test_all_yml_files_are_complained_of_at_once_and_a_good_one_never(tmp_path: 
         describe(here, VIEWS, LIMITS)
 
 
+@pytest.mark.slow
 def test_models_that_nobody_can_compute_or_explain_are_named(tiny: Path, built: Built) -> None:
     manifest = json.loads((tiny / "work" / "target" / "manifest.json").read_bytes())
     mart = manifest["nodes"]["model.tiny.mart"]
@@ -466,6 +469,22 @@ def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_ready_is_what_the_next_run_uses_and_ends_at_once_without_one() -> None:
+    dbt.end()
+    dbt.ready()
+    first = dbt._waiting[os.getpid()].process.pid
+    dbt.ready()
+    assert dbt._waiting[os.getpid()].process.pid == first
+    assert dbt.run(Path("/"), "nonsense")
+    assert dbt._waiting[os.getpid()].process.pid == first
+    dbt.end()
+    dbt.ready()
+    ended = dbt._waiting[os.getpid()].process
+    dbt.end()  # while it imports dbt
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
 def test_a_run_ends_with_the_process_that_it_is_a_fork_of(tmp_path: Path) -> None:
     slow, begun = endless(tmp_path)
     dbt.end()
@@ -560,6 +579,7 @@ def test_what_a_check_read_spares_the_build_its_parse(tmp_path: Path) -> None:
     assert data not in parsed.read_bytes(), "it was kept again"
 
 
+@pytest.mark.slow
 def test_a_place_that_keeps_nothing_hinders_nobody(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("a file, where the directory should be")
     assert [one.name for one in describe(project(tmp_path), VIEWS, LIMITS, kept=tmp_path / "kept")] == ["mart"]

@@ -189,7 +189,9 @@ REACHED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REACHED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "BuildFailed" else []) for name in REACHED]
+)
 def test_every_error_is_one_sentence_and_its_exit_code(lake: Path, assay: Callable[..., Said], name: str) -> None:
     reach, words = REACHED[name]
     args = reach(lake)
@@ -385,6 +387,7 @@ def test_a_port_that_is_taken_or_none_is_the_callers_error(lake: Path, assay: Ca
     assert "only loopback" in assay("--lake", lake, "serve", "--host", "0.0.0.0").err  # noqa: S104 - it is refused
 
 
+@pytest.mark.slow
 def test_a_table_that_was_cut_says_so_and_csv_and_json_are_whole(released: Path, assay: Callable[..., Said]) -> None:
     rows = "select a.trade_id from silver.trades a, silver.trades b, silver.trades c, silver.trades d"
     table = assay("--lake", released, "sql", rows)
@@ -396,6 +399,7 @@ def test_a_table_that_was_cut_says_so_and_csv_and_json_are_whole(released: Path,
     assert "first 2 rows" in assay("--lake", released, "sql", rows, "--format", "csv", "--limit", 2).err
 
 
+@pytest.mark.slow
 def test_a_query_that_never_ends_is_stopped_and_tells_nothing(released: Path, assay: Callable[..., Said]) -> None:
     endless = f"select count(*) from {', '.join(f'silver.trades t{n}' for n in range(12))} where t0.price < t1.price + t2.price"
     said = assay("--lake", released, "sql", endless, "--timeout", 1.5)
@@ -446,6 +450,7 @@ def test_rows_of_a_held_batch_can_be_seen_and_a_newer_landing_takes_its_place(
     assert "rows are bad" not in status
 
 
+@pytest.mark.slow
 def test_a_lake_that_was_moved_says_what_to_do(released: Path, assay: Callable[..., Said], tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(released, moved)
@@ -741,6 +746,7 @@ def test_a_list_that_shrank_is_told(lake: Path, assay: Callable[..., Said], comp
     assert "trades: 5 batches" in assay("--lake", lake, "status").out
 
 
+@pytest.mark.slow
 def test_what_is_excluded_is_out_and_asked_again(released: Path, assay: Callable[..., Said]) -> None:
     said = assay("--lake", released, "decide", "exclude", "trades", "2.0", "--why", "a trial", "--who", "me")
     assert said.code == 0, said
@@ -779,6 +785,7 @@ def test_what_fails_stands_in_the_status_until_it_is_done(lake: Path, assay: Cal
 # ------------------------------------------------------------------ a lake put back, or one that may only be read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["catalog.db*", "ledger.db*", "*.db*"])
 def test_a_lake_without_its_databases_serves_its_release_and_is_made_whole(
     released: Path, assay: Callable[..., Said], lost: str

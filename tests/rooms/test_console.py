@@ -330,6 +330,7 @@ def things(*names: str, amount: str = "1.25") -> list[bytes]:
     return [making.record(id=f'"{name}"', amount=amount) for name in names]
 
 
+@pytest.mark.slow
 def test_withdrawals_that_are_held_are_shown_until_somebody_decides_or_a_newer_answer_does(tmp_path):
     made = making.make(tmp_path)
     contract = making.every_type(*COMPLETE)
@@ -651,6 +652,7 @@ def test_links_to_the_data_say_how_much_of_it_they_give(odd):
         assert len(odd.get(unescape(csv)).text.splitlines()) == rows + 1
 
 
+@pytest.mark.slow
 def test_every_row_is_reached_by_going_on(odd):
     for table, start in (("fct_few", ""), ("fct_many", "?symbol=S00001"), ("fct_many", "")):
         told = odd.get(f"/v1/gold/{table}?limit=10000{start.replace('?', '&')}").json()["data"]

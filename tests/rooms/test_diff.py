@@ -189,6 +189,7 @@ def test_no_value_steers_the_terminal(empty: Lake, assay: Callable[..., Said]) -
     assert "z" * 100 not in said
 
 
+@pytest.mark.slow
 def test_two_releases_are_compared_by_a_command(lake: Lake, assay: Callable[..., Said]) -> None:
     said = assay("--lake", lake.root, "diff")
     assert (said.code, said.err) == (0, "")
@@ -206,6 +207,7 @@ def test_two_releases_are_compared_by_a_command(lake: Lake, assay: Callable[...,
     assert back == lake.diff(2, 1, ["mart_position"])
 
 
+@pytest.mark.slow
 def test_a_table_of_the_same_content_is_told_without_reading_it(lake: Lake) -> None:
     two = lake.build()
     assert two.number == 3
@@ -215,6 +217,7 @@ def test_a_table_of_the_same_content_is_told_without_reading_it(lake: Lake) -> N
     assert found["silver"]["trades"]["state"] == "same"
 
 
+@pytest.mark.slow
 def test_another_environment_of_the_lake_is_compared(lake: Lake, assay: Callable[..., Said]) -> None:
     with run.open(lake.root, "prod") as prod:
         assert not prod.apply(prod.plan()).errors
@@ -227,6 +230,7 @@ def test_another_environment_of_the_lake_is_compared(lake: Lake, assay: Callable
     )
 
 
+@pytest.mark.slow
 def test_a_table_and_a_model_that_came(lake: Lake, assay: Callable[..., Said]) -> None:
     path = lake.project / "models/gold/mart_day.sql"
     path.write_text("select date, count(*) as trades from {{ source('silver', 'trades') }} group by date\n")

@@ -140,6 +140,7 @@ def test_more_lines_than_memory_spill(tmp_path: Path) -> None:
         assert group.judged()[N].good == 250_000
 
 
+@pytest.mark.slow
 def test_more_batches_than_two_bytes_count(tmp_path: Path) -> None:
     data = b"".join(b'{"_seq":0,"_n":%d,"_record":%s}\n' % (n, record(whole=str(n))) for n in range(70_000))
     (tmp_path / "p").write_bytes(igzip.compress(data, 1))

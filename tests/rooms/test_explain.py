@@ -117,6 +117,7 @@ def test_a_record_altered_in_bronze_is_not_shown_as_received(lake: Lake) -> None
         why(lake, found)
 
 
+@pytest.mark.slow
 def test_a_record_refined_again_gives_its_silver_row_or_the_page_says_so(lake: Lake) -> None:
     landed(lake, price(DAYS[0], 100.25), price(DAYS[1], 101.5))
     refined(lake)
@@ -163,6 +164,7 @@ def test_a_rule_is_passed_broken_or_not_decided(lake: Lake) -> None:
     assert "passed price_usual" not in shown["2024-01-03"]
 
 
+@pytest.mark.slow
 def test_each_record_is_shown_with_the_evidence_and_contract_that_let_it_in(lake: Lake) -> None:
     """Three rows of one file, let in by a refine and two replays with ever milder rules."""
     batch = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 200.0), price(DAYS[2], 300.0))
@@ -205,6 +207,7 @@ def test_a_row_that_a_release_let_in_is_shown_with_the_contract_that_held_it(lak
     assert all(one["record_refines_to_row"] for one in told)
 
 
+@pytest.mark.slow
 def test_a_release_explains_its_rows_also_when_silver_was_folded_anew_since(lake: Lake) -> None:
     batch = landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 200.0))
     refined(lake)
@@ -380,6 +383,7 @@ def newest(lake: Lake, number: int, day: date = DAYS[0]) -> Any:
     return record["newer"]
 
 
+@pytest.mark.slow
 def test_a_row_whose_newer_record_lies_in_quarantine_says_so_until_a_good_one_follows(lake: Lake) -> None:
     landed(lake, price(DAYS[0], 200.0), price(DAYS[1], 101.0))  # an older bad one says nothing
     landed(lake, price(DAYS[0], 100.0))
@@ -408,6 +412,7 @@ def test_a_record_judged_again_in_vain_is_no_newer_for_that(lake: Lake) -> None:
     assert newest(lake, 1) is None
 
 
+@pytest.mark.slow
 def test_a_record_that_was_judged_again_and_went_in_is_the_row(lake: Lake) -> None:
     landed(lake, price(DAYS[0], 100.0))
     bad = landed(lake, price(DAYS[0], 200.0), price(DAYS[1], 100.0))
@@ -417,6 +422,7 @@ def test_a_record_that_was_judged_again_and_went_in_is_the_row(lake: Lake) -> No
     assert newest(lake, 2) is None
 
 
+@pytest.mark.slow
 def test_a_row_whose_newer_record_is_held_says_so_until_the_days_are_landed_again(lake: Lake) -> None:
     landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 100.0))
     held = landed(lake, price(DAYS[0], 300.0), price(DAYS[2], 300.0))

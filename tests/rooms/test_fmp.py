@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -147,7 +148,7 @@ values = st.recursive(leaves, lambda inner: arrays(inner) | objects(inner), max_
 
 @given(arrays(values))
 @example('[ {"a" : 1.50, "b":1e5, "a":-0 , "d":"\\u00E9\\/"} ]')
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=int(os.environ.get("EXAMPLES", "300")), deadline=None)
 def test_no_token_changes_and_only_whitespace_goes(text):
     body = text.replace("€", "\udcff").encode("utf-8", "surrogateescape")  # and bytes that are no text
     records = judged(body)

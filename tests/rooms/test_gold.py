@@ -352,6 +352,7 @@ def test_a_description_without_a_run_is_the_same(gold: Gold) -> None:
     assert describe(gold.project, gold.views, Limits()) == gold.built.gold
 
 
+@pytest.mark.slow
 def test_the_wide_lake_describes_securities_as_the_markets_lake_does(gold: Gold) -> None:
     """Its yml is a copy, since dbt reads one yml a model; what it adds is an input."""
     wide, markets = (
@@ -936,6 +937,7 @@ def test_what_stands_today_would_give_another_past(gold: Gold) -> None:
     assert ("MSFT", "2010-08") not in changed
 
 
+@pytest.mark.slow
 def test_rows_in_another_order_and_the_models_own_sql_give_the_same_gold(
     gold: Gold, silver: dict[str, list[Row]], tmp_path: Path
 ) -> None:
@@ -945,6 +947,7 @@ def test_rows_in_another_order_and_the_models_own_sql_give_the_same_gold(
             assert rows_of(db, model) == gold.rows(model.name)
 
 
+@pytest.mark.slow
 def test_the_models_can_be_written_in_athenas_dialect_and_read_back(gold: Gold) -> None:
     """Parsing alone: the same library writes and reads it, and no Athena runs it."""
 
@@ -1017,6 +1020,7 @@ def test_a_row_comes_again_from_its_declared_inputs_alone(
             assert max(latest) == row["known_from"], "nothing known later is an input"
 
 
+@pytest.mark.slow
 def test_one_input_less_gives_another_row(gold: Gold) -> None:
     """So the test above would notice a predicate that leaves rows out."""
     fct, mart = gold.model("fct_daily_price"), gold.model("mart_momentum_asof")

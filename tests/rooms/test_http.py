@@ -239,6 +239,7 @@ assert hooks.get_on_retry_hooks() == (theirs,), "a retry changed them"
 """
 
 
+@pytest.mark.slow
 def test_the_retry_hooks_of_the_host_are_its_own():
     done = subprocess.run([sys.executable, "-c", HOST], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -89,6 +89,7 @@ def test_a_held_batch_marks_rows_until_its_days_are_landed_again(lake: Lake) -> 
     assert marked.rows(around(lake), lake.release(2), "price_eod") == []
 
 
+@pytest.mark.slow
 def test_the_marks_of_a_table_are_those_of_its_explanations(lake: Lake) -> None:
     """The one is found by looking at all that was rejected, the other by asking for a row."""
     draw = random.Random(5)

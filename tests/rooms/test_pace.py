@@ -424,6 +424,7 @@ def test_one_429_slows_its_own_key_and_no_other(said, wait):
     assert slow[-1] > usual[0][-1]
 
 
+@pytest.mark.slow
 def test_a_strict_vendor_refuses_nothing_that_is_paced_and_much_that_is_not():
     sandbox = Sandbox(limit=(60, 1.0))
     with sandbox.running() as url:

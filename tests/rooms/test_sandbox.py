@@ -616,6 +616,7 @@ def test_a_port_in_use_is_an_error_of_the_caller():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_who_starts_it_gets_its_address_or_hears_why_not():
     with demo.vendor(command()) as hello:
         asked = urllib.request.Request(f"{hello}/splits?symbol=AAPL", headers={"apikey": "sandbox-key"})

@@ -36,6 +36,7 @@ def pasted(told: str, marker: str) -> Any:
     return yaml.safe_load(told.split(f"{marker}\n", 1)[1].split("\n# ", 1)[0])
 
 
+@pytest.mark.slow
 def test_a_model_without_yml_is_given_one_to_fill_in(tmp_path: Path) -> None:
     root = lake(
         tmp_path,

@@ -39,6 +39,7 @@ def test_a_decimal_that_cannot_be(text: str) -> None:
         SqlType.parse(text)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 38).flatmap(lambda p: st.tuples(st.just(p), st.integers(0, p))))
 def test_a_decimal_says_what_duckdb_says(digits: tuple[int, int]) -> None:
     precision, scale = digits

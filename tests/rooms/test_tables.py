@@ -330,6 +330,7 @@ def test_all_that_a_commit_names_is_there_before_the_catalog_says_so(at: Place) 
             assert found - set(said) == {one for one in found if "/00000-" in one}  # the empty table's
 
 
+@pytest.mark.slow
 def test_what_is_put_stays_few(at: Place) -> None:
     table = at.table(partition=None)
     calm(at)
@@ -442,6 +443,7 @@ def boxes(draw: st.DrawFn) -> dict[str, tuple[Any, Any]]:
     return {c: tuple(sorted((a, b))) for c, a, b in zip(COLUMNS, one, other, strict=True) if c in chosen}
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
 @given(
     files=st.lists(st.lists(keys, min_size=1, max_size=6), min_size=1, max_size=4),
@@ -526,6 +528,7 @@ def answer(at: Place, table: Table) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_a_bit_flipped_in_iceberg_is_named_or_changes_no_answer(at: Place) -> None:
     calm(at)
     table = at.table(partition=("date", "year") if at.kind == "disk" else ("symbol", "value"))

@@ -115,6 +115,7 @@ def test_no_command_prints_what_steers_a_terminal(lake: Path, assay: Callable[..
     assert assay("--lake", lake / NASTY, "--json", "status").code == 2
 
 
+@pytest.mark.slow
 def test_a_piped_csv_has_the_cells_as_they_are(lake: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(
@@ -123,6 +124,7 @@ def test_a_piped_csv_has_the_cells_as_they_are(lake: Path, capfd: pytest.Capture
     assert capfd.readouterr().out == f'symbol\n"A{NASTY}"\n'
 
 
+@pytest.mark.slow
 def test_a_csv_for_a_terminal_does_not_steer_it(
     lake: Path, assay: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_csv_for_a_terminal_does_not_steer_it(
     assert assay("--lake", lake, "sql", "select symbol from silver.trades", "--format", "csv").code == 0
 
 
+@pytest.mark.slow
 def test_no_page_and_no_refusal_holds_what_is_not_seen(lake: Path) -> None:
     with lakes.open(lake) as opened, opened.serving("127.0.0.1", 0) as url, httpx.Client(base_url=url) as client:
         for path in ("/", "/silver/trades", "/silver/trades_versions", "/gold/mart_position", "/explain/mart_position?symbol=A%1B%5B31m%0D%C2%9B2J%E2%80%AE%7F%0Aforged",
@@ -148,6 +151,7 @@ def test_no_page_and_no_refusal_holds_what_is_not_seen(lake: Path) -> None:
     assert Problem(400, NASTY).detail.isprintable()
 
 
+@pytest.mark.slow
 def test_what_the_ledger_keeps_of_a_failure_is_lines(lake: Path) -> None:
     with lakes.open(lake) as opened:
         from assay.run import loop

@@ -94,6 +94,7 @@ def daily(made: Made, contract: Contract, days: range, **fields: str) -> None:
         made.refine(contract)
 
 
+@pytest.mark.slow
 def test_small_files_become_one_and_no_row_changes(made: Made) -> None:
     lake = lake_of(made)
     daily(made, CONTRACT, range(1, 6))
@@ -225,6 +226,7 @@ def test_a_compaction_that_slept_starts_over(made: Made, monkeypatch: pytest.Mon
     proved(lake)
 
 
+@pytest.mark.slow
 def test_snapshots_are_spared_that_releases_builds_and_readers_name(made: Made) -> None:
     lake = lake_of(made, policy=replace(TIGHT, keep_releases=2, compact_files=999))
     daily(made, CONTRACT, range(1, 3))
@@ -244,6 +246,7 @@ def test_snapshots_are_spared_that_releases_builds_and_readers_name(made: Made) 
         assert made.files.exists(name)
 
 
+@pytest.mark.slow
 def test_the_refine_expires_in_its_rhythm(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     from assay import refine as refining
 
@@ -392,6 +395,7 @@ def declared(made: Made) -> Iterator[tuple[Lake, Path]]:
     yield lake, path
 
 
+@pytest.mark.slow
 def test_a_part_that_is_lost_for_good_is_declared_lost(made: Made) -> None:
     with declared(made) as (lake, path):
         with pytest.raises(LakeDamaged, match=path.name):
@@ -412,6 +416,7 @@ def test_a_part_that_is_lost_for_good_is_declared_lost(made: Made) -> None:
         proved(lake)
 
 
+@pytest.mark.slow
 def test_evidence_that_is_lost_is_folded_anew(made: Made) -> None:
     for number in (1, 3):
         lake = lake_of(made)

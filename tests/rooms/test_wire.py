@@ -72,6 +72,7 @@ def test_a_letter_now_and_then_is_no_patience_gained(url: str) -> None:
         assert time.monotonic() - begun < PATIENCE + 10
 
 
+@pytest.mark.slow
 def test_an_idle_connection_is_closed(url: str) -> None:
     with opened(url) as raw:
         raw.sendall(GET + b"\r\n")

@@ -11,6 +11,7 @@ from assay.run import Lake, marked
 from assay.run.explain import render
 from tests.stories.proxy import Proxy, tokens
 
+pytestmark = pytest.mark.slow  # the whole demo lake
 TABLES = ["fct_daily_price", "mart_momentum_asof", "dim_security"]
 
 
@@ -31,7 +32,6 @@ def test_every_column_of_seeded_rows_is_recomputed_to_the_same_value(built: tupl
     assert seen == {c.name for c in gold.columns}
 
 
-@pytest.mark.slow
 def test_records_are_those_that_went_over_the_wire(built: tuple[Lake, Proxy]) -> None:
     lake, proxy = built
     wire = [tokens(body) for body in proxy.answers()]

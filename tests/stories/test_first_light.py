@@ -72,6 +72,7 @@ def get(url: str):
         return json.load(answer)
 
 
+@pytest.mark.slow
 def test_what_is_served_is_what_the_release_holds(built: tuple[Lake, Proxy]) -> None:
     lake, _ = built
     table = lake.read("gold.fct_daily_price").to_pylist()
@@ -83,6 +84,7 @@ def test_what_is_served_is_what_the_release_holds(built: tuple[Lake, Proxy]) -> 
     assert got["data"][0]["return_1d"] == pytest.approx(float(apple["return_1d"]), abs=0)
 
 
+@pytest.mark.slow
 def test_as_of_reads_what_could_be_known(built: tuple[Lake, Proxy]) -> None:
     lake, _ = built
     moment = datetime(2005, 2, 28, 20, 59, tzinfo=UTC)  # a minute before the close in New York
@@ -99,6 +101,7 @@ def test_as_of_reads_what_could_be_known(built: tuple[Lake, Proxy]) -> None:
     assert lake.read("silver.price_eod_adjusted", as_of=moment).num_rows == 0
 
 
+@pytest.mark.slow
 def test_a_changed_price_changes_the_number_and_the_old_version_stays(released: Path) -> None:
     overrides = {("FB", "2012-06-01"): {"close": "27.80", "adjClose": "27.80"}}
     with lakes.open(released) as lake:
@@ -143,6 +146,7 @@ def test_a_failing_test_leaves_the_old_release_served(released: Path) -> None:
         assert lake.read("gold.fct_daily_price").num_rows == 196
 
 
+@pytest.mark.slow
 def test_what_a_changed_contract_plans(released: Path) -> None:
     only = ["price_eod", "splits"]
     contract = released / "contracts/price_eod.yaml"
@@ -164,6 +168,7 @@ def test_what_a_changed_contract_plans(released: Path) -> None:
     assert planned(original.replace("name: End-of-day prices", "name: Closing prices")) == ["refine price_eod"]
 
 
+@pytest.mark.slow
 def test_a_checkout_that_is_older_than_the_lake_is_refused(released: Path) -> None:
     contract = released / "contracts/splits.yaml"
     original = contract.read_text()

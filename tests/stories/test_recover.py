@@ -35,6 +35,7 @@ def pausing(directory: Path, program: str, go: Path, until: Path) -> str:
     return f"{directory}{os.pathsep}{os.environ['PATH']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "second"), [("as documented", "find"), ("turned", "ls")])
 def test_a_copy_beside_a_landing_is_a_lake_if_what_names_is_copied_first(
     tmp_path: Path, assay: Callable[..., Said], order: str, second: str
@@ -77,6 +78,7 @@ def test_a_copy_beside_a_landing_is_a_lake_if_what_names_is_copied_first(
         assert found.code == 0, found.err
 
 
+@pytest.mark.slow
 def test_lost_lists_of_iceberg_are_made_anew_once_the_catalog_is_taken_away(
     tmp_path: Path, assay: Callable[..., Said]
 ) -> None:

@@ -16,9 +16,17 @@ from assay.errors import SettingsError
 
 # Its standard input is a pipe that this process holds: it ends when this process does, however that died. A run is a
 # fork of it, so that none knows of another, and ends with either of both; dbt itself reads an empty standard input.
+# What dbt imports and computes only when it runs, and is the same for any project, is there before the first fork.
 _PROGRAM = """
-import json, os, select, signal, sys, threading
+import contextlib, json, os, select, signal, sys, threading
 from dbt.cli.main import cli
+with contextlib.suppress(ImportError, AttributeError):
+    import dbt.adapters.duckdb.impl, dbt.task.build
+    from dbt.adapters.duckdb.credentials import DuckDBCredentials
+    from dbt.contracts.project import Configuration, PackageConfig, ProfileConfig, Project, ProjectFlags
+    from dbt.contracts.selection import SelectorFile
+    for one in Configuration, DuckDBCredentials, PackageConfig, ProfileConfig, Project, ProjectFlags, SelectorFile:
+        one.json_schema()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 for line in sys.stdin.buffer:
     token, work, args = json.loads(line)
@@ -96,6 +104,14 @@ def sentence(printed: str) -> str:
 _waiting: dict[int, _Dbt] = {}  # by the process that started it: a fork has none of its parent's
 
 
+def ready() -> None:
+    """Start the process for the next run, which imports dbt while this one does something else."""
+    mine = os.getpid()
+    if mine not in _waiting:
+        with suppress(SettingsError):  # the run will say it
+            _waiting[mine] = _start()
+
+
 def run(work: Path, command: str, *options: str) -> str | None:
     """Run a dbt command on the project in `work`; None if it went well, else what it printed.
 
@@ -154,4 +170,5 @@ def _start() -> _Dbt:
 def end() -> None:
     """End the process that waits for this one's next run, if one does."""
     if dbt := _waiting.pop(os.getpid(), None):
+        dbt.process.kill()  # it does nothing, or imports dbt for a run that did not come
         dbt.end()

@@ -226,10 +226,14 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
     run = str(ULID())
     if not steps or not all(isinstance(s, Land) for s in steps):  # who only lands opens no table
         forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
+    builds = [s for s in steps if isinstance(s, Build)]
+    if builds:
+        from assay.build import dbt
+
+        dbt.ready()
     outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
     refined = [o.refined for o in outcomes if o.refined]
-    builds = [s for s in steps if isinstance(s, Build)]
     done = None
     if builds and errors:
         say("gold is not built: a step before it failed; what was served stays served")

@@ -150,6 +150,7 @@ def holds(sequence: bool, entries: list[Entry], cuts: list[int], shape: Shape) -
         shutil.rmtree(root)
 
 
+@pytest.mark.slow
 def test_the_histories_were_worth_it() -> None:
     """What the generator draws reaches every term and every kind of decision often."""
     found: Counter[str] = Counter()
