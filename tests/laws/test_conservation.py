@@ -83,6 +83,7 @@ def _lose_silver_file(lake: Lake, one: Landed) -> None:
     rewrite(lake.target.files, parquet(lake)[0].name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", STORES)
 @pytest.mark.parametrize(
     ("lose", "says"),

@@ -131,7 +131,12 @@ CASES = [
 
 @pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("state", "does", "right", "effect"), [(s, d, r, e) for s, d, r, effects in CASES for e in effects]
+    ("state", "does", "right", "effect"),
+    [
+        pytest.param(*one, effect, marks=[] if one[0] == "landed" else pytest.mark.slow)
+        for *one, effects in CASES
+        for effect in effects
+    ],
 )
 def test_landing_and_refining_survive(
     kept: Trades, state: str, does: str, right: Counter[tuple[Any, ...]], effect: str, when: str

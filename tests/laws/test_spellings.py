@@ -202,7 +202,7 @@ def spelt(pattern: str, at: datetime | date) -> str:
     return pattern
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(25, EXAMPLES), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(PATTERNS),
     st.sampled_from(TIMES),
@@ -228,7 +228,7 @@ def test_any_day_and_time_comes_back_as_it_went(tmp_path: Path, of_day: str, of_
 HOWS = [{"decimal": d, "group": g} for d in ",." for g in ("", ".", ",", " ", "'") if d != g and (d, g) != (".", "")]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(25, EXAMPLES), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(HOWS), st.lists(st.decimals(-(10**11), 10**11, places=6), min_size=1, max_size=30))
 def test_any_number_comes_back_as_it_went(tmp_path: Path, how: dict, told: list) -> None:
     promised = contract(columns=(ID, column("v", "number", precision=18, scale=6, **how)), key=("id",), known_at=None)

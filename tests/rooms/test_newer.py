@@ -78,6 +78,7 @@ def test_a_page_says_which_of_its_rows_have_a_newer_record_that_was_rejected(lak
         assert newer("/v1/silver/splits") == []
 
 
+@pytest.mark.slow
 def test_a_held_batch_marks_rows_until_its_days_are_landed_again(lake: Lake) -> None:
     landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 100.0))
     held = landed(lake, price(DAYS[0], 300.0), price(DAYS[2], 300.0))
@@ -136,6 +137,7 @@ def test_marks_are_asked_once_a_state_of_the_dataset_and_never_where_nothing_was
         assert asked == [2]
 
 
+@pytest.mark.slow
 def test_rows_are_served_where_their_marks_cannot_be_told(lake: Lake) -> None:
     landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 300.0))
     lake.refine()
