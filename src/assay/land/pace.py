@@ -22,6 +22,7 @@ ALONE = 4  # that ask at once where nothing keeps a pace
 RECENT = 0.1  # weight of the newest answer's seconds
 NAMED = 16  # who put the newest states
 AHEAD = 0.1  # seconds of permits that are taken from a ledger at once
+TAKEN = 256  # at most
 
 
 class State(msgspec.Struct, frozen=True):
@@ -217,7 +218,7 @@ class Pace:
         while self._taken and self._taken[0] < now - self._place.ahead:  # used now, it would crowd others
             self._taken.popleft()
         if not self._taken:
-            number = max(1, int(self.rate * self._place.ahead))
+            number = min(TAKEN, max(1, int(self.rate * self._place.ahead)))
             self._seen = seen = self._place.change(self._first, partial(self._next, number))
             step = 1 / seen.rate
             for n in range(number, 0, -1):
