@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from assay import clock
@@ -79,6 +79,27 @@ def slow(landings: Sequence[Sequence[Record]]) -> dict[str, Any]:
 
 @given(st.lists(a_landing, min_size=1, max_size=5))
 def test_a_fold_of_shapes_says_what_the_records_say(drawn: list[tuple[list[Record], int]]) -> None:
+    folded(drawn)
+
+
+@pytest.mark.slow
+def test_a_fold_of_many_records_in_many_histories_says_what_they_say() -> None:
+    seen = [0, 0, 0]
+
+    @settings(max_examples=300, phases=[Phase.generate])
+    @given(st.lists(a_landing, min_size=2, max_size=6))
+    def each(drawn: list[tuple[list[Record], int]]) -> None:
+        lacking = sum(one["lacks"] is not None for one in folded(drawn).values())
+        seen[:] = [seen[0] + 1, seen[1] + sum(len(records) * times for records, times in drawn), seen[2] + lacking]
+
+    each()
+    assert seen[0] >= 200
+    assert seen[1] >= 10_000
+    assert seen[2] >= 20
+
+
+def folded(drawn: list[tuple[list[Record], int]]) -> dict[str, Any]:
+    """What is known of each field after these landings, which is what `slow` says."""
     known: dict[str, Any] | None = None
     for position, (records, times) in enumerate(drawn, 1):
         whole = Look(READS)
@@ -98,6 +119,8 @@ def test_a_fold_of_shapes_says_what_the_records_say(drawn: list[tuple[list[Recor
         for name, one in known["fields"].items()
     }
     assert told == slow([records * times for records, times in drawn])
+    fields: dict[str, Any] = known["fields"]
+    return fields
 
 
 def test_numbers_that_python_does_not_take_and_what_is_no_object_hinder_nothing() -> None:

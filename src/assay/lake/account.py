@@ -14,8 +14,8 @@ from assay.ports import Fact, Files, Ledger, N
 from assay.spoken import TERMS
 
 HUNDRED = 100
-LISTS = 4
-"""How many batches are looked at for the last two that count: those that others were faster with are rare."""
+LISTS = 4, 64
+"""How many batches are looked at for the last two that count, and how many where those were taken out."""
 
 
 @dataclass(frozen=True)
@@ -393,7 +393,10 @@ def newest(files: Files, ledger: Ledger, dataset: str, limit: int) -> list[Line]
 
 def shrank(files: Files, ledger: Ledger, dataset: str) -> tuple[Line, Line] | None:
     """The newest whole list and the one before it, where it has fewer rows; for datasets that are landed whole, as one shard."""
-    read = [one for one in newest(files, ledger, dataset, LISTS) if one.state != "void"][:2]
+    for limit in LISTS:
+        read = [one for one in newest(files, ledger, dataset, limit) if one.state != "void"][:2]
+        if len(read) == 2:
+            break
     return (read[0], read[1]) if len(read) == 2 and read[0].rows < read[1].rows else None
 
 
