@@ -101,11 +101,12 @@ def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
     size = (
         f"about {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else "size unknown before the first landing"
     )
+    money = "".join(f", {amount.normalize():f} {currency}" for currency, amount in sorted(cost["money"].items()))
     quotas = [one["told"] for one in cost["sources"].values() if one["told"]]
     return [
         *(f"{one.id}   ({one.why})" for one in steps),
         *quotas,
-        f"{some(len(steps), 'step')}: {some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}",
+        f"{some(len(steps), 'step')}: {some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}{money}",
     ]
 
 

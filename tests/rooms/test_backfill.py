@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,22 @@ def test_a_span_or_name_that_makes_no_sense_is_refused(
     said = assay("--lake", small, "backfill", select, span)
     assert said.code == UsageError.exit_code
     assert words in said.err, said.err
+
+
+def test_a_call_costs_what_the_contracts_say(small: Path, assay: Callable[..., Said]) -> None:
+    for name, price in (("price_eod", "0.0025"), ("splits", "1")):
+        path = small / f"contracts/{name}.yaml"
+        said = f"price: {{priceAmount: {price}, priceCurrency: USD, priceUnit: call}}\n"
+        path.write_text(path.read_text() + said)
+    path = small / "contracts/dividends.yaml"
+    path.write_text(path.read_text() + "price: {priceAmount: 99, priceCurrency: USD, priceUnit: megabyte}\n")
+    with lakes.open(small) as lake:
+        steps = lake.plan()
+        calls = {name: sum(isinstance(s, Land) and s.dataset == name for s in steps) for name in lake.contracts}
+        money = calls["price_eod"] * Decimal("0.0025") + calls["splits"]
+        assert lake.cost(steps)["money"] == {"USD": money}
+        assert lake.cost(lake.landings("dividends"))["money"] == {}
+    assert assay("--lake", small, "plan").out.splitlines()[-1].endswith(f", {money.normalize():f} USD")
 
 
 def test_only_the_calls_of_the_day_count(small: Path) -> None:

@@ -46,7 +46,7 @@ KEYS: dict[str, Key] = {
     "authoritativeDefinitions": _s(),
     "contractCreatedTs": _s(),
     "support": _s(),
-    "price": _s(),
+    "price": _s("of a call to the source where `priceUnit` is `call`: `plan` and `backfill` say what their calls cost"),
     "team": _s(),
     "roles": _r("there are no users and no grants yet; leave it out"),
     "servers": _r("where a lake lies is said in assay.toml; leave it out"),

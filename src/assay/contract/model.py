@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -240,6 +241,14 @@ class Contract:
     def fields(self) -> tuple[str, ...]:
         """The record's own fields that any column reads, each once."""
         return tuple(dict.fromkeys(field for column in self.columns for field in column.fields))
+
+    @property
+    def price(self) -> tuple[Decimal, str] | None:
+        """What a call to the source costs, and in which currency; None where the contract does not say it."""
+        said = dict(self.shown)
+        if said.get("price.priceUnit") != "call":
+            return None
+        return Decimal(said["price.priceAmount"]), said["price.priceCurrency"]
 
     @property
     def early(self) -> tuple[tuple[date, str], ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,14 @@ def cost(lake: "Lake", steps: Sequence[Step]) -> dict[str, Any]:
     """See `Lake.cost`."""
     by = shares(lake, steps)
     sizes = [step.bytes for step in steps if isinstance(step, Land)]
+    money: dict[str, Decimal] = {}
+    for step in steps:
+        if isinstance(step, Land) and (price := lake.contract(step.dataset).price):
+            money[price[1]] = money.get(price[1], Decimal(0)) + price[0]
     return {
         "calls": sum(one.calls for one in by.values()),
         "minutes": sum((one.minutes for one in by.values()), 0.0),
+        "money": money,
         "bytes": None if None in sizes else sum(size or 0 for size in sizes),
         "sources": {name: asdict(one) | {"days": one.days, "told": one.told(name)} for name, one in by.items()},
     }

@@ -146,9 +146,9 @@ class Lake:
         )
 
     def cost(self, steps: Sequence[Step]) -> dict[str, Any]:
-        """Calls, minutes at the permitted rate and bytes of a plan's landings, and by source what its quota makes of them.
+        """Calls, minutes at the permitted rate, bytes and money of a plan's landings, and by source what its quota makes of them.
 
-        bytes is None where nothing was landed yet.
+        `money` is by currency, of the contracts that say what a call costs. bytes is None where nothing was landed yet.
         """
         from assay.run import budget
 
