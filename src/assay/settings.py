@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ _SOURCE: dict[str, _Test] = {
     "requests": _COUNT,
     "per": (lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > 0, "seconds above 0"),
     "calls_per_day": _COUNT,
+    "bytes_per_30_days": (
+        lambda v: isinstance(v, str) and bool(_SIZE.fullmatch(v)),
+        'a size such as "500MB" or "20GB"',
+    ),
     "options": (lambda v: isinstance(v, dict), "a table"),
 }
 _UPKEEP: dict[str, _Test] = {
@@ -35,7 +40,18 @@ _UPKEEP: dict[str, _Test] = {
     "compact_files": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 1, "a whole number above 1"),
     "every": (lambda v: isinstance(v, str) and bool(_DURATION.fullmatch(v)), 'a duration such as "P1D" or "PT6H"'),
 }
+_UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 ORIGINS = ("vendor", "sandbox", "synthetic")
+
+
+def size(text: str) -> int:
+    """The bytes that a size means.
+
+    >>> size("1.5GB"), size("2 KiB")
+    (1500000000, 2048)
+    """
+    number, unit = re.fullmatch(r"([\d.]+) ?(\w+)", text).groups()  # type: ignore[union-attr]  # `read` tested it
+    return int(Decimal(number) * (1024 if "i" in unit else 1000) ** _UNITS[unit[0]])
 
 
 @dataclass(frozen=True)

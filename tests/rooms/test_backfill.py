@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -99,6 +100,39 @@ def test_a_span_or_name_that_makes_no_sense_is_refused(
     said = assay("--lake", small, "backfill", select, span)
     assert said.code == UsageError.exit_code
     assert words in said.err, said.err
+
+
+def test_more_bytes_than_the_quota_has_left_are_refused_or_asked_as_far_as_they_go(
+    small: Path, assay: Callable[..., Said]
+) -> None:
+    path = small / "assay.toml"
+    text = path.read_text().replace("calls_per_day = 5", 'bytes_per_30_days = "1GB"')
+    path.write_text(text)
+    with lakes.open(small) as lake:
+        assert budget.shares(lake, lake.landings("price_eod"))["fmp"].told("fmp") == (
+            "fmp permits 1000.0 MB in 30 days, 0.0 MB came: how much more comes is not known yet"
+        )
+        assert not lake.apply(lake.landings("price_eod")[:2]).errors
+        steps = [s for s in lake.plan() if isinstance(s, Land) and s.dataset == "price_eod"]
+        share = budget.shares(lake, steps)["fmp"]
+        came = sum(part.bytes for one, _ in bronze.since(lake.target.files, "price_eod", 0) for part in one.parts)
+        assert (share.lately, share.beyond, share.calls) == (came, False, len(steps))
+        assert share.bytes == sum(s.bytes or 0 for s in steps) > 0
+        each = max(s.bytes or 0 for s in steps)
+        for room in (0, 1, each, 2 * each, 10**9):
+            left = replace(share, bytes_per_30_days=came + room)
+            asked = budget.within(lake, steps, {"fmp": left})
+            assert sum(s.bytes or 0 for s in asked if isinstance(s, Land)) <= room
+            assert left.beyond == (len(asked) < len(steps))
+            assert asked or room < each
+    path.write_text(text.replace("1GB", "1KB"))
+    said = assay("--lake", small, "backfill", "price_eod", SPAN)
+    assert said.code == UsageError.exit_code
+    assert "UsageError: nothing was asked: fmp permits 0.0 MB in 30 days, " in said.err
+    before = windows(small, "price_eod")
+    assert "fmp permits 0.0 MB in 30 days, " in assay("--lake", small, "plan").out
+    assay("--lake", small, "backfill", "price_eod", SPAN, "--allow-part")
+    assert windows(small, "price_eod") == before
 
 
 def test_a_call_costs_what_the_contracts_say(small: Path, assay: Callable[..., Said]) -> None:

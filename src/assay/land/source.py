@@ -37,6 +37,7 @@ class SourceSettings:
         requests: requests permitted in `per` seconds.
         per: seconds.
         calls_per_day: the vendor's quota, a day of UTC, if it has one.
+        bytes_per_30_days: the vendor's quota of what it sends, such as "20GB", if it has one.
         options: whatever else the source's own settings say.
         ledger: where the pace of an account is kept for all processes of the lake; None outside one.
     """
@@ -47,6 +48,7 @@ class SourceSettings:
     requests: int = 300
     per: float = 60.0
     calls_per_day: int | None = None
+    bytes_per_30_days: str | None = None
     options: Mapping[str, Any] | None = None
     ledger: Ledger | None = None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from assay.clock import now
 from assay.plan import Land, Step
 from assay.ports import Fact, Ledger
+from assay.settings import size
 from assay.spoken import some
 
 if TYPE_CHECKING:
@@ -27,12 +28,28 @@ class Share:
         minutes: at the rate that the settings permit.
         calls_per_day: the source's quota by the settings, if it has one.
         today: calls of what was landed since midnight in UTC, by whomever; None without a quota.
+        bytes: as many as the newest landings had, each; None where nothing was landed yet.
+        bytes_per_30_days: the source's quota by the settings, if it has one.
+        lately: bytes of what was landed today and in the 29 days before, by whomever; None without a quota.
     """
 
     calls: int
     minutes: float
     calls_per_day: int | None = None
     today: int | None = None
+    bytes: int | None = None
+    bytes_per_30_days: int | None = None
+    lately: int | None = None
+
+    @property
+    def room(self) -> int | None:
+        """Bytes that may come yet; None without a quota."""
+        return None if self.bytes_per_30_days is None else max(0, self.bytes_per_30_days - (self.lately or 0))
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it is more than the quotas have left today."""
+        return self.days > 1 or (self.room is not None and (not self.room or (self.bytes or 0) > self.room))
 
     @property
     def left(self) -> int | None:
@@ -47,30 +64,44 @@ class Share:
         return 1 + max(0, ceil((self.calls - self.left) / self.calls_per_day))
 
     def told(self, source: str) -> str:
-        """The quota in a line; nothing where there is none."""
-        if self.calls_per_day is None:
-            return ""
-        return (
-            f"{source} permits {some(self.calls_per_day, 'call')} a day, {self.today} are used today: "
-            f"{some(self.calls, 'call')} at least take {some(self.days, 'day')}"
-        )
+        """The quotas in a line; nothing where there are none."""
+        said = []
+        if self.calls_per_day is not None:
+            said.append(
+                f"{source} permits {some(self.calls_per_day, 'call')} a day, {self.today} are used today: "
+                f"{some(self.calls, 'call')} at least take {some(self.days, 'day')}"
+            )
+        if self.bytes_per_30_days is not None:
+            more = (
+                "how much more comes is not known yet" if self.bytes is None else f"about {_mb(self.bytes)} more come"
+            )
+            said.append(
+                f"{source} permits {_mb(self.bytes_per_30_days)} in 30 days, {_mb(self.lately or 0)} came: {more}"
+            )
+        return "; ".join(said)
 
 
 def shares(lake: "Lake", steps: Sequence[Step]) -> dict[str, Share]:
     """What steps ask of each source; nothing but the ledger is read."""
     from assay.land import settings_of
 
-    calls: dict[str, int] = {}
+    sizes: dict[str, list[int | None]] = {}
     for step in steps:
         if isinstance(step, Land):
-            source = lake.contract(step.dataset).source
-            calls[source] = calls.get(source, 0) + 1
+            sizes.setdefault(lake.contract(step.dataset).source, []).append(step.bytes)
     out = {}
-    for source, number in calls.items():
+    for source, found in sizes.items():
         settings = settings_of(source, lake.target.settings.sources)
-        quota = settings.calls_per_day
-        today = None if quota is None else used(lake, source, now().date())
-        out[source] = Share(number, number * settings.per / 60 / settings.requests, quota, today)
+        quota, volume, today = settings.calls_per_day, settings.bytes_per_30_days, now().date()
+        out[source] = Share(
+            len(found),
+            len(found) * settings.per / 60 / settings.requests,
+            quota,
+            None if quota is None else used(lake, source, today),
+            None if None in found else sum(one or 0 for one in found),
+            None if volume is None else size(volume),
+            None if volume is None else used(lake, source, today - timedelta(days=29), "bytes"),
+        )
     return out
 
 
@@ -87,21 +118,26 @@ def cost(lake: "Lake", steps: Sequence[Step]) -> dict[str, Any]:
         "minutes": sum((one.minutes for one in by.values()), 0.0),
         "money": money,
         "bytes": None if None in sizes else sum(size or 0 for size in sizes),
-        "sources": {name: asdict(one) | {"days": one.days, "told": one.told(name)} for name, one in by.items()},
+        "sources": {
+            name: asdict(one) | {"days": one.days, "beyond": one.beyond, "told": one.told(name)}
+            for name, one in by.items()
+        },
     }
 
 
 def within(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> list[Step]:
     """The steps without the landings that no quota has room for today: the first days of all shards come first."""
     left = {source: one.left for source, one in by.items()}
+    volume = {source: one.room for source, one in by.items()}
     out: list[Step] = []
     for step in sorted(steps, key=_begins):
         if isinstance(step, Land):
             source = lake.contract(step.dataset).source
-            room = left[source]
-            if room == 0:
+            calls, room, needs = left[source], volume[source], step.bytes or 0
+            if calls == 0 or (room is not None and (not room or needs > room)):
                 continue
-            left[source] = None if room is None else room - 1
+            left[source] = None if calls is None else calls - 1
+            volume[source] = None if room is None else room - needs
         out.append(step)
     return out
 
@@ -112,16 +148,20 @@ def _begins(step: Step) -> date:
     return step.window.start if step.window else date.min
 
 
-def used(lake: "Lake", source: str, day: date) -> int:
-    """Calls of the entries that were landed on a day, in the datasets of a source."""
+def used(lake: "Lake", source: str, since: date, what: str = "calls") -> int:
+    """Calls, or bytes, of the entries that were landed since a day began, in the datasets of a source."""
     used = 0
     for dataset, contract in lake.contracts.items():
         if contract.source == source:
-            used += sum(fact.body.get("calls", 0) for fact in _of_day(lake.target.ledger, dataset, day))
+            used += sum(fact.body.get(what, 0) for fact in _since(lake.target.ledger, dataset, since))
     return used
 
 
-def _of_day(ledger: Ledger, dataset: str, day: date) -> list[Fact]:
+def _mb(number: int) -> str:
+    return f"{number / 1e6:.1f} MB"
+
+
+def _since(ledger: Ledger, dataset: str, day: date) -> list[Fact]:
     """A dataset's entries since a day's midnight, read from its newest on."""
     tail = ledger.newest("tail", dataset)
     end = tail.body["position"] if tail else 0

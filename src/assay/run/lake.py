@@ -158,7 +158,7 @@ class Lake:
         """The steps that land the days of `span`, refine them and build the gold they touch; and what of it must wait.
 
         `select` is a dataset or `source:NAME`. UsageError for days that are none of its history, and where it asks for
-        more calls than a source's quota has left today, unless `part`: then the rest is left for another day.
+        more calls or bytes than a source's quotas have left today, unless `part`: then the rest is left for another day.
         """
         from assay.run import budget
 
@@ -166,7 +166,7 @@ class Lake:
         planning.expected(list(chosen.values()), self.universes, span, now().date())
         steps = self.plan([f"{name}+" for name in chosen], span=span)
         by = budget.shares(self, steps)
-        over = [one.told(source) for source, one in by.items() if one.days > 1]
+        over = [one.told(source) for source, one in by.items() if one.beyond]
         if over and not part:
             raise UsageError(f"nothing was asked: {'; '.join(over)}; `--allow-part` asks what today has room for")
         room = budget.within(self, steps, by)
