@@ -31,7 +31,7 @@ settings.load_profile("same")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What holds on a disk is tried on a store at its worst by `scripts/test --all`."""
     for item in items:
-        if "make_on_store" in item.name or "-store]" in item.name:
+        if {"store", "make_on_store"} & {*getattr(getattr(item, "callspec", None), "id", "").split("-")}:
             item.add_marker("slow")
 
 

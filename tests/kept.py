@@ -24,7 +24,8 @@ def begun(root: Path, name: str) -> Path:
 @cache
 def _together() -> Path:
     """A directory of all processes that run these tests together; the last of them takes it away."""
-    root = Path(tempfile.gettempdir()) / f"assay-checked-{os.environ.get('PYTEST_XDIST_TESTRUNUID') or os.getpid()}"
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    root = Path(tempfile.gettempdir()) / f"assay-checked-{run}" if run else Path(tempfile.mkdtemp())
     root.mkdir(exist_ok=True)
     used = (root / "used.lock").open("w")
     fcntl.flock(used, fcntl.LOCK_SH)
@@ -44,6 +45,7 @@ def _checked(name: str) -> Path:
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (lake := root / name).exists():
+            shutil.rmtree(root / "new" / name, ignore_errors=True)
             new = lakes.init(root / "new" / name, ROOT / "lakes" / name)
             lakes.check(new)
             new.rename(lake)

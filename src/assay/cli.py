@@ -243,7 +243,7 @@ def contract(ctx: click.Context, lake: "Lake", dataset: str) -> None:
 )
 @_with_lake
 def plan(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | None, regate: bool) -> None:
-    """Show the missing steps with calls, minutes at the permitted rate and bytes.
+    """Show the missing steps with calls, minutes at the permitted rate, bytes, money and quotas.
 
     \b
     Examples:

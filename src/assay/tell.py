@@ -169,7 +169,7 @@ def status(found: Mapping[str, Any]) -> list[str]:
         lines += [f"  late: {late}" for late in one["late"]]
         lines += [f"  {drift['told']}" for drift in one["drift"]]
         if one["warnings"]:
-            lines.append(f"  warned of {each(one['warnings'])}")
+            lines.append(f"  warned of in all answers so far: {each(one['warnings'])}")
         if one["holes"]:
             lines.append(f"  {one['holes']['told']}")
         if one["changed"]:

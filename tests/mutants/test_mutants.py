@@ -55,9 +55,10 @@ for line in sys.stdin.buffer:
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[subprocess.Popen[str]]:
+    apart = {name: said for name, said in os.environ.items() if name != "PYTEST_XDIST_TESTRUNUID"}
     with subprocess.Popen(
         [sys.executable, "-P", "-c", WARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "QUICK": "1"}, text=True,
+        env={**apart, "QUICK": "1"}, text=True,
     ) as process:  # fmt: skip
         yield process
         process.communicate()

@@ -110,7 +110,7 @@ def test_more_bytes_than_the_quota_has_left_are_refused_or_asked_as_far_as_they_
     path.write_text(text)
     with lakes.open(small) as lake:
         assert budget.shares(lake, lake.landings("price_eod"))["fmp"].told("fmp") == (
-            "fmp permits 1000.0 MB in 30 days, 0.0 MB came: how much more comes is not known yet"
+            "fmp permits 1000.0 MB in 30 days, 0.0 MB came: about 0.0 MB more are known to come"
         )
         assert not lake.apply(lake.landings("price_eod")[:2]).errors
         steps = [s for s in lake.plan() if isinstance(s, Land) and s.dataset == "price_eod"]
@@ -118,6 +118,13 @@ def test_more_bytes_than_the_quota_has_left_are_refused_or_asked_as_far_as_they_
         came = sum(part.bytes for one, _ in bronze.since(lake.target.files, "price_eod", 0) for part in one.parts)
         assert (share.lately, share.beyond, share.calls) == (came, False, len(steps))
         assert share.bytes == sum(s.bytes or 0 for s in steps) > 0
+        others = [s for s in lake.plan() if isinstance(s, Land)]
+        assert None in [s.bytes for s in others]
+        mixed = replace(budget.shares(lake, others)["fmp"], bytes_per_30_days=came + share.bytes - 1)
+        assert mixed.beyond, "what is known is enough"
+        assert len(budget.within(lake, others, {"fmp": mixed})) == len(others) - 1
+        with pytest.raises(UsageError, match=r"^land.price_eod.* permits 0\.0 MB in 30 days: raise bytes_per_30_days"):
+            budget.fits(lake, steps, {"fmp": replace(share, bytes_per_30_days=1)})
         each = max(s.bytes or 0 for s in steps)
         for room in (0, 1, each, 2 * each, 10**9):
             left = replace(share, bytes_per_30_days=came + room)
@@ -128,9 +135,13 @@ def test_more_bytes_than_the_quota_has_left_are_refused_or_asked_as_far_as_they_
     path.write_text(text.replace("1GB", "1KB"))
     said = assay("--lake", small, "backfill", "price_eod", SPAN)
     assert said.code == UsageError.exit_code
-    assert "UsageError: nothing was asked: fmp permits 0.0 MB in 30 days, " in said.err
+    assert "raise bytes_per_30_days, or say a shorter window in the contract" in said.err
+    path.write_text(text.replace("1GB", f"{came // 1000}KB"))
+    said = assay("--lake", small, "backfill", "price_eod", SPAN)
+    assert said.code == UsageError.exit_code
+    assert "UsageError: nothing was asked: fmp permits " in said.err
     before = windows(small, "price_eod")
-    assert "fmp permits 0.0 MB in 30 days, " in assay("--lake", small, "plan").out
+    assert " MB in 30 days, " in assay("--lake", small, "plan").out
     assay("--lake", small, "backfill", "price_eod", SPAN, "--allow-part")
     assert windows(small, "price_eod") == before
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import duckdb
+import httpx
 import pytest
 
 from assay import cli, errors
@@ -349,7 +350,8 @@ def test_a_server_that_is_told_to_stop_says_so_and_ends_well(lake: Path, number:
         while "console: " not in server.heard():
             assert server.poll() is None, server.said()
             time.sleep(0.02)
-        time.sleep(0.2)  # the event loop has the signals
+        address = server.heard().partition("console: ")[2].split()[0]
+        assert httpx.get(address, timeout=60).status_code == 200  # its event loop runs, and has the signals
         os.kill(server.pid, number)
         said = server.said(60)
     assert (said.code, said.out) == (0, "")
@@ -676,7 +678,7 @@ def test_what_rules_warn_of_is_told_after_the_refine_and_by_status(lake: Path, a
     with (lake / TRADES).open("a") as file:
         file.write("T-0100,2024-01-06,IBM,1,1\nT-0101,2024-01-07,IBM,1,1\n")
     assert "  warned of date:calendar 2" in assay("--lake", lake, "apply", "trades").err.splitlines()
-    assert "  warned of date:calendar 2" in assay("--lake", lake, "status").out.splitlines()
+    assert "  warned of in all answers so far: date:calendar 2" in assay("--lake", lake, "status").out.splitlines()
     told = json.loads(assay("--lake", lake, "--json", "status").out)["datasets"]["trades"]
     assert (told["warnings"], told["accepted"], told["quarantined"]) == ({"date:calendar": 2}, 12, 0)
 

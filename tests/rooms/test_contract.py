@@ -158,9 +158,6 @@ BAD = {
     "no currency": (*_more("{property: currency, value: dollars}"), "currency", "is no code of ISO 4217"),
     "a currency of nothing": (*_more("{property: currency, value: USD}"), "currency", "no column has the unit currency"),
     "a unit of no currency": ("name: maybe,", "name: maybe, customProperties: [{property: unit, value: currency}],", "name: maybe", "which says none"),
-    "a price of nothing": ("status: active", "status: active\nprice: {priceCurrency: USD, priceUnit: call}", "price:", "priceAmount: None is no price of a call"),
-    "a price that pays": ("status: active", "status: active\nprice: {priceAmount: -0.1, priceCurrency: USD, priceUnit: call}", "price:", "priceAmount: -0.1 is no price of a call"),
-    "a price in coins": ("status: active", "status: active\nprice: {priceAmount: 0.1, priceCurrency: coins, priceUnit: call}", "price:", "priceCurrency: coins is no code of ISO 4217"),
     "an exchange's calendar": (*_more("{property: calendar, value: XNYS}"), "property: calendar", "one column of the key must be a date"),
     "a calendar of no name": (*_more("{property: calendar, value: [XNYS]}"), "property: calendar", "say weekdays"),
     "a calendar that nobody can heed": (*_more("{property: calendar, value: {name: weekdays, severity: mild}}"), "property: calendar", "'mild' is neither error nor warning"),
@@ -709,3 +706,27 @@ def test_a_day_without_an_hour_is_known_at_its_end(tmp_path: Path) -> None:
             assert row["known_at"] == datetime.fromisoformat(f"{moment}:00+00:00")
     with pytest.raises(ContractError, match="24:30 is not a time"):
         odcs.parse(EVERY_TYPE.replace(at, 'knownAt, value: {column: day, time: "24:30"}'))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "priceAmount: -0.1, priceCurrency: USD",
+        "priceCurrency: USD",
+        "priceAmount: 1, priceCurrency: coins",
+        "priceAmount: .inf, priceCurrency: USD",
+    ],
+)
+def test_a_price_of_calls_that_nobody_can_add_up_is_refused_in_a_file_and_read_where_it_is_kept(
+    tmp_path: Path, said: str
+) -> None:
+    text = EVERY_TYPE.replace("status: active", f"status: active\nprice: {{{said}, priceUnit: call}}")
+    path = tmp_path / "contracts" / "things.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    line = text.splitlines().index(f"price: {{{said}, priceUnit: call}}") + 1
+    with pytest.raises(ContractError, match=rf"^things.yaml:{line}: price: that of a call is a priceAmount"):
+        odcs.read(path)
+    assert odcs.parse(text).price is None
+    path.write_text(text.replace("unit: call", "unit: megabyte").replace("priceUnit: call", "priceUnit: megabyte"))
+    assert odcs.read(path).price is None

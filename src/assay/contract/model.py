@@ -15,6 +15,7 @@ from assay.contract.calendars import Calendar
 from assay.windows import Duration
 
 Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
+_AMOUNT, _CURRENCY = re.compile(r"\d{1,15}(\.\d+)?([eE][+-]?\d{1,2})?"), re.compile(r"[A-Z]{3}")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESERVED = (
     "known_at",
@@ -244,11 +245,12 @@ class Contract:
 
     @property
     def price(self) -> tuple[Decimal, str] | None:
-        """What a call to the source costs, and in which currency; None where the contract does not say it."""
+        """What a call to the source costs, and in which currency; None where the contract does not say it so."""
         said = dict(self.shown)
-        if said.get("price.priceUnit") != "call":
+        amount, currency = said.get("price.priceAmount", ""), said.get("price.priceCurrency", "")
+        if said.get("price.priceUnit") != "call" or not _AMOUNT.fullmatch(amount) or not _CURRENCY.fullmatch(currency):
             return None
-        return Decimal(said["price.priceAmount"]), said["price.priceCurrency"]
+        return Decimal(amount), currency
 
     @property
     def early(self) -> tuple[tuple[date, str], ...]:

@@ -47,6 +47,11 @@ def read(path: Path, kept: Path | None = None) -> Contract:
     except OSError as error:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
     found = parse(text, path.name, path, kept)
+    if ("price.priceUnit", "call") in found.shown and not found.price:
+        line = next((n for n, one in enumerate(text.splitlines(), 1) if one.startswith("price")), 1)
+        raise ContractError(
+            f"{path.name}:{line}: price: that of a call is a priceAmount of 0 or more, and a priceCurrency of ISO 4217 such as USD"
+        )
     if found.calendar:
         raise ContractError(
             f"{path.name}:1: a second document behind the contract; a calendar is a file of its own, {found.calendar.file}"

@@ -3,7 +3,7 @@
 import copy
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -155,18 +155,6 @@ def _keys(raw: dict[Any, Any], above: str, path: tuple[str | int, ...], lines: L
             yield _spoken(at), _plain(value)
 
 
-def _priced(raw: Mapping[str, Any], lines: Lines) -> None:
-    """Note a price of calls that nobody could add up."""
-    price = raw.get("price")
-    if not isinstance(price, dict) or price.get("priceUnit") != "call":
-        return
-    amount, currency = price.get("priceAmount"), price.get("priceCurrency")
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < float("inf"):
-        lines.note(("price", "priceAmount"), f"priceAmount: {amount} is no price of a call; say a number, 0 or more")
-    if not re.fullmatch(r"[A-Z]{3}", str(currency)):
-        lines.note(("price", "priceCurrency"), f"priceCurrency: {currency} is no code of ISO 4217 such as USD")
-
-
 def _spoken(path: Iterable[str | int]) -> str:
     """A path as people write it: `team.members[0].name`."""
     return "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path).removeprefix(".")
@@ -180,7 +168,6 @@ def _plain(value: object) -> str:
 
 
 def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: Lines, text: str) -> Contract:
-    _priced(raw, lines)
     for key in ("apiVersion", "kind", "id", "version", "status", "schema"):
         if not raw.get(key):
             lines.note((), f"{key} is missing; ODCS 3.1 requires it")

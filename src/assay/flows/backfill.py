@@ -38,7 +38,7 @@ def backfill_historical_data(source: str, start_date: datetime, end_date: dateti
 def generate_date_chunks(source: str, start_date: datetime, end_date: datetime, parallel_days: int) -> list[Chunk]:
     """The plan's missing landings in these days, in chunks.
 
-    UsageError for names and days that there are not, and for more calls than a source's quota has left today.
+    UsageError for names and days that there are not, and for more calls or bytes than a source's quotas have left.
     """
     lake = here().lake
     names = chunking.named(lake.contracts, source)

@@ -72,8 +72,8 @@ class Refined:
 
     @property
     def warnings(self) -> dict[str, int]:
-        """How many of its rows break each rule that only warns."""
-        return dict(sum((Counter(v.warnings) for v in self.verdicts), Counter[str]()))
+        """How many of the rows that went in break each rule that only warns."""
+        return {rule: n for rule, n in account.sums(self.verdicts)[2].items() if n}
 
     @property
     def hollow(self) -> list[str]:

@@ -8,6 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from assay.clock import now
+from assay.errors import UsageError
 from assay.plan import Land, Step
 from assay.ports import Fact, Ledger
 from assay.settings import size
@@ -28,7 +29,7 @@ class Share:
         minutes: at the rate that the settings permit.
         calls_per_day: the source's quota by the settings, if it has one.
         today: calls of what was landed since midnight in UTC, by whomever; None without a quota.
-        bytes: as many as the newest landings had, each; None where nothing was landed yet.
+        bytes: a guess, the mean of all that was landed for each; of what was never landed nobody knows, and it counts nothing.
         bytes_per_30_days: the source's quota by the settings, if it has one.
         lately: bytes of what was landed today and in the 29 days before, by whomever; None without a quota.
     """
@@ -37,7 +38,7 @@ class Share:
     minutes: float
     calls_per_day: int | None = None
     today: int | None = None
-    bytes: int | None = None
+    bytes: int = 0
     bytes_per_30_days: int | None = None
     lately: int | None = None
 
@@ -49,7 +50,7 @@ class Share:
     @property
     def beyond(self) -> bool:
         """Whether it is more than the quotas have left today."""
-        return self.days > 1 or (self.room is not None and (not self.room or (self.bytes or 0) > self.room))
+        return self.days > 1 or (self.room is not None and (not self.room or self.bytes > self.room))
 
     @property
     def left(self) -> int | None:
@@ -72,11 +73,9 @@ class Share:
                 f"{some(self.calls, 'call')} at least take {some(self.days, 'day')}"
             )
         if self.bytes_per_30_days is not None:
-            more = (
-                "how much more comes is not known yet" if self.bytes is None else f"about {_mb(self.bytes)} more come"
-            )
+            came = f"{_mb(self.lately or 0)} came"
             said.append(
-                f"{source} permits {_mb(self.bytes_per_30_days)} in 30 days, {_mb(self.lately or 0)} came: {more}"
+                f"{source} permits {_mb(self.bytes_per_30_days)} in 30 days, {came}: about {_mb(self.bytes)} more are known to come"
             )
         return "; ".join(said)
 
@@ -98,7 +97,7 @@ def shares(lake: "Lake", steps: Sequence[Step]) -> dict[str, Share]:
             len(found) * settings.per / 60 / settings.requests,
             quota,
             None if quota is None else used(lake, source, today),
-            None if None in found else sum(one or 0 for one in found),
+            sum(one or 0 for one in found),
             None if volume is None else size(volume),
             None if volume is None else used(lake, source, today - timedelta(days=29), "bytes"),
         )
@@ -123,6 +122,19 @@ def cost(lake: "Lake", steps: Sequence[Step]) -> dict[str, Any]:
             for name, one in by.items()
         },
     }
+
+
+def fits(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> None:
+    """UsageError for a landing that is more than a whole quota: no day has room for it."""
+    for step in steps:
+        if isinstance(step, Land):
+            source = lake.contract(step.dataset).source
+            whole = by[source].bytes_per_30_days
+            if whole is not None and (step.bytes or 0) > whole:
+                raise UsageError(
+                    f"{step.id} is about {_mb(step.bytes or 0)}, and {source} permits {_mb(whole)} in 30 days: raise "
+                    "bytes_per_30_days, or say a shorter window in the contract"
+                )
 
 
 def within(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> list[Step]:

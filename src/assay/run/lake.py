@@ -166,6 +166,7 @@ class Lake:
         planning.expected(list(chosen.values()), self.universes, span, now().date())
         steps = self.plan([f"{name}+" for name in chosen], span=span)
         by = budget.shares(self, steps)
+        budget.fits(self, steps, by)
         over = [one.told(source) for source, one in by.items() if one.beyond]
         if over and not part:
             raise UsageError(f"nothing was asked: {'; '.join(over)}; `--allow-part` asks what today has room for")
@@ -217,7 +218,9 @@ class Lake:
                 "shrank": self._shrank(dataset),
                 "late": contract.late(found.captured_at, now()),
                 "drift": [{**asdict(one), "told": one.told} for one in drift.of(ledger, contract, found.refused)],
-                "warnings": dict(found.warnings),
+                "warnings": {
+                    r.name: n for r in contract.rules if r.severity == "warning" and (n := found.warnings.get(r.name))
+                },
                 "holes": lacks.data | {"told": lacks.told} if (lacks := holes.of(ledger, contract)) else None,
                 "changed": found.changed if contract.mutability == "append" else 0,
             }

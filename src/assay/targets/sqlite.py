@@ -125,9 +125,10 @@ class SqliteLedger:
     def _write_ahead(self) -> None:
         """Turn the write-ahead log on; of several that open a new file at once SQLite refuses some without waiting."""
         ends = time.monotonic() + self._wait
-        while self._con.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        done = self._con.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        while not done:
             try:
-                self._con.execute("PRAGMA journal_mode = WAL")
+                done = bool(self._con.execute("PRAGMA journal_mode = WAL").fetchone())
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
                     raise
