@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import re
 import resource
 import select
 import signal
@@ -34,7 +33,6 @@ GROWN = 50 * 2**20
 PATIENCE = 0.25
 """Seconds after the deadline in which the kernel has ended it, or else we do."""
 _SPENT, _WATCH = 75, 0.05
-_UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 _PLAIN = {
     ("datetime", "date"), ("datetime", "datetime"), ("datetime", "time"), ("datetime", "timedelta"), ("datetime", "timezone"),
     ("decimal", "Decimal"), ("pytz", "_UTC"), ("uuid", "UUID"),
@@ -217,12 +215,6 @@ def _keep(kept: IO[bytes], piece: bytes, work: Path) -> None:
 def _error(name: str, lines: list[str]) -> AssayError:
     kind = getattr(errors, name, None)
     return kind(*lines) if isinstance(kind, type) and issubclass(kind, AssayError) else AssayError(*lines)
-
-
-def size(text: str) -> int:
-    """Bytes of a size as `[lake] memory` says it."""
-    number, unit, binary = re.fullmatch(r"([\d.]+) ?([KMGT])(i?)B", text).groups()  # type: ignore[union-attr]
-    return int(float(number) * (1024 if binary else 1000) ** _UNITS[unit])
 
 
 class _Plain(pickle.Unpickler):

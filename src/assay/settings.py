@@ -15,10 +15,11 @@ _DURATION = re.compile(r"P(?=\d|T\d)(\d{1,4}D)?(T(?=\d)(\d{1,4}H)?(\d{1,4}M)?)?"
 _Test = tuple[Callable[[Any], bool], str]
 _TEXT: _Test = (lambda v: isinstance(v, str) and bool(v), "a text")
 _COUNT: _Test = (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0, "a whole number above 0")
+_BYTES: _Test = (lambda v: isinstance(v, str) and bool(_SIZE.fullmatch(v)), 'a size such as "500MB" or "2GB"')
 _LAKE: dict[str, _Test] = {
     "name": _TEXT,
     "data": _TEXT,
-    "memory": (lambda v: isinstance(v, str) and bool(_SIZE.fullmatch(v)), 'a size such as "500MB" or "2GB"'),
+    "memory": _BYTES,
     "threads": _COUNT,
 }
 _SOURCE: dict[str, _Test] = {
@@ -28,10 +29,7 @@ _SOURCE: dict[str, _Test] = {
     "requests": _COUNT,
     "per": (lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > 0, "seconds above 0"),
     "calls_per_day": _COUNT,
-    "bytes_per_30_days": (
-        lambda v: isinstance(v, str) and bool(_SIZE.fullmatch(v)),
-        'a size such as "500MB" or "20GB"',
-    ),
+    "bytes_per_30_days": _BYTES,
     "options": (lambda v: isinstance(v, dict), "a table"),
 }
 _UPKEEP: dict[str, _Test] = {
@@ -45,7 +43,7 @@ ORIGINS = ("vendor", "sandbox", "synthetic")
 
 
 def size(text: str) -> int:
-    """The bytes that a size means.
+    """Bytes of a size, as `[lake] memory` and `bytes_per_30_days` say it.
 
     >>> size("1.5GB"), size("2 KiB")
     (1500000000, 2048)

@@ -11,6 +11,15 @@ def some(number: int, one: str) -> str:
     return f"{number} {one}" if number == 1 else f"{number} {one}{'es' if one.endswith('ch') else 's'}"
 
 
+def volume(size: float) -> str:
+    """Bytes as people read them.
+
+    >>> volume(1_500_000), volume(20_000_000_000)
+    ('1.5 MB', '20.0 GB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
 def changes(counts: Mapping[str, int], rows: int) -> str:
     """What a refine changed, in a line: `terms`, the accepted rows cut into new and changed ones.
 

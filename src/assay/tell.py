@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.spoken import each, printable, some, terms
+from assay.spoken import each, printable, some, terms, volume
 
 if TYPE_CHECKING:
     from assay.contract.calendars import Calendar
@@ -98,9 +98,7 @@ def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
     """A plan with what it costs."""
     if not steps:
         return [NOTHING]
-    size = (
-        f"about {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else "size unknown before the first landing"
-    )
+    size = f"about {volume(cost['bytes'])}" if cost["bytes"] is not None else "size unknown before the first landing"
     money = "".join(f", {amount.normalize():f} {currency}" for currency, amount in sorted(cost["money"].items()))
     quotas = [one["told"] for one in cost["sources"].values() if one["told"]]
     return [

@@ -110,7 +110,7 @@ def test_more_bytes_than_the_quota_has_left_are_refused_or_asked_as_far_as_they_
     path.write_text(text)
     with lakes.open(small) as lake:
         assert budget.shares(lake, lake.landings("price_eod"))["fmp"].told("fmp") == (
-            "fmp permits 1000.0 MB in 30 days, 0.0 MB came: about 0.0 MB more are known to come"
+            "fmp permits 1.0 GB in 30 days, 0.0 MB came: about 0.0 MB more are known to come"
         )
         assert not lake.apply(lake.landings("price_eod")[:2]).errors
         steps = [s for s in lake.plan() if isinstance(s, Land) and s.dataset == "price_eod"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from assay import fence
+from assay import fence, settings
 from assay.errors import LakeBusy, UsageError
 from assay.serve import fenced
 from tests.conftest import ROOT
@@ -67,7 +67,7 @@ def gone(pid: int) -> bool:
     ("text", "size"), [("500MB", 500 * 10**6), ("1.5 GiB", 1536 * MB), ("2KB", 2000), ("1TiB", 2**40)]
 )
 def test_a_size_is_read_as_the_settings_write_it(text: str, size: int) -> None:
-    assert fence.size(text) == size
+    assert settings.size(text) == size
 
 
 def test_plain_values_come_as_they_are(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_lists_are_said_in_pieces_and_one_thing_has_a_bound(tmp_path: Path) -> N
 
 ASKS = """
 import pathlib, sys
-from assay import fence
+from assay import fence, settings
 def ask(act):
     with fence.asked("tests.rooms.acts", act, timeout=60, memory=100 * 10**6, work=pathlib.Path(sys.argv[1])) as said:
         return list(said)

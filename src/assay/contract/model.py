@@ -15,7 +15,8 @@ from assay.contract.calendars import Calendar
 from assay.windows import Duration
 
 Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
-_AMOUNT, _CURRENCY = re.compile(r"\d{1,15}(\.\d+)?([eE][+-]?\d{1,2})?"), re.compile(r"[A-Z]{3}")
+CURRENCY = re.compile(r"[A-Z]{3}")
+_AMOUNT = re.compile(r"\d{1,15}(\.\d+)?([eE][+-]?\d{1,2})?")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESERVED = (
     "known_at",
@@ -248,7 +249,7 @@ class Contract:
         """What a call to the source costs, and in which currency; None where the contract does not say it so."""
         said = dict(self.shown)
         amount, currency = said.get("price.priceAmount", ""), said.get("price.priceCurrency", "")
-        if said.get("price.priceUnit") != "call" or not _AMOUNT.fullmatch(amount) or not _CURRENCY.fullmatch(currency):
+        if said.get("price.priceUnit") != "call" or not _AMOUNT.fullmatch(amount) or not CURRENCY.fullmatch(currency):
             return None
         return Decimal(amount), currency
 

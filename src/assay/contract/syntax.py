@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from assay.contract import keys, spelling
 from assay.contract.lines import Lines, Noted, Properties, near
 from assay.contract.model import (
+    CURRENCY,
     NAME,
     RESERVED,
     Column,
@@ -286,7 +287,7 @@ def _mutability(ours: Properties, every: str | None, *, complete: bool) -> Any:
 def _in_currency(ours: Properties, columns: tuple[Column, ...], lines: Lines) -> tuple[Column, ...]:
     """The columns, those whose unit is the contract's currency in it."""
     found = ours.get("currency")
-    if "currency" in ours and not re.fullmatch(r"[A-Z]{3}", str(found)):
+    if "currency" in ours and not CURRENCY.fullmatch(str(found)):
         ours.fail("currency", f"currency: {found} is no code of ISO 4217 such as USD")
     using = [one for one in columns if one.unit == "currency"]
     if found and not using:

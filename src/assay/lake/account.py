@@ -394,8 +394,9 @@ def newest(files: Files, ledger: Ledger, dataset: str, limit: int) -> list[Line]
 def shrank(files: Files, ledger: Ledger, dataset: str) -> tuple[Line, Line] | None:
     """The newest whole list and the one before it, where it has fewer rows; for datasets that are landed whole, as one shard."""
     for limit in LISTS:
-        read = [one for one in newest(files, ledger, dataset, limit) if one.state != "void"][:2]
-        if len(read) == 2:
+        found = newest(files, ledger, dataset, limit)
+        read = [one for one in found if one.state != "void"][:2]
+        if len(read) == 2 or len(found) < limit:
             break
     return (read[0], read[1]) if len(read) == 2 and read[0].rows < read[1].rows else None
 

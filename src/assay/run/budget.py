@@ -12,7 +12,7 @@ from assay.errors import UsageError
 from assay.plan import Land, Step
 from assay.ports import Fact, Ledger
 from assay.settings import size
-from assay.spoken import some
+from assay.spoken import some, volume
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
@@ -73,9 +73,9 @@ class Share:
                 f"{some(self.calls, 'call')} at least take {some(self.days, 'day')}"
             )
         if self.bytes_per_30_days is not None:
-            came = f"{_mb(self.lately or 0)} came"
+            came = f"{volume(self.lately or 0)} came"
             said.append(
-                f"{source} permits {_mb(self.bytes_per_30_days)} in 30 days, {came}: about {_mb(self.bytes)} more are known to come"
+                f"{source} permits {volume(self.bytes_per_30_days)} in 30 days, {came}: about {volume(self.bytes)} more are known to come"
             )
         return "; ".join(said)
 
@@ -84,22 +84,22 @@ def shares(lake: "Lake", steps: Sequence[Step]) -> dict[str, Share]:
     """What steps ask of each source; nothing but the ledger is read."""
     from assay.land import settings_of
 
-    sizes: dict[str, list[int | None]] = {}
+    sizes: dict[str, list[int]] = {}
     for step in steps:
         if isinstance(step, Land):
-            sizes.setdefault(lake.contract(step.dataset).source, []).append(step.bytes)
+            sizes.setdefault(lake.contract(step.dataset).source, []).append(step.bytes or 0)
     out = {}
     for source, found in sizes.items():
         settings = settings_of(source, lake.target.settings.sources)
-        quota, volume, today = settings.calls_per_day, settings.bytes_per_30_days, now().date()
+        quota, most, today = settings.calls_per_day, settings.bytes_per_30_days, now().date()
         out[source] = Share(
-            len(found),
-            len(found) * settings.per / 60 / settings.requests,
-            quota,
-            None if quota is None else used(lake, source, today),
-            sum(one or 0 for one in found),
-            None if volume is None else size(volume),
-            None if volume is None else used(lake, source, today - timedelta(days=29), "bytes"),
+            calls=len(found),
+            minutes=len(found) * settings.per / 60 / settings.requests,
+            calls_per_day=quota,
+            today=None if quota is None else used(lake, source, today),
+            bytes=sum(found),
+            bytes_per_30_days=None if most is None else size(most),
+            lately=None if most is None else used(lake, source, today - timedelta(days=29), "bytes"),
         )
     return out
 
@@ -132,7 +132,7 @@ def fits(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> None:
             whole = by[source].bytes_per_30_days
             if whole is not None and (step.bytes or 0) > whole:
                 raise UsageError(
-                    f"{step.id} is about {_mb(step.bytes or 0)}, and {source} permits {_mb(whole)} in 30 days: raise "
+                    f"{step.id} is about {volume(step.bytes or 0)}, and {source} permits {volume(whole)} in 30 days: raise "
                     "bytes_per_30_days, or say a shorter window in the contract"
                 )
 
@@ -140,16 +140,16 @@ def fits(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> None:
 def within(lake: "Lake", steps: Sequence[Step], by: Mapping[str, Share]) -> list[Step]:
     """The steps without the landings that no quota has room for today: the first days of all shards come first."""
     left = {source: one.left for source, one in by.items()}
-    volume = {source: one.room for source, one in by.items()}
+    rooms = {source: one.room for source, one in by.items()}
     out: list[Step] = []
     for step in sorted(steps, key=_begins):
         if isinstance(step, Land):
             source = lake.contract(step.dataset).source
-            calls, room, needs = left[source], volume[source], step.bytes or 0
+            calls, room, needs = left[source], rooms[source], step.bytes or 0
             if calls == 0 or (room is not None and (not room or needs > room)):
                 continue
             left[source] = None if calls is None else calls - 1
-            volume[source] = None if room is None else room - needs
+            rooms[source] = None if room is None else room - needs
         out.append(step)
     return out
 
@@ -167,10 +167,6 @@ def used(lake: "Lake", source: str, since: date, what: str = "calls") -> int:
         if contract.source == source:
             used += sum(fact.body.get(what, 0) for fact in _since(lake.target.ledger, dataset, since))
     return used
-
-
-def _mb(number: int) -> str:
-    return f"{number / 1e6:.1f} MB"
 
 
 def _since(ledger: Ledger, dataset: str, day: date) -> list[Fact]:

@@ -22,6 +22,7 @@ from assay.refine.history import History, Timeline
 from assay.run import gone, newer
 from assay.serve import query
 from assay.serve.reader import Reader
+from assay.settings import size
 from assay.sqltypes import SqlType
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def asked(
         fence.asked(
             "assay.run.explain", "told", its, found, table, dict(key), column, listed,
             # of the model's rows and of the release's, by a DuckDB each
-            timeout=timeout, memory=2 * fence.size(t.limits.memory), work=work,
+            timeout=timeout, memory=2 * size(t.limits.memory), work=work,
         ) as said,
     ):  # fmt: skip
         whole, *records = said

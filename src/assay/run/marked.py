@@ -15,6 +15,7 @@ from assay.refine.history import History, Timeline
 from assay.run import newer, prove
 from assay.run.explain import render
 from assay.serve.reader import Reader
+from assay.settings import size
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
@@ -33,7 +34,7 @@ def asked(lake: "Lake", found: Release, dataset: str) -> list[dict[str, Any]]:
     with (
         scratch_directory(t.files) as work,
         fence.asked(
-            "assay.run.marked", "told", its, found, dataset, timeout=DEADLINE, memory=2 * fence.size(t.limits.memory),
+            "assay.run.marked", "told", its, found, dataset, timeout=DEADLINE, memory=2 * size(t.limits.memory),
             work=work,
         ) as said,
     ):  # fmt: skip

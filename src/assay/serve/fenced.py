@@ -10,6 +10,7 @@ from assay.errors import UsageError
 from assay.lake.files import scratch_directory
 from assay.lake.release import Release
 from assay.ports import Files, Limits
+from assay.settings import size
 
 SPENT = "the query needs more than [lake] memory of assay.toml allows; narrow it, or the lake's owner raises that"
 
@@ -52,7 +53,7 @@ def asked(
         try:
             with fence.asked(
                 "assay.serve.sql", "answer", files, found, its, text, limit,
-                timeout=timeout, memory=fence.size(limits.memory), work=work,
+                timeout=timeout, memory=size(limits.memory), work=work,
             ) as said:  # fmt: skip
                 columns = next(iter(said))
                 yield Answer(columns, _Rows(said), said.last())
