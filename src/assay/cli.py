@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from assay import tell
+from assay import tell, tether
 from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.spoken import some
 
 if TYPE_CHECKING:
     from assay.plan import Step
     from assay.run import Lake
+    from assay.settings import Settings
 
 _EXAMPLES = """
 \b
@@ -93,6 +94,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminated)
+    tether.follow()
     try:
         cli.main(args=said, standalone_mode=False)
         sys.exit(0)
@@ -710,6 +712,105 @@ def serve(ctx: click.Context, lake: "Lake", port: int, host: str) -> None:
         lake.serve(host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
 
 
+_env = click.option("--env", "own", help="The environment; the one that stands before the command unless told.")
+
+
+@cli.command()
+@_env
+@click.option("--dry-run", is_flag=True, help="Only say what differs: exit code 1 if anything does.")
+@click.option("--destroy", is_flag=True, help="Remove all that deploys of this environment made, and nothing else.")
+@click.pass_context
+def deploy(ctx: click.Context, own: str | None, dry_run: bool, destroy: bool) -> None:
+    """Make a Prefect server hold what this lake needs: pools, limits, blocks, deployments with their schedules, automations.
+
+    What that is, its contracts imply and its deploy.yaml says. PREFECT_API_URL names the server; without it, it is
+    the one of `assay up`.
+
+    \b
+    Examples:
+      assay deploy --dry-run         what a hand changed since, too
+      assay deploy --env prod
+    """
+    ctx.obj["env"] = own or ctx.obj["env"]
+    with _lake(ctx) as lake:
+        _prefect(lake.target.settings)
+        from assay.flows import deploy as flows
+
+        changes = flows.deploy(lake, dry=dry_run, destroy=destroy)
+    _out(ctx, tell.changes(changes), tell.deployed(changes, dry=dry_run))
+    if dry_run and changes:
+        ctx.exit(1)
+
+
+@cli.command()
+@_env
+@click.option(
+    "--port",
+    default=8320,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Where the API and the console listen.",
+)
+@click.option(
+    "--prefect-port", default=4200, show_default=True, type=click.IntRange(1, 65535), help="Where Prefect listens."
+)
+@click.option(
+    "--database", help="Prefect's database, postgresql://user@host/name; an SQLite file in the lake unless told."
+)
+@click.pass_context
+def up(ctx: click.Context, own: str | None, port: int, prefect_port: int, database: str | None) -> None:
+    """Run the whole platform until it is told to stop: Prefect's server and pages, workers, API and console.
+
+    What is due is asked at once, then as the contracts and deploy.yaml say. All of its state lies in the lake.
+
+    \b
+    Example:
+      assay up
+    """
+    _prefect()
+    _up(ctx, ctx.obj["path"], own or ctx.obj["env"], port, prefect_port, database)
+
+
+def _up(
+    ctx: click.Context,
+    root: Path,
+    env: str,
+    port: int,
+    prefect_port: int,
+    database: str | None = None,
+    *,
+    watch: "Callable[[], list[str]] | None" = None,
+    once: bool = False,
+) -> None:
+    """Run the tree. What `watch` gives is printed as soon as it gives something; with `once` that ends it."""
+    from assay import settings
+    from assay import up as tree
+    from assay.flows import described
+
+    def watched() -> bool:
+        lines = watch() if watch else []
+        for line in lines:
+            tell.out(line)
+        return bool(lines)
+
+    found = described.read(root, env)
+    url = tree.database(database) if database else ""
+    one = tree.Up(settings.read(root, env), port, prefect_port, url, tuple(found.pools))
+    tree.run(one, ctx.obj["say"], watched if watch else None, once=once)
+
+
+def _prefect(settings: "Settings | None" = None) -> None:
+    """Before Prefect is imported, which reads its settings then: that it is there, and where its server is."""
+    from importlib.util import find_spec
+
+    if find_spec("prefect") is None:
+        raise UsageError("Prefect is not installed here: pip install 'assay[prefect]'")
+    if settings:
+        from assay import up
+
+        up.known(settings)
+
+
 _wide = click.option(
     "--wide",
     type=click.Path(path_type=Path),
@@ -748,7 +849,15 @@ def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str,
     show_default=True,
     help="The demo's lake; made if it is not there.",
 )
-@click.option("--once", is_flag=True, help="Stop after the first number came over HTTP.")
+@click.option("--once", is_flag=True, help="Stop after the first number came.")
+@click.option("--up", "whole", is_flag=True, help="All of it with Prefect, as `assay up` runs it.")
+@click.option(
+    "--prefect-port",
+    default=4200,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Where Prefect listens, with --up.",
+)
 @click.option(
     "--port", default=8320, show_default=True, type=click.IntRange(0, 65535), help="Where the console listens."
 )
@@ -762,6 +871,8 @@ def demo(
     ctx: click.Context,
     directory: Path,
     once: bool,
+    whole: bool,
+    prefect_port: int,
     port: int,
     sandbox_port: int,
     override: tuple[str, ...],
@@ -773,10 +884,24 @@ def demo(
     Examples:
       assay demo                 then open the address it ends with
       assay demo --once          for scripts: exits 0 after the first number
+      assay demo --up            the same by flows, with Prefect's pages
       assay demo --directory wide-lake --wide skfolio-1.12.2-py3-none-any.whl
     """
     from assay.run import demo as first
 
+    if whole:
+        _prefect()
+        with first.begun(directory, sandbox_port, override, ctx.obj["say"], wide):
+            _up(
+                ctx,
+                directory,
+                ctx.obj["env"],
+                port,
+                prefect_port,
+                watch=lambda: first.released(directory, ctx.obj["env"]),
+                once=once,
+            )
+        return
     with first.shown(directory, ctx.obj["env"], port, sandbox_port, override, ctx.obj["say"], wide) as lines:
         for line in lines:
             tell.out(line)

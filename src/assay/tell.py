@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -417,3 +418,36 @@ def _spelt(value: Any) -> Any:
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinities."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ------------------------------------------------------------------ deploy
+
+
+def changes(found: Sequence[Any]) -> list[dict[str, Any]]:
+    """What a deploy did, or would do, as JSON."""
+    return [
+        {"what": one.what, "kind": one.kind, "name": one.name, "fields": {key: {"was": was, "is": now} for key, was, now in one.fields}}
+        for one in found
+    ]  # fmt: skip
+
+
+def deployed(found: Sequence[Any], *, dry: bool) -> list[str]:
+    """What a deploy did, or would do: a line for each thing, and of what changed each field."""
+    lines = []
+    for one in found:
+        lines.append(f"{one.what:>6} {one.kind} {one.name}")
+        if one.what == "change":
+            lines += [f"         {key}: {_field(was)} -> {_field(now)}" for key, was, now in one.fields]
+    if not found:
+        return ["Prefect holds what this lake wants"]
+    number = Counter(one.what for one in found)
+    if dry:
+        said = f"{number['add']} to add, {number['change']} to change, {number['remove']} to remove"
+    else:
+        said = f"{number['add']} added, {number['change']} changed, {number['remove']} removed"
+    return [*lines, said]
+
+
+def _field(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 70 else f"{text[:60]}… ({len(text)} characters)"

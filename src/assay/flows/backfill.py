@@ -10,12 +10,12 @@ from assay.clock import now
 from assay.errors import AssayError, GateClosed, UsageError
 from assay.flows import chunks as chunking
 from assay.flows.chunks import Chunk
-from assay.flows.here import here, opened
+from assay.flows.here import here, named, opened
 from assay.flows.steps import AT_ONCE, built, end, ingest, refined
 from assay.plan import Build, Land, Refine
 
 
-@flow(name="backfill-ingestion", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+@flow(name="backfill-ingestion", flow_run_name=named, task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
 def backfill_historical_data(source: str, start_date: datetime, end_date: datetime, parallel_days: int = 30) -> None:
     """Land the days from `start_date` up to `end_date` that are missing, refine them, and release gold once.
 

@@ -14,14 +14,20 @@ from uuid import UUID
 
 from prefect import get_client, get_run_logger, runtime
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from ulid import ULID
 
+from assay import tether
+from assay.errors import AssayError
+from assay.flows import alive
 from assay.lake import upkeep
 from assay.run import Lake
 from assay.run import lake as lakes
 from assay.spoken import printable
 
+STARTS = 5
+"""So often a flow run is started; one that still ends with its process is left to a person."""
 PAUSE = 2.0
 """Seconds between two reports of progress."""
 LISTED = 500
@@ -57,8 +63,23 @@ class Here:
         said = f"{description}; run {self.run}"
         told(create_table_artifact, table=shown, key=self._key("outcome"), description=printable(said))
 
+    def event(self, event: str, dataset: str, **payload: Any) -> None:
+        """Say that something is so of a dataset, for whom Prefect wakes by it."""
+        resource = {
+            "prefect.resource.id": f"assay.dataset.{self.lake.target.settings.name}.{dataset}",
+            "assay.lake": self.lake.target.settings.name, "assay.env": self.lake.target.settings.env,
+        }  # fmt: skip
+        told(emit_event, event=event, resource=resource, payload={"dataset": dataset, "run": self.run, **payload})
+
     def _key(self, what: str) -> str:
         return re.sub(r"[^a-z0-9]+", "-", f"{self.name}-{what}".lower()).strip("-")
+
+
+def named() -> str:
+    """A flow run's name: the flow's, and what it is of."""
+    said = runtime.flow_run.parameters
+    of = said.get("select") or [one for one in (said.get("source"), said.get("start_date")) if one]
+    return " ".join([runtime.flow_run.flow_name or "", *map(str, of)]).strip()
 
 
 _here: ContextVar[Here] = ContextVar("here")
@@ -68,11 +89,18 @@ here = _here.get
 @contextmanager
 def opened(name: str, *tags: str) -> Iterator[Here]:
     """Open the lake that ASSAY_LAKE and ASSAY_ENV name, for the flow `name` and the tasks that it starts."""
+    tether.follow()
     root, env = Path(os.environ.get("ASSAY_LAKE", ".")), os.environ.get("ASSAY_ENV", "dev")
+    if (runtime.flow_run.run_count or 0) > STARTS:
+        raise AssayError(
+            f"started {STARTS} times, and its process died each time: too little memory, or a machine that goes away"
+        )
     if name != "land":  # which makes a new environment, as `assay land` does
         lakes.exists(root, env)
     with lakes.open(root, env) as lake:
         upkeep.sweep(lake.target.limits.scratch)
+        if runtime.deployment.id:
+            alive.hold(lake.target.settings.data, str(runtime.flow_run.id))
         one = Here(lake, run_id(), name)
         token = _here.set(one)
         try:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prefect import flow, tags, task
@@ -13,7 +13,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from assay.clock import now
 from assay.errors import AssayError, KeyRefused, LakeBusy, SourceBusy, UsageError, together
 from assay.flows.chunks import Chunk, cut
-from assay.flows.here import here, opened, sayer
+from assay.flows.here import here, named, opened, sayer
+from assay.flows.wanted import GATE, LANDED, REFINED
 from assay.land.http import PATIENCE
 from assay.plan import Build, Land, Refine, Step
 from assay.run import loop
@@ -138,8 +139,11 @@ def ingest(chunks: Sequence[Chunk]) -> list[AssayError]:
     return errors
 
 
-def refined(steps: Sequence[Refine]) -> list[AssayError]:
-    """Refine one dataset after the other, each with the whole memory; what failed, and what is held."""
+def refined(steps: Sequence[Refine], *, wakes: bool = False) -> list[AssayError]:
+    """Refine one dataset after the other, each with the whole memory; what failed, and what is held.
+
+    With `wakes`, new silver is an event, by which what is built from it is woken.
+    """
     errors: list[AssayError] = []
     folded = []
     for step in steps:
@@ -147,8 +151,12 @@ def refined(steps: Sequence[Refine]) -> list[AssayError]:
             result = _result(refine_dataset(step, return_state=True))
         if failed := _errors(str(step), result):
             errors += failed
-        else:
-            folded.append(result)
+            continue
+        folded.append(result)
+        if wakes and result.evidence:
+            here().event(REFINED, step.dataset)
+        if result.held:
+            here().event(GATE, step.dataset, batches=len(result.held))
     return [*errors, *loop.closed(folded)]
 
 
@@ -192,27 +200,37 @@ def end(errors: Sequence[AssayError], told: str) -> None:
 # ------------------------------------------------------------------ flows
 
 
-@flow(name="land", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+@flow(name="land", flow_run_name=named, task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
 def land(select: list[str] | None = None) -> None:
     """Land what is missing of these datasets (`price_eod`, `source:fmp`), or of all."""
     with opened("land") as one:
         steps = [step for step in one.lake.plan(select or ()) if isinstance(step, Land)]
         first = min((step.window.start for step in steps if step.window), default=now().date())
-        chunks = cut(steps, first, DAYS)
-        end(ingest(chunks), f"{len(steps)} windows in {len(chunks)} chunks")
+        chunks, before = cut(steps, first, DAYS), _log(step.dataset for step in steps)
+        errors = ingest(chunks)
+        for dataset, position in _log(before).items():
+            if position > before[dataset]:
+                one.event(LANDED, dataset, position=position)
+        end(errors, f"{len(steps)} windows in {len(chunks)} chunks")
 
 
-@flow(name="refine")
+def _log(datasets: Iterable[str]) -> dict[str, int]:
+    """How far the logs of datasets go."""
+    found = {one: here().lake.target.ledger.newest("tail", one, "tail") for one in datasets}
+    return {one: fact.version if fact else 0 for one, fact in found.items()}
+
+
+@flow(name="refine", flow_run_name=named)
 def refine(select: list[str] | None = None) -> None:
     """Refine what is landed and not folded yet of these datasets, or of all."""
     with opened("refine") as one:
         steps = [step for step in one.lake.plan(select or (), land=False) if isinstance(step, Refine)]
-        errors = refined(steps)
+        errors = refined(steps, wakes=True)
         one.progress(len(steps), len(steps))
         end(errors, f"{len(steps)} datasets to refine")
 
 
-@flow(name="build")
+@flow(name="build", flow_run_name=named)
 def build() -> None:
     """Build and release gold, if silver or the dbt project changed since the last release; not before what is to be refined."""
     with opened("build") as one:
@@ -224,7 +242,7 @@ def build() -> None:
         end(errors, f"release {loop.released(one.lake.target.ledger)}")
 
 
-@flow(name="upkeep")
+@flow(name="upkeep", flow_run_name=named)
 def upkeep(dry: bool = False) -> None:
     """Compact, expire and remove what nothing names; `dry` only says what it would do."""
     with opened("upkeep") as one:

@@ -15,6 +15,7 @@ from typing import Any
 
 from assay.errors import AssayError, UsageError
 from assay.run import lake as lakes
+from assay.run import loop
 from assay.run.lake import Lake
 
 TABLE, COLUMN = "fct_daily_price", "return_1d"
@@ -109,6 +110,24 @@ def sandbox_command(
 
 
 @contextmanager
+def begun(
+    directory: Path, sandbox_port: int, override: Sequence[str], say: Callable[[str], None], wide: Path | None = None
+) -> Iterator[None]:
+    """The demo's lake, made if it is not there, and the sandbox that it asks while the block runs."""
+    os.environ.setdefault("ASSAY_SECRET_FMP_API_KEY", "sandbox-key")
+    made = (directory / "assay.toml").exists()
+    if made and (directory / "universe_adjusted.csv").exists() != (wide is not None):
+        remedy = "choose another --directory" if wide else "say --wide WHEEL again, or choose another --directory"
+        raise UsageError(f"{directory} is a lake made {'without' if wide else 'with'} --wide: {remedy}")
+    with vendor(sandbox_command(sandbox_port, override=override, wide=wide)) as address:
+        say(f"sandbox: {address}")
+        if not made:
+            lakes.init(directory, *example_lakes("wide" if wide else "markets"))
+        _ask(directory, sandbox_port)
+        yield
+
+
+@contextmanager
 def shown(
     directory: Path,
     env: str,
@@ -120,28 +139,30 @@ def shown(
 ) -> Iterator[list[str]]:
     """Sandbox, land, refine, build, serve: the lines of the first number; it is served while the block runs."""
     started = time.monotonic()
-    os.environ.setdefault("ASSAY_SECRET_FMP_API_KEY", "sandbox-key")
-    made = (directory / "assay.toml").exists()
-    if made and (directory / "universe_adjusted.csv").exists() != (wide is not None):
-        remedy = "choose another --directory" if wide else "say --wide WHEEL again, or choose another --directory"
-        raise UsageError(f"{directory} is a lake made {'without' if wide else 'with'} --wide: {remedy}")
-    with vendor(sandbox_command(sandbox_port, override=override, wide=wide)) as address:
-        say(f"sandbox: {address}")
-        if not made:
-            lakes.init(directory, *example_lakes("wide" if wide else "markets"))
-        _ask(directory, sandbox_port)
-        with lakes.open(directory, env) as lake:
-            if override:
-                land_again(lake, override, say)
-            _all(lake.apply(lake.plan(), say=say).errors)
-            first = first_number(lake)
-            with lake.serving("127.0.0.1", port) as console:
-                got = fetch(console + first["path"])
-                yield [
-                    f"{first['title']}: {got['data'][0][first['column']]}",
-                    *why(lake, first),
-                    f"first number after {time.monotonic() - started:.1f} s · console: {console}",
-                ]
+    with begun(directory, sandbox_port, override, say, wide), lakes.open(directory, env) as lake:
+        if override:
+            land_again(lake, override, say)
+        _all(lake.apply(lake.plan(), say=say).errors)
+        first = first_number(lake)
+        with lake.serving("127.0.0.1", port) as console:
+            got = fetch(console + first["path"])
+            yield [
+                f"{first['title']}: {got['data'][0][first['column']]}",
+                *why(lake, first),
+                f"first number after {time.monotonic() - started:.1f} s · console: {console}",
+            ]
+
+
+def released(directory: Path, env: str) -> list[str]:
+    """The lines of the first number, once flows have released it; none before."""
+    with lakes.open(directory, env) as lake:
+        if not loop.released(lake.target.ledger):
+            return []
+        first = first_number(lake)
+        row = lake.sql(
+            f"select {COLUMN} from gold.{TABLE} where security_id = '{first['key']['security_id']}' and date = '{DATE}'"
+        ).rows[0]
+        return [f"{first['title']}: {row[0]}", *why(lake, first)]
 
 
 def _ask(directory: Path, sandbox_port: int) -> None:

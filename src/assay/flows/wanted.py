@@ -1,0 +1,145 @@
+"""What a lake's Prefect server should hold: what its contracts imply, and what `deploy.yaml` describes. Plain values, no server."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from assay.contract.model import Contract
+from assay.flows import schedules
+from assay.flows.described import Described, Pool
+from assay.windows import Duration
+
+Wanted = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By kind, in the order they are made, and by name: what is wanted of it. What is not said here may be anything."""
+
+LANDED, REFINED, GATE = "assay.landed", "assay.refined", "assay.gate.closed"
+"""Events that flows emit, one a dataset: a live load's new landing, new silver, a gate that holds a batch."""
+BEATS = 30
+"""Seconds between two heartbeats of a flow run; Prefect takes no less."""
+DEAD = 95
+"""Seconds without a heartbeat after which a run is taken for dead: three of them, and some."""
+STUCK = 300
+"""Seconds that a run may be about to start."""
+_FINAL = [
+    f"prefect.flow-run.{state}" for state in ("Cancelled", "Completed", "Crashed", "Failed", "Paused", "Suspended")
+]
+_LAST = [*_FINAL, "prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Late"]
+
+
+def wanted(
+    root: Path, name: str, env: str, data: Path, contracts: Mapping[str, Contract], described: Described, upkeep: str
+) -> Wanted:
+    """All of it, for the lake `name` in `root` whose data of `env` lies in `data`; `upkeep` is the policy's `every`."""
+    tags = sorted({f"lake:{name}", f"env:{env}"})
+    jobs: dict[str, Mapping[str, Any]] = {"dbt-ecs-task": {}} | dict(described.jobs)
+    place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env}}
+
+    def deployment(flow: str, pool: str, about: str, **more: Any) -> dict[str, Any]:
+        job = _over(place, more.pop("job", {}))
+        return {
+            "entrypoint": f"assay.flows.{flow}", "work_pool_name": pool, "work_queue_name": "default", "description": about,
+            "parameters": {}, "tags": tags, "schedules": [], "paused": False, "concurrency_limit": 1, "job_variables": job,
+        } | more  # fmt: skip
+
+    def scheduled(kind: str) -> list[dict[str, Any]]:
+        return list(_schedules(described.schedules[kind], "UTC"))
+
+    deployments = {
+        f"land/{dataset}": deployment(
+            "steps.land", "ingest", f"Lands what is missing of {dataset}.", work_queue_name="live",
+            parameters={"select": [dataset]}, schedules=[schedules.of(contract)],
+        )
+        for dataset, contract in contracts.items()
+    } | {
+        "refine/landed": deployment("steps.refine", "transform", "Refines what is landed and not folded yet.", schedules=scheduled("refine"), concurrency_limit=None),
+        "build/gold": deployment("steps.build", "transform", "Builds and releases gold, if anything changed.", schedules=scheduled("build"), job=jobs["dbt-ecs-task"], concurrency_limit=None),
+        "upkeep/lake": deployment("steps.upkeep", "transform", f"Compacts, expires and removes; {upkeep} is the policy's own.", schedules=scheduled("upkeep")),
+        "backfill-ingestion/backfill": deployment("backfill.backfill_historical_data", "backfill", "Lands, refines and releases the days of a span.", concurrency_limit=None),
+    }  # fmt: skip
+    return {
+        "variable": {one: {"value": value, "tags": tags} for one, value in described.variables.items()}
+        | {one: {"value": {"work_pool": "transform", "job_variables": dict(job)}, "tags": tags} for one, job in jobs.items()},
+        "limit": {one: {"limit": limit, "active": True} for one, limit in described.limits.items()},
+        "pool": {one: _pool(one, pool, name) for one, pool in described.pools.items()},
+        "queue": dict(_queues(described.pools)),
+        "block": {"local-file-system/bronze-storage": {"basepath": str(data / "bronze")}},
+        "deployment": deployments,
+        "automation": _automations(name, env, tags),
+    }  # fmt: skip
+
+
+def _pool(name: str, pool: Pool, lake: str) -> dict[str, Any]:
+    about = f"{name} of the lake {lake}"
+    return {"type": "process", "description": about, "concurrency_limit": pool.concurrency_limit, "is_paused": False}
+
+
+def _queues(pools: Mapping[str, Pool]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those that are said; `ingest` has `live` before all others, which daily loads are in."""
+    for name, pool in pools.items():
+        queues = dict(pool.queues)
+        if name == "ingest":
+            queues.setdefault("live", (1, None))
+        for queue, (priority, limit) in queues.items():
+            yield f"{name}/{queue}", {"priority": priority, "concurrency_limit": limit, "is_paused": False}
+
+
+def _schedules(said: str, zone: str) -> Iterator[dict[str, Any]]:
+    if said.startswith("P"):
+        yield {
+            "interval": Duration.parse(said).exact.total_seconds(),
+            "anchor_date": "1970-01-05T00:15:00+00:00",
+            "timezone": zone,
+        }
+    elif said:
+        yield {"cron": said, "timezone": zone}
+
+
+def _automations(lake: str, env: str, tags: list[str]) -> dict[str, dict[str, Any]]:
+    """What Prefect does by itself when something happens, or does not."""
+
+    def on(event: str, deployment: str, **parameters: Any) -> dict[str, Any]:
+        return {
+            "trigger": {
+                "type": "event", "posture": "Reactive", "expect": [event], "match": {"prefect.resource.id": "assay.dataset.*", "assay.lake": lake, "assay.env": env},
+                "for_each": ["prefect.resource.id"], "threshold": 1, "within": 0,
+            },
+            "actions": [{"type": "run-deployment", "deployment": deployment, "parameters": parameters or None}],
+        }  # fmt: skip
+
+    def silent(after: list[str], expect: list[str], within: int, state: str, name: str, message: str) -> dict[str, Any]:
+        return {
+            "trigger": {
+                "type": "event", "posture": "Proactive", "after": sorted(after), "expect": sorted(expect), "within": within,
+                "match": {"prefect.resource.id": "prefect.flow-run.*"}, "for_each": ["prefect.resource.id"], "threshold": 1,
+            },
+            "actions": [{"type": "change-flow-run-state", "state": state, "name": name, "message": message}],
+        }  # fmt: skip
+
+    beat = "prefect.flow-run.heartbeat"
+    found = {
+        "refine-what-landed": on(LANDED, "refine/landed", select=["{{ event.payload.dataset }}"])
+        | {"description": "A live load's new landing wakes the refine of its dataset."},
+        "build-what-changed": on(REFINED, "build/gold") | {"description": "New silver wakes the build; it releases only what changed."},
+        "mark-the-dead": silent([beat], [beat, *_LAST], DEAD, "CRASHED", "Crashed", "no heartbeat for 95 s")
+        | {"description": "A run whose process is gone is marked. To mark a live one is harmless: the ledger says what is done."},
+        "start-the-stuck": silent(["prefect.flow-run.Pending"], ["prefect.flow-run.Running", *_LAST], STUCK, "SCHEDULED", "AwaitingRetry", "it was about to start for 300 s")
+        | {"description": "A run that a worker took and never started is given to another."},
+        "start-the-dead-again": {
+            "description": "A run that crashed is started again; it asks for what is missing by then.",
+            "trigger": {
+                "type": "event", "posture": "Reactive", "expect": ["prefect.flow-run.Crashed"], "match": {"prefect.resource.id": "prefect.flow-run.*"},
+                "match_related": {"prefect.resource.id": "prefect.deployment.*", "prefect.resource.role": "deployment"},
+                "for_each": ["prefect.resource.id"], "threshold": 1, "within": 0,
+            },
+            "actions": [{"type": "change-flow-run-state", "state": "SCHEDULED", "name": "AwaitingRetry", "message": "crashed; started again"}],
+        },
+    }  # fmt: skip
+    return {one: {"enabled": True, "tags": tags} | said for one, said in found.items()}
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        out[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
