@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -96,8 +97,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     tether.follow()
     try:
-        cli.main(args=said, standalone_mode=False)
-        sys.exit(0)
+        sys.exit(cli.main(args=said, standalone_mode=False) or 0)
     except AssayError as error:
         if debug:
             raise
@@ -273,11 +273,14 @@ def apply(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str |
       assay apply
       assay apply price_eod          land and refine one dataset, build nothing
     """
-    _apply(ctx, lake, lake.plan(select, span=_span(span), regate=regate))
+    what = {"command": "apply", "select": list(select), "span": span}
+    _apply(ctx, lake, lake.plan(select, span=_span(span), regate=regate), what)
 
 
-def _apply(ctx: click.Context, lake: "Lake", steps: "Sequence[Step]", left: Sequence[str] | None = None) -> None:
-    done = lake.apply(steps, say=ctx.obj["say"])
+def _apply(
+    ctx: click.Context, lake: "Lake", steps: "Sequence[Step]", what: dict[str, Any], left: Sequence[str] | None = None
+) -> None:
+    done = lake.apply(steps, say=ctx.obj["say"], what=what, live=what["command"] != "backfill")
     landed = [one for one in done.landed if one.batch]
     data = {
         "run": done.run, "steps": len(steps), "landed": len(landed), "rows": done.rows, "held": done.held,
@@ -286,8 +289,8 @@ def _apply(ctx: click.Context, lake: "Lake", steps: "Sequence[Step]", left: Sequ
     }  # fmt: skip
     if left is not None:
         data["left"] = list(left)
-    what = f"{some(len(steps), 'step')}, {some(len(landed), 'batch')} of {some(done.rows, 'row')}"
-    _out(ctx, data, [what if steps else tell.NOTHING])
+    told = f"{some(len(steps), 'step')}, {some(len(landed), 'batch')} of {some(done.rows, 'row')}"
+    _out(ctx, data, [told if steps else tell.NOTHING])
     _raise(done.errors)
 
 
@@ -314,7 +317,7 @@ def backfill(ctx: click.Context, lake: "Lake", select: str, span: str, allow_par
         ctx.obj["say"](line)
     if over:
         ctx.obj["say"](f"what the quota has no room for today is left: {'; '.join(over)}; run it again then")
-    _apply(ctx, lake, steps, left=over)
+    _apply(ctx, lake, steps, {"command": "backfill", "select": [select], "span": span}, left=over)
 
 
 @cli.command()
@@ -710,6 +713,126 @@ def serve(ctx: click.Context, lake: "Lake", port: int, host: str) -> None:
         raise UsageError(f"--host {host}: only loopback is served until API keys exist; use 127.0.0.1")
     with _until_stopped():
         lake.serve(host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="Runs to show at most.")
+@click.pass_context
+def runs(ctx: click.Context, limit: int) -> None:
+    """Runs that asked sources within 30 days, newest first: how far they are; pause, resume, cancel and retry them.
+
+    RUN is an id or its beginning; without one it is the run that goes on.
+
+    \b
+    Examples:
+      assay runs
+      assay runs watch
+      assay runs pause 01M8
+    """
+    if ctx.invoked_subcommand:
+        return
+    from assay.run import runs as known
+
+    with _lake(ctx) as lake:
+        found = known.listed(lake.target.ledger)[:limit]
+        _out(ctx, found, [known.told(one) for one in found] or ["no run is known of the last 30 days"])
+
+
+@runs.command("watch")
+@click.argument("run", required=False)
+@click.option("--once", is_flag=True, help="Say it once, and do not wait for its end.")
+@_with_lake
+def runs_watch(ctx: click.Context, lake: "Lake", run: str | None, once: bool) -> None:
+    """Show how far a run is, until it ends: its windows, those a minute, and which failed and why.
+
+    It reads the ledger: whoever runs it, and however often you come and go.
+
+    \b
+    Example:
+      assay runs watch
+    """
+    from assay.run import runs as known
+
+    ledger = lake.target.ledger
+    one = known.named(ledger, run)
+    while not ctx.obj["json"]:
+        tell.progress(one)
+        if once or one["state"] not in ("running", "paused"):
+            break
+        time.sleep(1)
+        one = known.named(ledger, one["run"])
+    failing = known.failing(ledger, one)
+    _out(ctx, {**one, "failing": failing}, tell.failing(failing))
+
+
+@runs.command("pause")
+@click.argument("run", required=False)
+@_with_lake
+def runs_pause(ctx: click.Context, lake: "Lake", run: str | None) -> None:
+    """Let a run ask nothing more until it is resumed; what it has is put first.
+
+    \b
+    Example:
+      assay runs pause
+    """
+    _wish(ctx, lake, run, "pause", "asks nothing more until `assay runs resume`")
+
+
+@runs.command("resume")
+@click.argument("run", required=False)
+@_with_lake
+def runs_resume(ctx: click.Context, lake: "Lake", run: str | None) -> None:
+    """Let a run that is paused go on.
+
+    \b
+    Example:
+      assay runs resume
+    """
+    _wish(ctx, lake, run, "resume", "goes on")
+
+
+@runs.command("cancel")
+@click.argument("run", required=False)
+@_with_lake
+def runs_cancel(ctx: click.Context, lake: "Lake", run: str | None) -> None:
+    """End a run: it asks nothing more, puts what it has, and refines and builds nothing.
+
+    \b
+    Example:
+      assay runs cancel
+    """
+    _wish(ctx, lake, run, "cancel", "ends, as soon as what it asked has come")
+
+
+def _wish(ctx: click.Context, lake: "Lake", run: str | None, said: str, told: str) -> None:
+    from assay.run import runs as known
+
+    one = known.named(lake.target.ledger, run)
+    known.wish(lake.target.ledger, one, said, os.environ.get("USER", ""))
+    _out(ctx, {"run": one["run"], "wish": said}, [f"run {one['run']} {told}"])
+
+
+@runs.command("retry")
+@click.argument("run", required=False)
+@_with_lake
+def runs_retry(ctx: click.Context, lake: "Lake", run: str | None) -> None:
+    """Ask for what a run left, whatever became of it: the same datasets and days, planned again.
+
+    \b
+    Example:
+      assay runs retry 01M8
+    """
+    from assay.run import runs as known
+
+    one = known.named(lake.target.ledger, run)
+    if one["state"] in ("running", "paused"):
+        raise UsageError(f"run {one['run']} is {one['state']}: `assay runs watch` shows how far it is")
+    what = {key: one[key] for key in ("command", "select", "span") if key in one}
+    if what["command"] == "backfill":
+        steps, over = lake.backfill(what["select"][0], _span(what["span"]))
+    else:
+        steps, over = lake.plan(what["select"], span=_span(what.get("span"))), None
+    _apply(ctx, lake, steps, what, left=over)
 
 
 _env = click.option("--env", "own", help="The environment; the one that stands before the command unless told.")

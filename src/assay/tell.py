@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -418,6 +419,35 @@ def _spelt(value: Any) -> Any:
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinities."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ------------------------------------------------------------------ runs
+
+
+def progress(one: Mapping[str, Any]) -> None:
+    """How far a run is, in one line of a terminal that the next takes the place of; elsewhere a line each."""
+    of, through = one["of"], one["done"] + one["failed"]
+    share = through / of if of else 1.0
+    began, beat = (datetime.fromisoformat(one[key]) for key in ("began", "beat"))
+    minutes = max((beat - began).total_seconds() / 60, 1 / 60)
+    left = (
+        f", {(of - through) / (through / minutes):.0f} min left"
+        if through and through < of and one["state"] == "running"
+        else ""
+    )
+    bar = "█" * round(30 * share) + "░" * (30 - round(30 * share))
+    line = f"{bar} {through} of {of} windows, {one['failed']} failed, {through / minutes:.0f} a minute{left}: {one['state']}"
+    if sys.stdout.isatty():
+        end = "" if one["state"] in ("running", "paused") else "\n"
+        sys.stdout.write(f"\r\x1b[K{line}{end}")
+        sys.stdout.flush()
+    else:
+        out(line)
+
+
+def failing(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What failed in a run, and why, in a line each."""
+    return [f"{one['step']}: {some(len(one['windows']), 'window')}: {one['error']}" for one in found]
 
 
 # ------------------------------------------------------------------ deploy

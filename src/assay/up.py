@@ -185,7 +185,7 @@ def _owner(port: int) -> str:
         with contextlib.suppress(OSError):
             if any(str(one.readlink()) in inodes for one in (process / "fd").iterdir()):
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
-                return f"process {process.name} ({printable(command)[:80]})"
+                return f"process {process.name} ({printable(command)[:200]})"
     return "another process"
 
 

@@ -504,7 +504,7 @@ def test_the_control_surface_changes_what_is_served():
         assert post("faults", kind="html", times=None) == 200
         assert get(url, "/_sandbox/faults", {}, "DELETE")[0] == 200
         assert post("split", symbol="IBM", date="2010-05-03", numerator=2, denominator=1) == 200
-        assert post("override", symbol="IBM", date="2010-05-03", field="numerator", token="3.0")  # noqa: S106 == 200
+        assert post("override", symbol="IBM", date="2010-05-03", field="numerator", token="3.0")
         assert exact(get(url, "splits?symbol=IBM", key)[2])[0]["numerator"] == "3.0"
         assert post("faults", kind="gremlins") == post("override", symbol="IBM") == post("faults", colour=1) == 400
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -16,7 +17,7 @@ from assay.plan import Build, Land, Refine
 
 
 @flow(name="backfill-ingestion", flow_run_name=named, task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
-def backfill_historical_data(source: str, start_date: datetime, end_date: datetime, parallel_days: int = 30) -> None:
+def backfill_historical_data(source: str, start_date: datetime, end_date: datetime, parallel_days: int = 30) -> Any:
     """Land the days from `start_date` up to `end_date` that are missing, refine them, and release gold once.
 
     Args:
@@ -30,9 +31,11 @@ def backfill_historical_data(source: str, start_date: datetime, end_date: dateti
     """
     with opened(f"backfill {source}", f"source:{source}"):
         chunks = generate_date_chunks(source, start_date, end_date, parallel_days)
-        errors = ingest(chunks)
-        errors += trigger_silver_processing(source, start_date, end_date)
-        end(errors, f"{sum(len(one.steps) for one in chunks)} windows in {len(chunks)} chunks")
+        what = {"command": "backfill", "select": [_word(source)], "span": f"{start_date:%Y-%m-%d}..{end_date:%Y-%m-%d}"}
+        errors = ingest(chunks, what, live=False)
+        if not here().cancelled:
+            errors += trigger_silver_processing(source, start_date, end_date)
+        return end(errors, f"{sum(len(one.steps) for one in chunks)} windows in {len(chunks)} chunks")
 
 
 def generate_date_chunks(source: str, start_date: datetime, end_date: datetime, parallel_days: int) -> list[Chunk]:
@@ -41,12 +44,17 @@ def generate_date_chunks(source: str, start_date: datetime, end_date: datetime, 
     UsageError for names and days that there are not, and for more calls or bytes than a source's quotas have left.
     """
     lake = here().lake
-    names = chunking.named(lake.contracts, source)
+    chunking.named(lake.contracts, source)
     span = chunking.days(start_date, end_date, now())
     if parallel_days < 1:
         raise UsageError(f"parallel_days is {parallel_days}; it is a number of days, 1 or more")
-    steps, _ = lake.backfill(source if source in names else f"source:{source.removeprefix('source:')}", span)
+    steps, _ = lake.backfill(_word(source), span)
     return chunking.cut((step for step in steps if isinstance(step, Land)), span.start, parallel_days)
+
+
+def _word(source: str) -> str:
+    """As the command line names it."""
+    return source if source in here().lake.contracts else f"source:{source.removeprefix('source:')}"
 
 
 def trigger_silver_processing(source: str, start_date: datetime, end_date: datetime) -> Sequence[AssayError]:  # noqa: ARG001 - a log is folded in its order, whatever days it brought

@@ -24,6 +24,7 @@ from assay.flows import alive
 from assay.lake import upkeep
 from assay.run import Lake
 from assay.run import lake as lakes
+from assay.run.runs import Run
 from assay.spoken import printable
 
 STARTS = 5
@@ -36,15 +37,24 @@ LISTED = 500
 
 @dataclass
 class Here:
-    """The lake of a flow run, the run's id in the ledger, the sources that refused their key; and whether the run was stopped."""
+    """The lake of a flow run, the run's id in the ledger, the sources that refused their key; and whether the run was stopped.
+
+    `tracked` is the run as the ledger knows it, while it lands.
+    """
 
     lake: Lake
     run: str
     name: str
     refused: set[str] = field(default_factory=set)
     stopped: bool = False
+    tracked: Run | None = None
     _bar: Any = None
     _told: float = 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wishes its end: `assay runs cancel`."""
+        return self.tracked is not None and self.tracked.wish() == "cancel"
 
     def progress(self, done: int, of: int) -> None:
         """Say how far the run is, now and then and at its end."""

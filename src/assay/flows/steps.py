@@ -2,12 +2,13 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
+from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from assay.clock import now
@@ -18,6 +19,7 @@ from assay.flows.wanted import GATE, LANDED, REFINED
 from assay.land.http import PATIENCE
 from assay.plan import Build, Land, Refine, Step
 from assay.run import loop
+from assay.run.runs import Run, tracked
 from assay.spoken import printable
 
 AT_ONCE = 4
@@ -54,14 +56,14 @@ _options: dict[str, Any] = {
 def ingest_data(chunk: Chunk) -> int:
     """Land what is missing of a chunk by now, in one landing; how many windows. The first error, if any, names the others."""
     one, days = here(), str(chunk.span or "")
-    if one.stopped:
+    if one.stopped or one.cancelled:
         raise UsageError("not asked: the run was stopped")
     contract = one.lake.contract(chunk.dataset)
     if contract.source in one.refused:
         raise KeyRefused(f"not asked: the key of {contract.source} was refused")
     found = loop.missing(one.lake, {chunk.dataset: contract}, now(), span=chunk.span, gold=False)
     steps = chunk.still(step for step in found if isinstance(step, Land))
-    outcomes = loop.do(one.lake, steps, one.run, sayer(logging.DEBUG, chunk.dataset, days))
+    outcomes = loop.do(one.lake, steps, one.run, sayer(logging.DEBUG, chunk.dataset, days), one.tracked)
     failed = [(o.step, o.error) for o in outcomes if o.error]
     landed = sum(1 for o in outcomes if o.landed and o.landed.batch)
     sayer(logging.INFO, chunk.dataset, days)(f"{landed} of {len(steps)} windows landed")
@@ -114,8 +116,24 @@ def build_gold(step: Build) -> int:
 # ------------------------------------------------------------------ fan-out
 
 
-def ingest(chunks: Sequence[Chunk]) -> list[AssayError]:
-    """Ask all chunks, AT_ONCE at a time, and wait for all; the error of each that failed, named by it."""
+def ingest(chunks: Sequence[Chunk], what: Mapping[str, Any], *, live: bool) -> list[AssayError]:
+    """Ask all chunks, AT_ONCE at a time, and wait for all; the error of each that failed, named by it.
+
+    `what` is by what it can be run again; a run that is not `live` lets those go first that are.
+    """
+    one, datasets = here(), sorted({chunk.dataset for chunk in chunks})
+    if not chunks:
+        one.progress(0, 0)
+        return []
+    run = Run(
+        one.lake.target.ledger, one.run, {**what, "datasets": datasets}, {one.lake.contract(name).source for name in datasets},
+        live=live, of=sum(len(chunk.steps) for chunk in chunks),
+    )  # fmt: skip
+    with tracked(run) as one.tracked:
+        return _asked(chunks)
+
+
+def _asked(chunks: Sequence[Chunk]) -> list[AssayError]:
     one = here()
     asked: dict[Any, Chunk] = {}
     for chunk in chunks:
@@ -139,11 +157,8 @@ def ingest(chunks: Sequence[Chunk]) -> list[AssayError]:
     return errors
 
 
-def refined(steps: Sequence[Refine], *, wakes: bool = False) -> list[AssayError]:
-    """Refine one dataset after the other, each with the whole memory; what failed, and what is held.
-
-    With `wakes`, new silver is an event, by which what is built from it is woken.
-    """
+def refined(steps: Sequence[Refine]) -> list[AssayError]:
+    """Refine one dataset after the other, each with the whole memory; what failed, and what is held."""
     errors: list[AssayError] = []
     folded = []
     for step in steps:
@@ -153,8 +168,6 @@ def refined(steps: Sequence[Refine], *, wakes: bool = False) -> list[AssayError]
             errors += failed
             continue
         folded.append(result)
-        if wakes and result.evidence:
-            here().event(REFINED, step.dataset)
         if result.held:
             here().event(GATE, step.dataset, batches=len(result.held))
     return [*errors, *loop.closed(folded)]
@@ -186,38 +199,36 @@ def _errors(what: str, result: Any) -> list[AssayError]:
     return []
 
 
-def end(errors: Sequence[AssayError], told: str) -> None:
-    """Report what came of the run, and end it: as the error of all that failed, if anything did."""
+def end(errors: Sequence[AssayError], told: str) -> Any:
+    """Report what came of the run, and end it: as the error of all that failed, if anything did, or as cancelled."""
     rows = [{"what": line, "error": type(one).__name__} for one in errors for line in one.args]
     here().table(rows or [{"what": told, "error": ""}], f"{told}; {len(rows)} errors")
+    if here().cancelled:
+        return Cancelled(message="what is landed stays; run again, it asks for the rest")
     if errors:
         shown = [*errors[:LISTED]]
         if len(errors) > LISTED:
             shown.append(AssayError(f"and {len(errors) - LISTED} more, in the run's table"))
         raise together(shown)
+    return None
 
 
 # ------------------------------------------------------------------ flows
 
 
 @flow(name="land", flow_run_name=named, task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
-def land(select: list[str] | None = None) -> None:
+def land(select: list[str] | None = None) -> Any:
     """Land what is missing of these datasets (`price_eod`, `source:fmp`), or of all."""
     with opened("land") as one:
         steps = [step for step in one.lake.plan(select or ()) if isinstance(step, Land)]
         first = min((step.window.start for step in steps if step.window), default=now().date())
-        chunks, before = cut(steps, first, DAYS), _log(step.dataset for step in steps)
-        errors = ingest(chunks)
-        for dataset, position in _log(before).items():
-            if position > before[dataset]:
-                one.event(LANDED, dataset, position=position)
-        end(errors, f"{len(steps)} windows in {len(chunks)} chunks")
-
-
-def _log(datasets: Iterable[str]) -> dict[str, int]:
-    """How far the logs of datasets go."""
-    found = {one: here().lake.target.ledger.newest("tail", one, "tail") for one in datasets}
-    return {one: fact.version if fact else 0 for one, fact in found.items()}
+        chunks = cut(steps, first, DAYS)
+        errors = ingest(chunks, {"command": "apply", "select": select or []}, live=True)
+        # By what is to be done, not by what was: who was killed before he said it, says it when he is started again.
+        for step in one.lake.plan(select or (), land=False):
+            if isinstance(step, Refine):
+                one.event(LANDED, step.dataset)
+        return end(errors, f"{len(steps)} windows in {len(chunks)} chunks")
 
 
 @flow(name="refine", flow_run_name=named)
@@ -225,7 +236,11 @@ def refine(select: list[str] | None = None) -> None:
     """Refine what is landed and not folded yet of these datasets, or of all."""
     with opened("refine") as one:
         steps = [step for step in one.lake.plan(select or (), land=False) if isinstance(step, Refine)]
-        errors = refined(steps, wakes=True)
+        errors = refined(steps)
+        chosen = select or list(one.lake.contracts)
+        if any(isinstance(step, Build) for step in one.lake.plan([f"{name}+" for name in chosen], land=False)):
+            for dataset in select or [step.dataset for step in steps]:
+                one.event(REFINED, dataset)
         one.progress(len(steps), len(steps))
         end(errors, f"{len(steps)} datasets to refine")
 

@@ -1,5 +1,6 @@
 """Source to bronze: ask, judge the answer, write it down once; what is asked together becomes one entry."""
 
+import asyncio
 import logging
 import time
 from collections import Counter, deque
@@ -12,7 +13,7 @@ from typing import Any
 
 from assay import clock
 from assay.contract.model import Column, Contract
-from assay.errors import AssayError, ContractError, KeyRefused, LakeBusy, SettingsError, SourceSuspect
+from assay.errors import AssayError, ContractError, KeyRefused, LakeBusy, SettingsError, SourceSuspect, UsageError
 from assay.lake import bronze
 from assay.lake.bronze import Asked, Batch, Entry
 from assay.lake.landing import Landing
@@ -26,6 +27,8 @@ ASKS, BYTES, SECONDS = 2_000, 256 * 2**20, 60.0
 """A slice takes no further asks once it has so many, so many bytes of lines, or is so old."""
 LEASE = timedelta(minutes=10)
 ASTRAY = timedelta(hours=2)
+PAUSE = 0.5
+"""Seconds between two looks whether a run may go on."""
 log = logging.getLogger(__name__)
 
 
@@ -123,17 +126,21 @@ def land(
     secrets: Secrets,
     run: str,
     done: Callable[[Landed], None] = lambda _: None,
+    wish: Callable[[], str] = str,
     root: Path | None = None,
 ) -> list[Landed]:
     """Land what is wanted from one source, in slices of one entry each; a refused key stops the rest.
 
     All contracts must name the same source. An ask that fails leaves nothing and does not hinder the others; what
     another run is landing is left to it (LakeBusy). An interrupt lets go of what is not complete, and puts the rest.
-    `done` hears of each ask as its fate is known, and not of those that were not asked. `root` is the lake that may
-    hold the source.
+    `done` hears of each ask as its fate is known, and not of those that were not asked. `wish` is looked at before each
+    ask: while it says `pause` or `yield` nothing is asked, and at `pause` what is complete is put; after `cancel`
+    nothing more is. `root` is the lake that may hold the source.
     """
     try:
-        return waited(_Landings(asks, replace(settings, ledger=ledger), files, ledger, secrets, run, done, root).run())
+        return waited(
+            _Landings(asks, replace(settings, ledger=ledger), files, ledger, secrets, run, done, wish, root).run()
+        )
     except (TypeError, ValueError) as error:  # what the asks raise is caught with them; this is `connect`
         kind = type(error).__name__
         raise SettingsError(
@@ -143,6 +150,10 @@ def land(
 
 class _WrongClockError(SettingsError):
     """No answer can be landed by this clock."""
+
+
+class _CancelledError(UsageError):
+    """Whoever asked wants no more."""
 
 
 @dataclass
@@ -170,6 +181,7 @@ class _Landings:
     secrets: Secrets
     run_id: str
     done: Callable[[Landed], None]
+    wish: Callable[[], str]
     root: Path | None
     out: list[Landed] = field(default_factory=list)
     refused: list[AssayError] = field(default_factory=list)
@@ -197,7 +209,10 @@ class _Landings:
 
     def _not_asked(self, one: Wanted) -> None:
         first = self.refused[0]
-        why = "the key was refused" if isinstance(first, KeyRefused) else "this machine's clock is wrong"
+        if isinstance(first, _CancelledError):
+            why = "the run was cancelled"
+        else:
+            why = "the key was refused" if isinstance(first, KeyRefused) else "this machine's clock is wrong"
         self._add(one, error=type(first)(f"not asked: {why}"), asked=False)
 
     def _add(self, one: Wanted, *, position: int | None = None, batch: Batch | None = None,
@@ -206,7 +221,19 @@ class _Landings:
         if asked:
             self.done(self.out[-1])
 
+    async def _wait(self) -> None:
+        """Wait while that is wished, or end all asks to come."""
+        while not self.refused and (said := self.wish()):
+            if said == "cancel":
+                self.refused.append(_CancelledError("not asked: the run was cancelled"))
+            elif said == "pause":
+                self.closing += self.open.values()
+                self.open.clear()
+                self._settle()
+            await asyncio.sleep(PAUSE)
+
     async def _work(self, one: Wanted, remote: Any) -> None:
+        await self._wait()
         self.left[one.contract.dataset] -= 1
         if self.refused:
             self._not_asked(one)

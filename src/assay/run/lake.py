@@ -100,9 +100,20 @@ class Lake:
         steps = loop.missing(self, chosen, at or now(), span=span, regate=regate, gold=gold, land=land)
         return self._checked(steps, chosen, gold=gold)
 
-    def apply(self, steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
-        """Run the steps in order. A failed step does not hinder the others; gold is built only if none failed."""
-        return loop.apply(self, steps, say=say)
+    def apply(
+        self,
+        steps: Sequence[Step],
+        *,
+        say: Callable[[str], None] = lambda _: None,
+        what: Mapping[str, Any] | None = None,
+        live: bool = True,
+    ) -> Applied:
+        """Run the steps in order. A failed step does not hinder the others; gold is built only if none failed.
+
+        `what` is by what it can be run again: `command`, `select`, `span`. What is not `live`, as a backfill, waits while
+        another run that is asks the same source.
+        """
+        return loop.apply(self, steps, say=say, what=what, live=live)
 
     def landings(self, dataset: str, *, again: bool = False) -> list[Land]:
         """The landing steps of one dataset that are missing, or with `again` all of them."""

@@ -21,6 +21,7 @@ from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
+from assay.run.runs import Run, tracked
 from assay.spoken import each, printable, some
 from assay.windows import Window
 
@@ -195,8 +196,16 @@ def released(ledger: Ledger) -> int:
 # ------------------------------------------------------------------ doing it
 
 
-def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None] = lambda _: None) -> list[Outcome]:
+def do(
+    lake: "Lake",
+    steps: Sequence[Step],
+    run: str,
+    say: Callable[[str], None] = lambda _: None,
+    tracked: Run | None = None,
+) -> list[Outcome]:
     """Do steps, those of one kind together, and keep of each that it began, and that it is done or why it failed.
+
+    Landings go by what is wished of the run that is `tracked`; once that is to cancel it, nothing more is done.
 
     UsageError, before anything is done, for a step that was planned by another contract than this checkout's.
     """
@@ -208,7 +217,9 @@ def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None]
     out: list[Outcome] = []
     landings = [s for s in steps if isinstance(s, Land)]
     if landings:
-        out += _land(lake, landings, run, say)
+        out += _land(lake, landings, run, say, tracked)
+    if tracked and tracked.wish() == "cancel":
+        return out
     for step in steps:
         if isinstance(step, Refine):
             out.append(_kept(lake, step, run, partial(_refined, lake, step, run, say)))
@@ -217,13 +228,31 @@ def do(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None]
     return out
 
 
-def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = lambda _: None) -> Applied:
+def apply(
+    lake: "Lake",
+    steps: Sequence[Step],
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    what: Mapping[str, Any] | None = None,
+    live: bool = True,
+) -> Applied:
     """See `Lake.apply`."""
+    run = str(ULID())
+    landings = [step for step in steps if isinstance(step, Land)]
+    if not landings:
+        return _applied(lake, steps, run, say, None)
+    sources = {lake.contract(step.dataset).source for step in landings}
+    datasets = sorted({step.dataset for step in landings})
+    said = {"command": "apply", "select": datasets, **(what or {}), "datasets": datasets}
+    with tracked(Run(lake.target.ledger, run, said, sources, live=live, of=len(landings))) as one:
+        return _applied(lake, steps, run, say, one)
+
+
+def _applied(lake: "Lake", steps: Sequence[Step], run: str, say: Callable[[str], None], tracked: Run | None) -> Applied:
     from assay.lake import upkeep
 
     t = lake.target
     upkeep.sweep(t.limits.scratch)
-    run = str(ULID())
     if not steps or not all(isinstance(s, Land) for s in steps):  # who only lands opens no table
         forward(lake, {s.dataset for s in steps if isinstance(s, Refine)}, run, say)
     builds = [s for s in steps if isinstance(s, Build)]
@@ -231,8 +260,12 @@ def apply(lake: "Lake", steps: Sequence[Step], *, say: Callable[[str], None] = l
         from assay.build import dbt
 
         dbt.ready()
-    outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say)
+    outcomes = do(lake, [s for s in steps if not isinstance(s, Build)], run, say, tracked)
     errors = [o.error for o in outcomes if o.error and (o.landed is None or o.landed.asked)]
+    if tracked and tracked.wish() == "cancel":
+        errors.append(
+            UsageError(f"run {run} was cancelled: what is landed stays, `assay runs retry {run}` asks for the rest")
+        )
     refined = [o.refined for o in outcomes if o.refined]
     done = None
     if builds and errors:
@@ -283,7 +316,9 @@ def forward(lake: "Lake", refined: Collection[str], run: str, say: Callable[[str
                 say(f"the tables of {dataset} were behind its evidence, and have it now")
 
 
-def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], None]) -> list[Outcome]:
+def _land(
+    lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], None], tracked: Run | None
+) -> list[Outcome]:
     from assay import land as landing
 
     t = lake.target
@@ -293,6 +328,8 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
     out: list[Outcome] = []
 
     def heard(one: "Landed") -> None:
+        if tracked:
+            tracked.count(failed=one.error is not None)
         what = f"{one.batch.rows} rows" if one.batch else f"failed: {one.error}"
         say(f"landed {one.dataset} {one.shard} {one.window}: {what}")
 
@@ -304,7 +341,7 @@ def _land(lake: "Lake", steps: Sequence[Land], run: str, say: Callable[[str], No
             wanted = [landing.Wanted(lake.contract(s.dataset), s.shard, s.window, s.days) for s in mine if s.window]
             found = landing.land(
                 wanted, settings=landing.settings_of(source, t.settings.sources), files=t.files, ledger=t.ledger,
-                secrets=t.secrets, run=run, done=heard, root=lake.root,
+                secrets=t.secrets, run=run, done=heard, wish=tracked.wish if tracked else str, root=lake.root,
             )  # fmt: skip
         except BaseException as error:
             for dataset in dict.fromkeys(s.dataset for s in mine):

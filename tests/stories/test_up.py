@@ -1,0 +1,262 @@
+"""`assay up` as its user meets it: the whole of it in one process tree, its doors, its faults, and that nothing outlives it."""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import assay_sandbox
+from assay.run import lake as lakes
+from tests.kept import begun
+
+ROOT = Path(__file__).parents[2]
+ASSAY = ROOT / ".venvs/prefect/bin/assay"
+MARK = "ASSAY_TEST_TREE"
+
+
+def ports(number: int) -> list[int]:
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    found = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return found
+
+
+class Tree:
+    """`assay up` of a lake, and what can be asked of it."""
+
+    def __init__(self, root: Path, *more: str) -> None:
+        self.root, self.lines = root, []
+        self.port, self.prefect = ports(2)
+        self.process = subprocess.Popen(
+            [ASSAY, "--lake", root, "up", "--port", str(self.port), "--prefect-port", str(self.prefect), *more],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {MARK: str(root)},
+        )  # fmt: skip
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def password(self) -> str:
+        return (self.root / "data/dev/up/password").read_text().strip()
+
+    def until(self, found: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if answer := found():
+                    return answer
+            except OSError:
+                pass
+            assert self.process.poll() is None, f"{what}: it ended\n{self.said[-6000:]}"
+            assert time.monotonic() < deadline, f"{what}\n{self.said[-6000:]}"
+            time.sleep(0.3)
+
+    def ready(self) -> "Tree":
+        self.until(lambda: "ready after" in self.said, "ready", 180)
+        return self
+
+    def status(self, port: int, path: str, *, password: str | None = "", **headers: str) -> int:
+        """The status of an answer; with the tree's own password unless told."""
+        try:
+            with self.opened(port, path, password=password, **headers) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def opened(
+        self,
+        port: int,
+        path: str,
+        body: Any = None,
+        *,
+        method: str | None = None,
+        password: str | None = "",
+        **headers: str,
+    ) -> Any:
+        if password is not None:
+            said = base64.b64encode(f"assay:{password or self.password}".encode()).decode()
+            headers = {"Authorization": f"Basic {said}", **headers}
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json", **headers}, method=method
+        )
+        return urllib.request.urlopen(asked, timeout=30)
+
+    def ask(self, path: str, method: str | None = None, **body: Any) -> Any:
+        """What Prefect answers."""
+        with self.opened(self.prefect, f"/api{path}", body if method != "GET" else None, method=method) as answer:
+            text = answer.read()
+            return json.loads(text) if text else None
+
+    def release(self) -> int:
+        with self.opened(self.port, "/v1/health") as answer:
+            return json.load(answer)["release"] or 0
+
+    def runs(self, *states: str) -> list[dict[str, Any]]:
+        kind = {"state": {"type": {"any_": list(states)}}} if states else {}
+        return self.ask("/flow_runs/filter", flow_runs=kind, limit=200, sort="START_TIME_DESC")
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of the same lake, from outside."""
+        return subprocess.run(
+            [ASSAY, "--lake", self.root, *words], capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def processes(self) -> dict[int, str]:
+        """Whatever the tree started and runs still: by its environment, which children of children have too."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self.root}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+        return {pid: command for pid, command in found.items() if command}
+
+    def of(self, what: str) -> list[int]:
+        return [pid for pid, command in self.processes().items() if what in command]
+
+    def gone(self) -> None:
+        """All processes end, soon."""
+        deadline = time.monotonic() + 60
+        while self.processes():
+            assert time.monotonic() < deadline, self.processes()
+            time.sleep(0.1)
+
+
+@contextmanager
+def tree(root: Path, *more: str) -> Iterator[Tree]:
+    one = Tree(root, *more)
+    try:
+        yield one
+    finally:
+        for pid in one.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        one.process.wait(30)
+
+
+@pytest.mark.slow
+def test_the_whole_comes_up_behind_a_password_releases_and_tells_what_a_hand_changed(tmp_path: Path):
+    root = begun(tmp_path / "shop", "csv")
+    with tree(root) as up:
+        up.ready()
+        assert "woke land/trades" in up.said
+        up.until(lambda: up.release() == 1, "a release")  # landed, and the events woke refine and build
+        assert {one["name"].split()[0] for one in up.runs("COMPLETED")} >= {"land", "refine", "build"}
+
+        # Every port asks for the password, and answers to its own name alone.
+        assert (root / "data/dev/up/password").stat().st_mode & 0o777 == 0o600
+        assert (root / "data/dev").stat().st_mode & 0o077 == 0
+        for path in ("/", "/api/flow_runs/count", "/api/admin/version", "/docs"):
+            assert up.status(up.prefect, path, password=None) == 401, path
+            assert up.status(up.prefect, path, password="wrong-one") == 401, path
+            assert up.status(up.prefect, path, Host="evil.example") == 403, path
+            assert up.status(up.prefect, path, Origin="http://evil.example") == 403, path
+        with up.opened(up.prefect, "/") as answer:
+            assert f"connect-src 'self' ws://127.0.0.1:{up.prefect}" in answer.headers["content-security-policy"]
+        assert up.password not in up.said
+        assert not any(up.password in command for command in up.processes().values())
+
+        # The dry run is the drift report, and a deploy mends it.
+        nothing = up.command("deploy", "--dry-run")
+        assert (nothing.returncode, nothing.stdout) == (0, "Prefect holds what this lake wants\n"), nothing.stderr
+        up.ask("/work_pools/ingest", "PATCH", concurrency_limit=9)
+        drift = up.command("deploy", "--dry-run")
+        assert drift.returncode == 1, drift.stderr
+        assert "change pool ingest\n         concurrency_limit: 9 -> 4\n" in drift.stdout
+        assert up.command("deploy").stdout.endswith("0 added, 1 changed, 0 removed\n")
+        assert up.command("deploy", "--dry-run").returncode == 0
+
+        # A second tree is refused, and a taken port is named with who has it.
+        second = up.command("up", "--port", str(ports(1)[0]), "--prefect-port", str(ports(1)[0]))
+        assert second.returncode == 75
+        assert (
+            f"`assay up` runs already for this environment, or its processes are still ending: process {up.process.pid}"
+            in second.stderr
+        )
+        other = subprocess.run(
+            [ASSAY, "--lake", begun(tmp_path / "other", "csv"), "up", "--port", str(up.port)], capture_output=True, text=True, timeout=60, check=False
+        )  # fmt: skip
+        assert other.returncode == 2
+        assert re.search(rf"port {up.port} is taken by process \d+ \(.*assay\.cli .* serve", other.stderr)
+
+        up.process.terminate()
+        assert up.process.wait(60) == 0, up.said[-3000:]
+        up.gone()
+        assert up.lines[-1] == "stopped"
+
+    with tree(root) as up:  # again, on what is there
+        up.ready()
+        assert "0 changes of what Prefect holds" in up.said
+        up.process.kill()
+        up.gone()
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(tmp_path: Path):
+    root = begun(tmp_path / "markets", "markets")
+    sandbox = assay_sandbox.Sandbox(limit=(100_000, 60.0))
+    contract = root / "contracts/price_eod.yaml"
+    contract.write_text(contract.read_text().replace("value: P10Y", "value: P1M"))
+    (root / "deploy.yaml").write_text("schedules: {refine: null, build: null, upkeep: null}\n")
+    with sandbox.running() as url, tree(lakes_of(root, url)) as up:
+        up.ready()
+        up.until(lambda: len(sandbox.log) > 30, "landing began")
+        (flow, *_) = up.until(lambda: up.of("prefect.engine"), "a flow run's process")
+
+        for pid in (*up.of("assay.flows.workers"), flow):  # the worker and its flow at once: nobody marks the run
+            os.kill(pid, signal.SIGKILL)
+        up.until(lambda: "workers ended (signal 9); it is started again" in up.said, "the workers are started again")
+        up.until(lambda: up.of("assay.flows.workers"), "workers")
+        up.until(lambda: "its process is gone" in up.said, "the run is given back")
+        os.kill(up.of("assay.flows.server")[0], signal.SIGKILL)
+        up.until(lambda: "prefect ended (signal 9); it is started again" in up.said, "Prefect is started again")
+
+        def whole() -> bool:
+            return (
+                bool(up.release())
+                and not up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED")
+                and not up.of("prefect.engine")
+            )
+
+        up.until(whole, "all is done", 240)
+        with lakes.open(root) as lake:
+            assert lake.plan() == []
+            status = lake.status()["datasets"]["price_eod"]
+            assert (status["failing"], status["unjudged"]) == ([], 0)
+        assert not up.runs("FAILED"), up.runs("FAILED")
+        up.process.terminate()
+        assert up.process.wait(60) == 0
+        up.gone()
+
+
+def lakes_of(root: Path, url: str) -> Path:
+    """The lake, asking the sandbox at that address some 25 times a second."""
+    path = root / "assay.toml"
+    text = path.read_text().replace("http://127.0.0.1:8321/stable", url).replace("requests = 3000", "requests = 1500")
+    path.write_text(text)
+    return root
