@@ -89,7 +89,11 @@ SEEN = {
     "docs/api.md": ["['AAPL', 'IBM']", "cursor=", "AAPL,16490.100000", "'equal': True"],
     "docs/gold.md": ["mart_month.yml: to paste and fill in", "exit code 2", "2024-01-01", "(equal)", "ERROR=0"],
     "docs/backfill.md": ["48 windows", "running", "paused", "done", "nothing is missing"],
-    "docs/environments.md": ["gold.mart_position", "there is no data of environment 'prdo'; there is dev, prod", "exit code 2"],
+    "docs/environments.md": [
+        "gold.mart_position",
+        "there is no data of environment 'prdo'; there is dev, prod",
+        "exit code 2",
+    ],
     "docs/operate.md": [
         "ready after",
         '"trade_id"',

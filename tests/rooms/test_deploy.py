@@ -219,6 +219,7 @@ with get_client(sync_client=True) as c:
     c.update_work_pool("transform", actions.WorkPoolUpdate(concurrency_limit=7))
     c.pause_deployment("{by["price_eod"]["id"]}")
     c.update_deployment_schedule("{by["gold"]["id"]}", "{by["gold"]["schedules"][0]["id"]}", active=False)
+    c.update_deployment("{by["price_eod"]["id"]}", actions.DeploymentUpdate(job_variables={{"env": {{"ASSAY_ENV": "dev", "X": "1"}}}}))
     c.delete_automation(c.read_automations_by_name("mark-the-dead")[0].id)
     c.update_variable(actions.VariableUpdate(name="dbt-ecs-task", value="x"))
 """
@@ -227,7 +228,7 @@ with get_client(sync_client=True) as c:
     assert drift.returncode == 1
     for line in (
         "change pool transform\n         concurrency_limit: 7 -> 1\n",
-        "change deployment land/price_eod\n         paused: true -> false\n",
+        "change deployment land/price_eod\n         paused: true -> false\n         job_variables: ",
         "change deployment build/gold\n         schedules: ",
         "add automation mark-the-dead\n",
         'change variable dbt-ecs-task\n         value: "x" -> ',

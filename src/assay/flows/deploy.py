@@ -123,7 +123,7 @@ def _changes(client: SyncPrefectClient, want: Wanted, owner: str) -> list[Change
             if have is None:
                 out.append(Change("add", kind, name, tuple((key, None, value) for key, value in spec.items())))
                 continue
-            differ = [(key, _part(value, have.get(key)), value) for key, value in spec.items()]
+            differ = [(key, _said_of(kind, key, value, have.get(key)), value) for key, value in spec.items()]
             fields = tuple((key, was, value) for key, was, value in differ if was != value)
             if f"{kind}.{name}" not in owned:
                 _take(kind, name, fields, owner)
@@ -146,12 +146,22 @@ def _take(kind: str, name: str, fields: Sequence[Any], owner: str) -> None:
 def _comparable(kind: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """As it would be read from a server: with what only the installed code says."""
     if kind == "deployment":
-        return {**said, "parameter_schema": _digest(parameter_schema(_flow(said)).model_dump_for_openapi())}
+        schedules = [{**one, "active": True} for one in said["schedules"]]
+        return {
+            **said,
+            "schedules": schedules,
+            "parameter_schema": _digest(parameter_schema(_flow(said)).model_dump_for_openapi()),
+        }
     return dict(said)
 
 
+def _said_of(kind: str, key: str, want: Any, have: Any) -> Any:
+    """What is there, without what a server adds of its own: to schedules and automations it adds defaults."""
+    return _part(want, have) if kind == "automation" or key == "schedules" else have
+
+
 def _part(want: Any, have: Any) -> Any:
-    """Of what is there, what is wanted speaks of; what a server adds of its own is no difference."""
+    """Of what is there, what is wanted speaks of."""
     if isinstance(want, Mapping) and isinstance(have, Mapping):
         return {key: _part(value, have.get(key)) for key, value in want.items()}
     if isinstance(want, list) and isinstance(have, list) and len(want) == len(have):
@@ -341,7 +351,7 @@ def _schedule(one: Any) -> dict[str, Any]:
     said = one.schedule.model_dump(mode="json", exclude_none=True)
     if "anchor_date" in said:
         said["anchor_date"] = one.schedule.anchor_date.isoformat()
-    return {**said, "active": one.active} if not one.active else said
+    return {**said, "active": one.active}
 
 
 class _Automations:
