@@ -20,7 +20,7 @@ from assay.lake.release import Input, Model, Release
 from assay.ports import Fact, Limits
 from assay.run.explain import explain
 from assay.serve import sql
-from assay.serve.granted import sources
+from assay.serve.granted import narrowed, sources
 from assay.serve.rest import app
 from assay.windows import Window
 from tests.rooms import serving_lake
@@ -181,6 +181,10 @@ def test_no_route_shows_anything_of_what_was_not_granted(
                     answer = http.get(path)
                     assert (answer.status_code, "key does not read" in answer.text) == (403, True), path
         assert http.get("/v1/gold/nope").status_code == 404
+        for name in (f"silver.{granted}", *READS[granted]["gold"]):
+            key = "symbol=JQX&date=2024-01-03" + ("&ordinal=1" if name == "silver.splits" else "")
+            assert http.get(f"/v1/explain/{name}?{key}").json()["recomputed"]["equal"]
+            assert http.get(f"/explain/{name}?{key}").status_code == 200
 
 
 @pytest.mark.slow
@@ -286,4 +290,9 @@ def test_what_a_table_is_computed_from(lake: Lake, text: str, of: set[str] | Non
 
 def test_a_table_without_its_steps_is_nobodys_but_who_reads_all(lake: Lake) -> None:
     found = lake.reader().release
-    assert sources(structs.replace(found, models=()))["gold.fct_price"] is None
+    bare = structs.replace(found, models=())
+    assert sources(bare)["gold.fct_price"] is None
+    every = frozenset({"price_eod", "splits"})
+    assert narrowed(bare, every, sources(bare)).gold == ()
+    assert narrowed(bare, None, sources(bare)) == bare
+    assert len(narrowed(found, every, sources(found)).gold) == len(TABLES)

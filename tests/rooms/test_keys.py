@@ -16,6 +16,7 @@ import pytest
 from assay import clock
 from assay.errors import LakeDamaged, UsageError
 from assay.lake import keys
+from assay.run import lake as lakes
 from assay.targets.local import DiskFiles
 from tests.forked import Said
 from tests.forked import assay as command
@@ -217,6 +218,8 @@ def test_a_command_that_dies_leaves_a_key_that_is_none_or_one_that_can_be_revoke
 
 
 def test_beyond_loopback_nobody_is_served_before_there_is_a_key(shop: Path, assay: Callable[..., Said]) -> None:
+    with lakes.open(shop) as lake, pytest.raises(UsageError, match="beyond loopback"):
+        lake.application("0.0.0.0")  # noqa: S104 - it is refused
     for host in ("0.0.0.0", "::", "127.0.0.2"):  # noqa: S104 - it is refused
         said = assay("--lake", shop, "serve", "--host", host, "--port", 0)
         assert (said.code, "`assay keys create NAME` makes one" in said.err) == (2, True), said

@@ -105,7 +105,7 @@ async def _overview(place: Place, reading: Reading | None, grant: Grant) -> Resp
     building = await place.newest.work(account.failing, place.ledger, "") if grant is None else []
     gold = [t for (zone, _), t in reading.tables.items() if zone == "gold"] if reading else []
     return _page(
-        "overview.html", place, reading, standings=found, building=building, gold=gold, terms=TERMS, shown=SHOWN,
+        "overview.html", place, reading, standings=found, building=building, gold=gold, terms=TERMS, shown=SHOWN, whole=grant is None,
         total={term: sum(one.account.sum(term) for one in found) for term in ("captured", *TERMS, "withdrawn", "waiting")},
         replaced=sum(one.replaced for one in found), here=("", ""),
     )  # fmt: skip
