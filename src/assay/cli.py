@@ -700,19 +700,100 @@ def sql(ctx: click.Context, lake: "Lake", query: str, form: str, limit: int | No
     type=click.IntRange(0, 65535),
     help="Where to listen; 0 takes a free port.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only, until there are API keys.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; beyond loopback each request must show an API key, and a TLS proxy belongs before it.",
+)
+@click.option("--keys", "keyed", is_flag=True, help="Demand API keys on loopback too.")
 @_with_lake
-def serve(ctx: click.Context, lake: "Lake", port: int, host: str) -> None:
-    """Serve the REST API and the console on this machine.
+def serve(ctx: click.Context, lake: "Lake", port: int, host: str, keyed: bool) -> None:
+    """Serve the REST API and the console, on this machine or, to those who have an API key, beyond it.
+
+    \b
+    Examples:
+      assay serve --port 8320
+      assay keys create ci && assay serve --host 0.0.0.0
+    """
+    if not host.strip():
+        raise UsageError("--host is empty, which would be every address of this machine; say 0.0.0.0 if you mean that")
+    with _until_stopped():
+        lake.serve(host, port, keyed=keyed, ready=lambda url: ctx.obj["say"](f"console: {url}"))
+
+
+def _user() -> str:
+    """The name of whoever runs the command; empty where the machine has none."""
+    from getpass import getuser
+
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+@cli.group()
+def keys() -> None:
+    """Make and revoke API keys: what programs and people show to read over HTTP."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option(
+    "--datasets",
+    multiple=True,
+    metavar="NAME,…",
+    help="Read only these, and gold that is computed from nothing else; all unless told. May be given several times.",
+)
+@click.option(
+    "--expires", help="When it ends: 90d, or a day such as 2027-01-31 (its midnight in UTC). Never, unless told."
+)
+@click.option("--who", default=_user, help="Who makes it; the user's name unless told.")
+@_with_lake
+def keys_create(
+    ctx: click.Context, lake: "Lake", name: str, datasets: tuple[str, ...], expires: str | None, who: str
+) -> None:
+    """Make an API key and print it, once: only its hash is kept.
+
+    \b
+    Examples:
+      assay keys create dashboards
+      assay keys create research --datasets price_eod,splits --expires 90d
+    """
+    from assay.lake.keys import until
+
+    read = [one.strip() for said in datasets for one in said.split(",")] if datasets else None
+    made, text = lake.create_key(name, who=who, datasets=read, expires=until(expires) if expires is not None else None)
+    ctx.obj["say"](f"{tell.key(made)}; it is shown here and never again:")
+    _out(ctx, tell.key_data(made) | {"key": text}, [text])
+
+
+@keys.command("list")
+@_with_lake
+def keys_list(ctx: click.Context, lake: "Lake") -> None:
+    """List the API keys: whose they are, what they read, until when, and whether they are active, expired or revoked.
 
     \b
     Example:
-      assay serve --port 8320
+      assay keys list
     """
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        raise UsageError(f"--host {host}: only loopback is served until API keys exist; use 127.0.0.1")
-    with _until_stopped():
-        lake.serve(host, port, ready=lambda url: ctx.obj["say"](f"console: {url}"))
+    found = lake.keys()
+    _out(ctx, [tell.key_data(one) for one in found], [tell.key(one) for one in found] or ["there are no keys yet"])
+
+
+@keys.command("revoke")
+@click.argument("id")
+@click.option("--who", default=_user, help="Who revokes it; the user's name unless told.")
+@_with_lake
+def keys_revoke(ctx: click.Context, lake: "Lake", id: str, who: str) -> None:  # noqa: A002 - what the user writes
+    """Revoke an API key by its ID: servers that run refuse it within seconds. That cannot be undone.
+
+    \b
+    Example:
+      assay keys revoke 3f2a90c1d4e5b678
+    """
+    found = lake.revoke_key(id, who=who)
+    _out(ctx, tell.key_data(found), [tell.key(found)])
 
 
 @cli.group(invoke_without_command=True)
@@ -731,7 +812,7 @@ def runs(ctx: click.Context, limit: int) -> None:
     """
     if ctx.invoked_subcommand:
         return
-    from assay.run import runs as known
+    from assay.lake import runs as known
 
     with _lake(ctx) as lake:
         found = known.listed(lake.target.ledger)[:limit]
@@ -751,7 +832,7 @@ def runs_watch(ctx: click.Context, lake: "Lake", run: str | None, once: bool) ->
     Example:
       assay runs watch
     """
-    from assay.run import runs as known
+    from assay.lake import runs as known
 
     ledger = lake.target.ledger
     one = known.named(ledger, run)
@@ -805,7 +886,7 @@ def runs_cancel(ctx: click.Context, lake: "Lake", run: str | None) -> None:
 
 
 def _wish(ctx: click.Context, lake: "Lake", run: str | None, said: str, told: str) -> None:
-    from assay.run import runs as known
+    from assay.lake import runs as known
 
     one = known.named(lake.target.ledger, run)
     known.wish(lake.target.ledger, one, said, os.environ.get("USER", ""))
@@ -822,7 +903,7 @@ def runs_retry(ctx: click.Context, lake: "Lake", run: str | None) -> None:
     Example:
       assay runs retry 01M8
     """
-    from assay.run import runs as known
+    from assay.lake import runs as known
 
     one = known.named(lake.target.ledger, run)
     if one["state"] in ("running", "paused"):

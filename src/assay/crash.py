@@ -29,6 +29,8 @@ EFFECTS = (
     "upkeep.sweep",
     "upkeep.delete",
     "upkeep.ledger",
+    "keys.create",
+    "keys.revoke",
 )
 
 

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from assay.clock import now
 from assay.spoken import each, printable, some, terms, volume
 
 if TYPE_CHECKING:
     from assay.contract.calendars import Calendar
     from assay.contract.model import Contract
     from assay.errors import AssayError
+    from assay.lake.keys import Known
     from assay.plan import Step
     from assay.refine import Refined
     from assay.serve.fenced import Answer
@@ -108,6 +110,26 @@ def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
         *quotas,
         f"{some(len(steps), 'step')}: {some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}{money}",
     ]
+
+
+def key(one: "Known") -> str:
+    """An API key in a line: its id, state and name, what it reads, until when, who made and who revoked it."""
+    its = one.key
+    reads = "everything" if its.datasets is None else f"{', '.join(its.datasets)} and gold made of these alone"
+    until = f"until {its.expires.isoformat(timespec='minutes')}" if its.expires else "without an end"
+    gone = f", revoked {one.revoked.at.isoformat(timespec='seconds')} by {one.revoked.who}" if one.revoked else ""
+    made = f"made {its.at.isoformat(timespec='seconds')} by {its.who}"
+    return f"{one.id} {one.state(now())}: {its.name}, reads {reads}, {until}; {made}{gone}"
+
+
+def key_data(one: "Known") -> dict[str, Any]:
+    """An API key as JSON; `datasets` is null where it reads everything."""
+    its, gone = one.key, one.revoked
+    return {
+        "id": one.id, "name": its.name, "state": one.state(now()), "datasets": its.datasets and list(its.datasets), "who": its.who,
+        "at": its.at.isoformat(), "expires": its.expires.isoformat() if its.expires else None,
+        "revoked": {"who": gone.who, "at": gone.at.isoformat()} if gone else None,
+    }  # fmt: skip
 
 
 def held(done: "Refined") -> "list[AssayError]":

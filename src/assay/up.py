@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import signal
 import socket
 import sys
@@ -20,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from assay import tether
+from assay import targets, tether
 from assay.errors import AssayError, LakeBusy, SettingsError, UsageError
+from assay.lake import keys
 from assay.settings import Settings
 from assay.spoken import printable
 
@@ -109,7 +109,7 @@ class Up:
         lake = ("--lake", str(self.settings.root.resolve()), "--env", self.settings.env)
         return {
             "prefect": Part("prefect", (sys.executable, "-m", "assay.flows.server", str(self.prefect_port)), f"{self.prefect}/api/health"),
-            "serve": Part("serve", (sys.executable, "-m", "assay.cli", *lake, "serve", "--port", str(self.port)), f"{self.console}/v1/health"),
+            "serve": Part("serve", (sys.executable, "-m", "assay.cli", *lake, "serve", "--keys", "--port", str(self.port)), f"{self.console}/v1/health"),
             "workers": Part("workers", (sys.executable, "-m", "assay.flows.workers", *self.pools)),
         }  # fmt: skip
 
@@ -189,15 +189,17 @@ def _owner(port: int) -> str:
     return "another process"
 
 
-def password(path: Path) -> str:
-    """The password in a file of mode 0600; made at random if there is none."""
-    try:
-        found = path.read_text().strip()
-    except FileNotFoundError:
-        found = ""
-    if found and not path.stat().st_mode & 0o077:
-        return found
-    made = secrets.token_urlsafe(32)
+def password(up: Up) -> str:
+    """The password in the tree's file of mode 0600: an API key of the lake's, made anew where there is none that is good."""
+    path = up.password_file
+    with contextlib.closing(targets.open("local", up.settings)) as target:
+        try:
+            found = path.read_text().strip()
+        except FileNotFoundError:
+            found = ""
+        if found and not path.stat().st_mode & 0o077 and keys.holder(found.encode(), keys.active(target.files, {})):
+            return found
+        _, made = keys.create(target.files, "assay up", who="assay up")
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(made + "\n")
@@ -240,7 +242,7 @@ def run(up: Up, say: Callable[[str], None], watched: Callable[[], bool] | None =
         where = up.data / "up" / "address"
         where.write_text(json.dumps({"prefect": up.prefect, "console": up.console}))
         try:
-            asyncio.run(_Tree(up, password(up.password_file), say).run(watched, once=once))
+            asyncio.run(_Tree(up, password(up), say).run(watched, once=once))
         finally:
             where.unlink(missing_ok=True)
 

@@ -57,6 +57,7 @@ class Table:
     select: str
     key: tuple[str, ...]
     clocks: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[Input, ...] | None = None
 
 
 TABLES = (
@@ -139,9 +140,10 @@ def _computed(t: Made, silver: Sequence[Silver], tables: Sequence[Table], databa
                 Column(c, kind, f"what {c} says", "USD" if c in ("open", "close") else "", "public")
                 for c, kind, *_ in con.execute(f"DESCRIBE gold.{one.name}").fetchall()
             )
-            inputs = (
-                (Input("silver.price_eod", "symbol = row.symbol"),) if "symbol" in {c.name for c in columns} else ()
-            )
+            inputs = one.inputs
+            if inputs is None:
+                named = "symbol" in {c.name for c in columns}
+                inputs = (Input("silver.price_eod", "symbol = row.symbol"),) if named else ()
             gold = Gold(
                 one.name, 0, len(rows), "", columns, one.key, dict(one.clocks), inputs, f"Test table {one.name}."
             )

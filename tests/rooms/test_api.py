@@ -442,7 +442,7 @@ def test_what_waited_beyond_the_deadline_is_not_begun(lake):
     async def ask() -> list[object]:
         newest = Newest(lake.local.files, limits=lake.local.limits, deadline=2.0)
         try:
-            found = await newest.reading()
+            found = await newest.reading(None)
             free = threading.Event()
 
             def slow(_: object) -> None:

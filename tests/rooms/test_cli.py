@@ -386,7 +386,6 @@ def test_a_port_that_is_taken_or_none_is_the_callers_error(lake: Path, assay: Ca
         said = assay("--lake", lake, "serve", "--port", taken.getsockname()[1])
         assert (said.code, "is taken" in said.err) == (2, True), said
     assert assay("--lake", lake, "serve", "--port", 70000).code == 2
-    assert "only loopback" in assay("--lake", lake, "serve", "--host", "0.0.0.0").err  # noqa: S104 - it is refused
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from isal import igzip
 
 from assay.errors import LakeDamaged
-from assay.lake import evidence, release
+from assay.lake import evidence, keys, release
 from assay.lake.evidence import Evidence, Stored
 from assay.ports import N, Rejected
 from assay.targets.local import DiskFiles
@@ -82,6 +82,22 @@ def test_the_golden_release_is_read_and_would_be_written_so(files: DiskFiles) ->
     assert found.objects == {gold.serving: gold.serving_sha256, found.seeds: found.seeds_sha256}
     assert [*found.parquet] == [silver.current.files[0].name, gold.files[0].name]
     assert (silver.rows, found.origins) == (1004, ("vendor",))
+
+
+def test_the_golden_key_is_read_and_would_be_written_so(files: DiskFiles) -> None:
+    text, revoked = (one.rstrip("\n").encode() for one in examples("API keys"))
+    its = hashlib.sha256(text).hexdigest()[:16]
+    assert f"`keys/{its}.json`" in (ROOT / "docs/formats.md").read_text()
+    put(files, keys.name_of(its), text)
+    put(files, keys.revoked_name_of(its), revoked)
+    [found] = keys.listed(files)
+    for one, shown, kind in ((found.key, text, keys.Key), (found.revoked, revoked, keys.Revoked)):
+        assert {*json.loads(shown)} == {*kind.__struct_fields__}, "every field is shown"
+        assert msgspec.json.format(msgspec.json.encode(one), indent=1) == shown
+    made, _ = keys.create(files, "ci", who="ada")
+    stored = files.read(keys.name_of(made.id))
+    assert {*json.loads(stored)} == {*keys.Key.__struct_fields__}
+    assert made.id == hashlib.sha256(stored).hexdigest()[:16]
 
 
 def test_what_is_stored_says_its_format(files: DiskFiles) -> None:

@@ -14,11 +14,12 @@ import pytest
 import assay_sandbox
 from assay.clock import now
 from assay.errors import UsageError
+from assay.lake import runs
+from assay.lake.runs import Run, tracked
 from assay.plan import Land
 from assay.ports import Fact, Ledger
-from assay.run import Lake, runs
+from assay.run import Lake
 from assay.run import lake as lakes
-from assay.run.runs import Run, tracked
 from assay.windows import Window
 from assay_sandbox import Fault
 from tests.forked import Said

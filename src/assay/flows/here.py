@@ -22,9 +22,9 @@ from assay import tether
 from assay.errors import AssayError
 from assay.flows import alive
 from assay.lake import upkeep
+from assay.lake.runs import Run
 from assay.run import Lake
 from assay.run import lake as lakes
-from assay.run.runs import Run
 from assay.spoken import printable
 
 STARTS = 5

@@ -16,10 +16,10 @@ from assay.errors import AssayError, KeyRefused, LakeBusy, SourceBusy, UsageErro
 from assay.flows.chunks import Chunk, cut
 from assay.flows.here import here, named, opened, sayer
 from assay.flows.wanted import GATE, LANDED, REFINED
+from assay.lake.runs import Run, tracked
 from assay.land.http import PATIENCE
 from assay.plan import Build, Land, Refine, Step
 from assay.run import loop
-from assay.run.runs import Run, tracked
 from assay.spoken import printable
 
 AT_ONCE = 4

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from assay.lake.keys import Known
     from assay.refine import Refined
     from assay.serve.fenced import Answer, Result
     from assay.serve.reader import Reader
@@ -355,13 +356,48 @@ class Lake:
 
         return diff(self, old, new, tables, limit=limit)
 
-    def application(self) -> Any:
-        """The ASGI application of the lake: REST and console."""
+    def create_key(
+        self, name: str, *, who: str, datasets: Sequence[str] | None = None, expires: datetime | None = None
+    ) -> "tuple[Known, str]":
+        """A new API key, and its text, which is told only here. It reads `datasets` and gold made of these alone; without, all.
+
+        UsageError for a dataset that this lake does not promise, a name that is none, or an end that has passed.
+        """
+        from assay.lake import keys
+
+        read = None if datasets is None else tuple(sorted({self.contract(one).dataset for one in datasets}))
+        return keys.create(self.target.files, name, who=who, datasets=read, expires=expires)
+
+    def keys(self) -> "list[Known]":
+        """All API keys in the order in which they were made."""
+        from assay.lake import keys
+
+        return keys.listed(self.target.files)
+
+    def revoke_key(self, its: str, *, who: str) -> "Known":
+        """Let an API key be good no more, which servers that run know within seconds; UsageError if there is none of that id."""
+        from assay.lake import keys
+
+        return keys.revoke(self.target.files, its, who=who)
+
+    def application(self, host: str = "127.0.0.1", *, keyed: bool = False) -> Any:
+        """The ASGI application of the lake: REST and console, as it is served at a host.
+
+        Beyond loopback, or if `keyed`, each request must show an API key. UsageError if no key is good at a host
+        beyond loopback: nobody could be let in.
+        """
+        from assay.lake import keys
         from assay.run import marked
         from assay.run.explain import asked
+        from assay.serve.door import LOOPBACK
         from assay.serve.rest import app
 
         t = self.target
+        near = host in LOOPBACK
+        if not near and not any(keys.active(t.files, {}).values()):
+            raise UsageError(
+                f"--host {host}: beyond loopback only who shows an API key is let in, and none is active; `assay keys create NAME` makes one"
+            )
 
         def why(found: Release, table: str, key: Mapping[str, str], column: str | None) -> dict[str, Any]:
             return asked(self, found, table, key, column)
@@ -378,19 +414,23 @@ class Lake:
             title=t.settings.name,
             limits=t.limits,
             key=t.secrets.ensure("cursor"),
+            hosts=LOOPBACK if near else None,
+            keyed=keyed or not near,
         )
 
-    def serve(self, host: str, port: int, *, ready: Callable[[str], None] = lambda _: None) -> None:
-        """Serve until interrupted; SettingsError if the port is taken."""
+    def serve(
+        self, host: str, port: int, *, keyed: bool = False, ready: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Serve until interrupted, as `application` says; SettingsError if the port is taken."""
         from assay.run import server
 
-        server.serve(self.application(), host, port, ready=ready)
+        server.serve(self.application(host, keyed=keyed), host, port, ready=ready)
 
-    def serving(self, host: str, port: int) -> Any:
+    def serving(self, host: str, port: int, *, keyed: bool = False) -> Any:
         """Serve while the block runs, from a thread; gives the address. SettingsError if the port is taken."""
         from assay.run import server
 
-        return server.serving(self.application(), host, port)
+        return server.serving(self.application(host, keyed=keyed), host, port)
 
     # ------------------------------------------------------------------ upkeep and proofs
 

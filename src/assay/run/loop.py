@@ -19,9 +19,9 @@ from assay.lake import account, bronze, coverage, drift, evidence, holes, projec
 from assay.lake.bronze import Decision
 from assay.lake.project import project_hash
 from assay.lake.release import Release
+from assay.lake.runs import Run, tracked
 from assay.plan import Build, Land, Refine, Standing, Step
 from assay.ports import Fact, Ledger
-from assay.run.runs import Run, tracked
 from assay.spoken import each, printable, some
 from assay.windows import Window
 

@@ -1,4 +1,4 @@
-"""Sockets and uvicorn: an application served from this machine."""
+"""Sockets and uvicorn: an application served at an address of this machine."""
 
 import errno
 import socket
@@ -48,7 +48,11 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+        except (socket.gaierror, UnicodeError, TypeError) as error:
+            raise SettingsError(f"--host {host} is no name or address of this machine") from error
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise SettingsError(f"--host {host} is no address of this machine") from error
             why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
             raise SettingsError(f"port {port} {why}; --port chooses another") from error
         yield listening

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -19,7 +20,8 @@ from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import release
 from assay.lake.release import Release
 from assay.ports import Files, Ledger, Limits
-from assay.serve.query import FIELDS, Problem, Table, value
+from assay.serve.granted import Grant
+from assay.serve.query import FIELDS, Problem, Table, digest, value
 from assay.serve.reader import SPILL, Reader, damaged
 
 _T = TypeVar("_T")
@@ -27,31 +29,97 @@ _log = logging.getLogger(__name__)
 EVERY, DEADLINE, WORKERS, QUEUE = 1.0, 30.0, 4, 16
 
 
-class Reading:
-    """One release opened: its tables, and cursors of one connection, each used by one thread at a time.
+class Cursors:
+    """Cursors of one connection, each used by one thread at a time; closed when a newer release took over and nobody reads it."""
 
-    `days` and `promised` keep what the console read of it: newest days by dataset and snapshot, contracts by hash;
-    `newer`, by table, which of its rows have a later record that was rejected.
-    """
-
-    def __init__(self, files: Files, found: Release, limits: Limits) -> None:
-        self.release = found
-        self.mark = f"{found.number}-{found.id}"
-        self.reader = Reader(files, found, limits)
-        self.tables = self.reader.tables
-        self._con = self.reader.connect(locked=True, limits=replace(limits, threads=1, spill=SPILL))
-        self.days: dict[tuple[str, int | None], str | None] = {}
-        self.promised: dict[str, Contract] = {}
-        self.newer: dict[str, asyncio.Future[Any]] = {}
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._con = con
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._users, self._over = 0, False
 
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Keep them for the length of a block. For the event loop's thread only."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._let_go()
+
+    def end(self) -> None:
+        """Close as soon as nobody uses them."""
+        self._over = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._over and not self._users:
+            for cursor in self._idle:
+                cursor.close()
+            self._idle.clear()
+            self._con.close()
+
+    @contextmanager
+    def one(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor nobody else uses."""
+        # list.pop and append are atomic; a shared cursor would answer "connection is busy"
+        try:
+            cursor = self._idle.pop()
+        except IndexError:
+            cursor = self._con.cursor()
+        yield cursor
+        self._idle.append(cursor)
+
+
+class Reading:
+    """One release opened: its tables, and cursors to read them by.
+
+    `days` and `promised` keep what the console read of it: newest days by dataset and snapshot, contracts by hash;
+    `newer`, by table, which of its rows have a later record that was rejected. `beyond` are tables that were not granted.
+    """
+
+    def __init__(self, files: Files, found: Release, limits: Limits) -> None:
+        self.mark = f"{found.number}-{found.id}"
+        self.reader = Reader(files, found, limits)
+        con = self.reader.connect(locked=True, limits=replace(limits, threads=1, spill=SPILL))
+        self.cursors = Cursors(con)
+        self.days: dict[tuple[str, int | None], str | None] = {}
+        self.promised: dict[str, Contract] = {}
+        self.newer: dict[str, asyncio.Future[Any]] = {}
+        self.beyond: Collection[tuple[str, str]] = frozenset()
+        self._granted: dict[Grant, Reading] = {None: self}
+
+    @property
+    def release(self) -> Release:
+        """The release, as far as it is read."""
+        return self.reader.release
+
+    @property
+    def tables(self) -> dict[tuple[str, str], Table]:
+        """Its tables, by zone and name."""
+        return self.reader.tables
+
+    def granted(self, grant: Grant) -> "Reading":
+        """The same release as a caller of this grant reads it; the tables that it holds beside these are refused by name."""
+        if grant not in self._granted:
+            reader = self.reader.granted(grant)
+            its = self._granted[grant] = copy(self)
+            its.reader, its.beyond = reader, self.tables.keys() - reader.tables.keys()
+            # What is said of a table may be less than others are told: neither bodies nor cursors are shared.
+            its.mark = f"{self.mark}-{digest(' '.join(sorted(grant or ())))}"
+        return self._granted[grant]
+
     def table(self, zone: str, name: str) -> Table:
-        """A table of the release; Problem (404) lists those there are."""
+        """A table of the release; Problem (404) lists those there are, or (403) says that it was not granted."""
         try:
             return self.tables[zone, name]
         except KeyError:
             there = ", ".join(n for z, n in self.tables if z == zone)
+            if (zone, name) in self.beyond:
+                raise Problem(
+                    403,
+                    f"your key does not read {zone}.{name}; of {zone} it reads {there or 'nothing'}; whoever made the key can make another",
+                ) from None
             raise Problem(
                 404, f"release {self.release.number} has no {zone} table {name[:60]!r}; it has {there or 'none'}"
             ) from None
@@ -68,35 +136,8 @@ class Reading:
     @contextmanager
     def use(self) -> Iterator["Reading"]:
         """Keep the release open for the length of a block. For the event loop's thread only."""
-        self._users += 1
-        try:
+        with self.cursors.use():
             yield self
-        finally:
-            self._users -= 1
-            self._let_go()
-
-    def end(self) -> None:
-        """A newer release took over: close as soon as nobody reads this one."""
-        self._over = True
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._over and not self._users:
-            for cursor in self._idle:
-                cursor.close()
-            self._idle.clear()
-            self._con.close()
-
-    @contextmanager
-    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor nobody else uses."""
-        # list.pop and append are atomic; a shared cursor would answer "connection is busy"
-        try:
-            cursor = self._idle.pop()
-        except IndexError:
-            cursor = self._con.cursor()
-        yield cursor
-        self._idle.append(cursor)
 
 
 Explain = Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]
@@ -106,8 +147,10 @@ Mark = Callable[[Release, str], list[dict[str, Any]]]
 class Newest:
     """The newest release of a lake, looked for at most once a second; work runs in a few threads beside the event loop."""
 
-    def __init__(self, files: Files, *, limits: Limits, every: float = EVERY, deadline: float = DEADLINE) -> None:
-        self._files, self._limits = files, limits
+    def __init__(
+        self, files: Files, *, limits: Limits, every: float = EVERY, deadline: float = DEADLINE, keyed: bool = False
+    ) -> None:
+        self._files, self._limits, self._keyed = files, limits, keyed
         self._every, self._deadline = every, deadline
         self._pool, self._explaining = ThreadPoolExecutor(WORKERS, "serve"), ThreadPoolExecutor(1, "explain")
         self._marking = ThreadPoolExecutor(1, "mark")
@@ -116,8 +159,8 @@ class Newest:
         self._looked = -every
         self._reading: Reading | None = None
 
-    async def reading(self) -> Reading | None:
-        """The newest release, opened; None before the first. Take `use()` before the next await."""
+    async def reading(self, grant: Grant) -> Reading | None:
+        """The newest release, opened, as far as it was granted; None before the first. Take `use()` before the next await."""
         now = time.monotonic()
         # while a newer one is being opened, others go on with the one before
         if now - self._looked >= self._every and not (self._reading and self._lock.locked()):
@@ -125,7 +168,7 @@ class Newest:
                 if now - self._looked >= self._every:
                     await self._look()
                     self._looked = time.monotonic()
-        return self._reading
+        return self._reading and self._reading.granted(grant)
 
     async def _look(self) -> None:
         try:
@@ -141,7 +184,7 @@ class Newest:
             before, self._reading = self._reading, opened
             if before:
                 opened.keep(before)
-                before.end()
+                before.cursors.end()
 
     def _open(self) -> Reading | None:
         known = self._reading.release.number if self._reading else 0
@@ -149,7 +192,10 @@ class Newest:
         number = release.newest(self._files, known)
         if not number or number == known:
             return None
-        return Reading(self._files, release.read(self._files, number), self._limits)
+        opened = Reading(self._files, release.read(self._files, number), self._limits)
+        if self._keyed:
+            _ = opened.reader.sources  # worked out here once, and not on the event loop
+        return opened
 
     async def work(self, job: Callable[..., _T], *args: Any) -> _T:
         """Run a job in one of the threads."""
@@ -164,7 +210,7 @@ class Newest:
         def run() -> _T:
             if over:
                 raise duckdb.InterruptException("its time was over before a thread was free")
-            with reading.cursor() as cursor:
+            with reading.cursors.one() as cursor:
                 running.append(cursor)
                 try:
                     return job(cursor, *args)
@@ -216,7 +262,7 @@ class Newest:
     def close(self) -> None:
         """Close the release and end the threads."""
         if self._reading:
-            self._reading.end()
+            self._reading.cursors.end()
         self._pool.shutdown(wait=True)
         self._explaining.shutdown(wait=True, cancel_futures=True)
         self._marking.shutdown(wait=True, cancel_futures=True)
@@ -233,11 +279,18 @@ class Place:
     explain: Explain | None
     newer: Mark | None
     title: str
+    keyed: bool = False
 
 
-async def opened(place: Place) -> Reading:
-    """The newest release; Problem (503) before the first."""
-    reading = await place.newest.reading()
+def grant_of(request: Request) -> Grant:
+    """What the door granted to whoever asks."""
+    grant: Grant = request.scope["assay.grant"]
+    return grant
+
+
+async def opened(place: Place, request: Request) -> Reading:
+    """The newest release, as far as whoever asks may read it; Problem (503) before the first."""
+    reading = await place.newest.reading(grant_of(request))
     if reading is None:
         raise Problem(503, "nothing has been released yet; the lake's owner runs `assay build`", "operator")
     return reading

@@ -75,8 +75,8 @@ def summary(table: Table) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def document(title: str, reading: Reading) -> dict[str, Any]:
-    """OpenAPI 3.1 of everything served from this release."""
+def document(title: str, reading: Reading, *, keyed: bool = False) -> dict[str, Any]:
+    """OpenAPI 3.1 of everything served from this release; `keyed`, what a key is and that it must be shown."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {"problem": _problem()}
     for table in reading.tables.values():
@@ -101,6 +101,7 @@ def document(title: str, reading: Reading) -> dict[str, Any]:
                     "200": {"description": text, "content": {"application/json": {"schema": schema}}},
                     **of_release, **_refusals(),
                 },
+                **({"security": []} if keyed and path == "/v1/health" else {}),
             }
         }  # fmt: skip
     return {
@@ -111,7 +112,12 @@ def document(title: str, reading: Reading) -> dict[str, Any]:
             "description": f"Release {reading.release.number} of this lake; origin: {', '.join(reading.release.origins) or 'none'}.",
         },
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": schemas, "responses": _responses()},
+        "components": {
+            "schemas": schemas,
+            "responses": _responses(),
+            **({"securitySchemes": _SCHEMES} if keyed else {}),
+        },
+        **({"security": [{name: []} for name in _SCHEMES]} if keyed else {}),
     }
 
 
@@ -272,8 +278,12 @@ def _links(table: Table) -> dict[str, Any]:
     return links
 
 
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key"},
+    "basic": {"type": "http", "scheme": "basic", "description": "any user, and an API key as the password"},
+}
 # What any route may answer, beside what is its own.
-_USUAL = ("400", "403", "414", "421", "431", "500", "503")
+_USUAL = ("400", "401", "403", "414", "421", "431", "500", "503")
 
 
 def _refusals(*more: str) -> dict[str, Any]:
@@ -282,7 +292,8 @@ def _refusals(*more: str) -> dict[str, Any]:
 
 def _responses() -> dict[str, Any]:
     texts = {
-        "400": "a parameter is wrong, or the address is not percent-encoded; detail says which", "403": "asked from another web origin",
+        "400": "a parameter is wrong, or the address is not percent-encoded; detail says which",
+        "401": "where keys are demanded: no key, or none that is good", "403": "asked from another web origin, or a table that the key does not read",
         "404": "there is no such thing: no such row, or no page of this cursor and query",
         "410": "the cursor is of an older release: restart paging", "414": "the address is too long: shorten the query",
         "421": "this server does not answer to that Host name", "500": "the server failed, or what is stored is damaged: the lake's owner must act",
@@ -290,6 +301,7 @@ def _responses() -> dict[str, Any]:
     }  # fmt: skip
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/problem"}}}
     found: dict[str, Any] = {one: {"description": text, "content": content} for one, text in texts.items()}
+    found["401"]["headers"] = {"WWW-Authenticate": {"schema": _STRING, "description": "how a key is shown"}}
     found["503"]["headers"] = {"Retry-After": {"schema": _COUNT, "description": "seconds, where waiting helps"}}
     found["431"] = {"description": "the headers are larger than 64 KB", "content": {"text/plain": {"schema": _STRING}}}
     return found

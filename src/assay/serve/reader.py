@@ -1,8 +1,9 @@
-"""The one maker of what anybody reads: release, clocks, limits and (one day) a policy meet here and nowhere else."""
+"""The one maker of what anybody reads: release, clocks, limits and what was granted meet here and nowhere else."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -13,6 +14,7 @@ from assay.lake.duck import ident, text
 from assay.lake.moment import literal, moment
 from assay.lake.release import Gold, Release, Silver
 from assay.ports import Files, Limits
+from assay.serve.granted import Grant, Sources, narrowed, sources
 from assay.serve.query import Table
 
 # A question that spills more than this is a mistake; the disk is needed for what is landed.
@@ -27,20 +29,28 @@ class Reader:
     Silver is read from the files that the release names, gold from its serving files. `silver.<dataset>_past` is no
     table of its own here: `silver.<dataset>_versions` holds its rows and the current ones.
 
-    `policy` is the place for what a caller may see: per table its columns, the masked ones, and a condition on its
-    rows. Nobody can say such a thing yet, so it is None and everybody sees everything; when it comes, `relation` and
-    `connect` apply it, and no other door is left to guard. Raw views (lines of bronze, quarantine, explanations) are
-    verbs of their own and need their own grant.
+    Who was granted some datasets alone gets the reader that `granted` gives: its release, tables, relations and views
+    hold nothing else, and what is made of its release (lists, descriptions, explanations) can show nothing else. Columns
+    and rows that a caller may not see are what nobody can say yet.
     """
 
-    def __init__(self, files: Files, release: Release, limits: Limits, policy: None = None) -> None:
-        self.files, self.release, self.limits, self.policy = files, release, limits, policy
+    def __init__(self, files: Files, release: Release, limits: Limits) -> None:
+        self.files, self.release, self.limits = files, release, limits
         self.tables: dict[tuple[str, str], Table] = {}
         for gold in release.gold:
             self.tables["gold", gold.name] = self._gold(gold)
         for one in release.silver:
             self.tables["silver", one.dataset] = self._silver(one, versions=False)
             self.tables["silver", f"{one.dataset}_versions"] = self._silver(one, versions=True)
+
+    def granted(self, grant: Grant) -> "Reader":
+        """What a caller reads who was granted these datasets: them, and gold that is computed from nothing else."""
+        return Reader(self.files, narrowed(self.release, grant, self.sources), self.limits)
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The datasets that each relation of the release is computed from."""
+        return sources(self.release)
 
     @property
     def names(self) -> list[str]:

@@ -1,14 +1,12 @@
 """The lake over HTTP: REST routes made from the newest release, and the console beside them."""
 
 import logging
-import re
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import duckdb
 import msgspec
@@ -17,13 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assay.contract.model import Contract
 from assay.errors import AssayError, LakeDamaged, UsageError
 from assay.lake import release
 from assay.ports import Files, Ledger, Limits
 from assay.serve import console, openapi, query
+from assay.serve.door import HEALTH, LOOPBACK, Door, Keys, is_data, problem_json
+from assay.serve.granted import NOTHING
 from assay.serve.newer import Newer, newer
 from assay.serve.newest import (
     DEADLINE,
@@ -34,12 +33,13 @@ from assay.serve.newest import (
     Place,
     Reading,
     explain_question,
+    grant_of,
     opened,
     way_back,
 )
 from assay.serve.query import Ask, Problem, Table
 
-CACHE, LONGEST = 64 * 2**20, 2**15
+CACHE = 64 * 2**20
 _log = logging.getLogger(__name__)
 _JSON, _CSV = "application/json", "text/csv; charset=utf-8"
 _VERSION = version("assay")
@@ -78,7 +78,7 @@ class Bytes:
 
 def app(
     files: Files, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, newer: Mark | None = None, title: str,
-    limits: Limits, key: bytes, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
+    limits: Limits, key: bytes, hosts: Collection[str] | None = LOOPBACK, keyed: bool = False, cache: int = CACHE,
     every: float = EVERY, deadline: float = DEADLINE,
 ) -> FastAPI:  # fmt: skip
     """REST and console of a lake, read-only.
@@ -92,25 +92,31 @@ def app(
         newer: (release, dataset) to the current rows whose later record was rejected: `key` as texts, `place`, and what
             is told of that record. Without it, pages say that this is not known.
         key: signs cursors.
-        hosts: names this server answers to, against DNS rebinding.
+        hosts: names this server answers to, against DNS rebinding; None for any, where keys are demanded.
+        keyed: whether each request must show an API key, and reads what that was granted.
         cache: bytes of finished answers to keep; 0 for none.
         every: seconds between two looks for a newer release.
         deadline: seconds a query may take.
         limits: what the queries of a release may hold before they spill, and where to.
     """
-    newest = Newest(files, limits=limits, every=every, deadline=deadline)
-    place = Place(files, ledger, contracts, newest, explain, newer, title)
+    if hosts is None and not keyed:
+        raise ValueError("a server that answers to any name demands keys")
+    newest = Newest(files, limits=limits, every=every, deadline=deadline, keyed=keyed)
+    place = Place(files, ledger, contracts, newest, explain, newer, title, keyed)
+    keys = Keys(files) if keyed else None
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
         newest.close()
+        if keys:
+            keys.close()
 
     made = FastAPI(title=title, openapi_url=None, docs_url=None, redoc_url=None, lifespan=life)
     made.router.routes[:] = [*_routes(place, key, Bytes(cache)), *console.routes(place)]
     for kind in (Problem, HTTPException, AssayError):
         made.add_exception_handler(kind, _refused(place))
-    made.add_middleware(Door, hosts=frozenset(hosts), failed=_failed(place))
+    made.add_middleware(Door, hosts=hosts if hosts is None else frozenset(hosts), keys=keys, failed=_failed(place))
     return made
 
 
@@ -131,12 +137,15 @@ def _routes(place: Place, key: bytes, kept: Bytes) -> list[Route]:
 
     async def schema(request: Request) -> Response:
         _no_parameters(request)
-        return await _told(place, request, lambda r: openapi.document(place.title, r), bare=True)
+        return await _told(place, request, lambda r: openapi.document(place.title, r, keyed=place.keyed), bare=True)
 
     async def health(request: Request) -> Response:
         _no_parameters(request)
-        reading = await place.newest.reading()
-        body = {"status": "ok" if reading else "empty", "release": reading.release.number if reading else None}
+        grant = grant_of(request)
+        reading = await place.newest.reading(grant)
+        # Who shows no key is told no more than that.
+        number = reading.release.number if reading and grant != NOTHING else None
+        body = {"status": "ok" if reading else "empty", "release": number}
         return _json(body, {"cache-control": "no-store"})
 
     async def explained(request: Request) -> Response:
@@ -148,7 +157,7 @@ def _routes(place: Place, key: bytes, kept: Bytes) -> list[Route]:
         Route("/v1/gold", listed),
         Route("/v1/silver", listed),
         Route("/v1/releases/current", current),
-        Route("/v1/health", health),
+        Route(HEALTH, health),
         Route("/v1/explain/{name}", explained),
         Route("/openapi.json", schema),
     ]
@@ -163,7 +172,7 @@ async def _rows(place: Place, key: bytes, kept: Bytes, request: Request) -> Resp
             accept = text.decode("latin-1")
         elif name == b"if-none-match":
             condition += "," + text.decode("latin-1")
-    reading = await opened(place)
+    reading = await opened(place, request)
     with reading.use():
         table = reading.table("gold" if path.startswith("/v1/gold/") else "silver", scope["path_params"]["name"])
         ask = _ask(table, asked, accept, reading)
@@ -208,7 +217,7 @@ def _body(con: duckdb.DuckDBPyConnection, key: bytes, reading: Reading, table: T
 
 async def _told(place: Place, request: Request, tell: Callable[[Reading], Any], *, bare: bool = False) -> Response:
     """A description of the release, with its ETag."""
-    reading = await opened(place)
+    reading = await opened(place, request)
     name = query.digest(f"{_VERSION} {place.title} {reading.mark} {request.url.path}")
     headers = {"etag": f'W/"{name}"', "cache-control": _KEEP, "x-assay-release": str(reading.release.number)}
     if _matches(",".join(request.headers.getlist("if-none-match")), name):
@@ -224,7 +233,7 @@ def _matches(condition: str, name: str) -> bool:
 
 
 async def _explained(place: Place, request: Request) -> Response:
-    reading = await opened(place)
+    reading = await opened(place, request)
     with reading.use():
         table, key, column = explain_question(reading, request, silver=True)
         found = await way_back(place, reading, table, key, column)
@@ -271,110 +280,6 @@ def _failed(place: Place) -> Callable[[Request, Exception], Awaitable[Response]]
 
 
 async def _problem(place: Place, request: Request, error: Problem) -> Response:
-    if request.url.path.startswith("/v1/") or request.url.path == "/openapi.json":
+    if is_data(request.url.path):
         return problem_json(error)
     return await console.problem(place, request, error)
-
-
-def problem_json(error: Problem) -> Response:
-    """RFC 9457, with `who`: caller, operator or nobody must act."""
-    names = {400: "The query cannot be answered", 403: "Not from there", 404: "There is no such thing", 405: "Only reading here",
-             410: "The release moved on", 414: "The address is too long", 421: "Not this server", 503: "Not now"}  # fmt: skip
-    body = {
-        "type": "about:blank",
-        "title": names.get(error.status, "The server failed"),
-        "status": error.status,
-        "detail": error.detail,
-        "who": error.who,
-    }
-    headers = {**error.headers, "content-type": "application/problem+json", "cache-control": "no-store"}
-    return Response(msgspec.json.encode(body), error.status, headers)
-
-
-# ------------------------------------------------------------------ the door
-
-
-class Door:
-    """Around every route: only GET and HEAD, our names, no foreign origin, the headers browsers need, no bare failure."""
-
-    def __init__(
-        self, app: ASGIApp, hosts: frozenset[str], failed: Callable[[Request, Exception], Awaitable[Response]]
-    ) -> None:
-        self._inner, self._hosts, self._failed = app, hosts, failed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._inner(scope, receive, send)
-            return
-
-        begun = False
-
-        async def sent(message: Any) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = [*message["headers"], *_HEADERS]
-            await send(message)
-
-        if refusal := self._refusal(scope):
-            await problem_json(refusal)(scope, receive, sent)
-            return
-        try:
-            await self._inner(scope, receive, sent)
-        except Exception as error:
-            if begun:
-                raise
-            await (await self._failed(Request(scope), error))(scope, receive, sent)
-
-    def _refusal(self, scope: Scope) -> Problem | None:
-        host = origin = b""
-        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
-            return Problem(400, "the request names two hosts; send one")
-        for name, text in scope["headers"]:
-            if name == b"host":
-                host = text
-            elif name == b"origin":
-                origin = text
-        if _hostname(host) not in self._hosts:
-            return Problem(
-                421, "this server does not answer to that Host name; ask it by the address it was started with"
-            )
-        if origin and origin.partition(b"://")[2] != host:
-            return Problem(403, "requests from other web origins are refused")
-        if scope["method"] not in ("GET", "HEAD"):
-            return Problem(
-                405, f"{scope['method'][:20]} is not allowed: everything here is only read", Allow="GET, HEAD"
-            )
-        if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST:
-            return Problem(414, f"the address is longer than {LONGEST} characters; shorten the query")
-        if not _encoded(scope["raw_path"]) or not _encoded(scope["query_string"]):
-            return Problem(400, "the address is not percent-encoded UTF-8")
-        return None
-
-
-_HEADERS = [
-    (b"content-security-policy", console.CSP.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"x-frame-options", b"DENY"),
-]
-
-
-def _encoded(text: bytes) -> bool:
-    """Whether each % is followed by two hexadecimal digits, and all of it is UTF-8."""
-    if re.search(rb"%(?![0-9A-Fa-f]{2})", text):
-        return False
-    try:
-        unquote_to_bytes(text).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _hostname(host: bytes) -> str:
-    text = host.decode("latin-1").lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0]

@@ -18,8 +18,9 @@ from assay.lake.duck import ident
 from assay.serve import query
 from assay.serve.console import charts, facts
 from assay.serve.console.figures import templates
+from assay.serve.granted import Grant
 from assay.serve.newer import Newer, newer
-from assay.serve.newest import Place, Reading, explain_question, opened, way_back
+from assay.serve.newest import Place, Reading, explain_question, grant_of, opened, way_back
 from assay.serve.query import MOST, Ask, Problem, Table, token, value
 from assay.spoken import TERMS
 
@@ -39,11 +40,12 @@ def routes(place: Place) -> list[Route]:
 
     async def overview(request: Request) -> Response:
         _only(request, ())
-        reading = await place.newest.reading()
+        grant = grant_of(request)
+        reading = await place.newest.reading(grant)
         if reading is None:
-            return await _overview(place, None)
+            return await _overview(place, None, grant)
         with reading.use():
-            return await _overview(place, reading)
+            return await _overview(place, reading, grant)
 
     async def gold(request: Request) -> Response:
         return await _dataset(place, request, "gold")
@@ -52,7 +54,7 @@ def routes(place: Place) -> list[Route]:
         return await _dataset(place, request, "silver")
 
     async def explained(request: Request) -> Response:
-        reading = await opened(place)
+        reading = await opened(place, request)
         with reading.use():
             table, key, column = explain_question(reading, request, silver=True)
             found = await way_back(place, reading, table, key, column)
@@ -78,7 +80,7 @@ def routes(place: Place) -> list[Route]:
 async def problem(place: Place, request: Request, error: Problem) -> Response:
     """A refusal as a page: what is wrong, who must act, where to go on."""
     try:
-        reading = await place.newest.reading()
+        reading = await place.newest.reading(grant_of(request))
     except Exception:  # noqa: BLE001 - this page is what is shown when reading fails
         reading = None
     answer = _page("problem.html", place, reading, error=error, asked=request.url.path)
@@ -87,22 +89,30 @@ async def problem(place: Place, request: Request, error: Problem) -> Response:
     return answer
 
 
+def locked(error: Problem) -> Response:
+    """What somebody without a key is shown: nothing of the lake, not even its name."""
+    body = templates.get_template("locked.html").render(error=error)
+    headers = {**error.headers, "content-type": "text/html; charset=utf-8", "cache-control": "no-store"}
+    return Response(body, error.status, headers)
+
+
 # ------------------------------------------------------------------ pages
 
 
-async def _overview(place: Place, reading: Reading | None) -> Response:
-    found = await place.newest.work(facts.standings, place, reading)
-    building = await place.newest.work(account.failing, place.ledger, "")
+async def _overview(place: Place, reading: Reading | None, grant: Grant) -> Response:
+    found = await place.newest.work(facts.standings, place, reading, grant)
+    # A failed build may quote rows of any table.
+    building = await place.newest.work(account.failing, place.ledger, "") if grant is None else []
     gold = [t for (zone, _), t in reading.tables.items() if zone == "gold"] if reading else []
     return _page(
-        "overview.html", place, reading, standings=found, building=building, gold=gold, terms=TERMS, shown=SHOWN,
+        "overview.html", place, reading, standings=found, building=building, gold=gold, terms=TERMS, shown=SHOWN, whole=grant is None,
         total={term: sum(one.account.sum(term) for one in found) for term in ("captured", *TERMS, "withdrawn", "waiting")},
         replaced=sum(one.replaced for one in found), here=("", ""),
     )  # fmt: skip
 
 
 async def _dataset(place: Place, request: Request, zone: str) -> Response:
-    reading = await opened(place)
+    reading = await opened(place, request)
     with reading.use():
         table = reading.table(zone, request.path_params["name"])
         _only(request, ("symbol", "after"), often=("after",))

@@ -12,6 +12,7 @@ from assay.lake import account, bronze
 from assay.lake.account import Account
 from assay.lake.duck import ident
 from assay.lake.release import Silver
+from assay.serve.granted import Grant
 from assay.serve.newest import Place, Reading
 from assay.serve.query import token
 from assay.serve.reader import damaged
@@ -90,10 +91,11 @@ def standing(place: Place, reading: Reading | None, dataset: str) -> Standing:
     return Standing(found, title, day, "", failing)
 
 
-def standings(place: Place, reading: Reading | None) -> list[Standing]:
-    """Every dataset in the order of their names: those promised when the server started, and those released."""
+def standings(place: Place, reading: Reading | None, grant: Grant) -> list[Standing]:
+    """Every dataset of a grant in the order of their names: those promised when the server started, and those released."""
     released = {one.dataset for one in reading.release.silver} if reading else set()
-    return [standing(place, reading, dataset) for dataset in sorted({*place.contracts, *released})]
+    there = {*place.contracts, *released}
+    return [standing(place, reading, one) for one in sorted(there if grant is None else there & grant)]
 
 
 def promise(place: Place, reading: Reading, one: Silver) -> Contract:
@@ -115,7 +117,7 @@ def _newest_day(reading: Reading, one: Silver) -> str | None:
     if of not in reading.days:
         sql = f"SELECT CAST(max({ident(one.day)}) AS DATE) FROM {reading.tables['silver', one.dataset].relation}"
         try:
-            with reading.cursor() as con:
+            with reading.cursors.one() as con:
                 (newest,) = con.execute(sql).fetchall()[0]
         except duckdb.Error as error:
             if lost := damaged(error):
