@@ -244,7 +244,7 @@ with get_client(sync_client=True) as c:
     (tmp_path / "away.yaml").rename(lake / "contracts/symbol_list.yaml")
     other = assay(prefect, begun(tmp_path / "shop", "csv"), "deploy")
     assert other.returncode == 2
-    assert "pool ingest is there already and is not ours" in other.stderr
+    assert "variable dbt-ecs-task is there already and is not ours: another lake or environment made it" in other.stderr
     assert assay(prefect, lake, "deploy", "--dry-run").returncode == 0
 
     gone = assay(prefect, lake, "deploy", "--destroy")

@@ -330,9 +330,12 @@ def _land(
     def heard(one: "Landed") -> None:
         if tracked:
             tracked.count(failed=one.error is not None)
+        if one.error:  # at once: who looks how far it is sees why not
+            _failures(t.ledger, [Outcome(by[one.dataset, one.shard, one.window], one.error, landed=one)], run)
         what = f"{one.batch.rows} rows" if one.batch else f"failed: {one.error}"
         say(f"landed {one.dataset} {one.shard} {one.window}: {what}")
 
+    by = {(s.dataset, s.shard, s.window): s for s in steps}
     for source, mine in by_source.items():
         known = {s.dataset: _drift(lake, s.dataset) for s in mine}
         for dataset in known:
@@ -351,9 +354,8 @@ def _land(
             say(f"nothing of {source} was landed: {'; '.join(error.args)}")
             out += [Outcome(s, error) for s in mine[:1]]
             continue
-        by = {(s.dataset, s.shard, s.window): s for s in mine}
         came = [Outcome(by[one.dataset, one.shard, one.window], one.error, landed=one) for one in found]
-        _failures(t.ledger, came, run)
+        _failures(t.ledger, [one for one in came if not one.error or (one.landed and not one.landed.asked)], run)
         for dataset in dict.fromkeys(s.dataset for s in mine):
             mark(t.ledger, dataset, "land", "done", run)
         out += came

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from assay.clock import now
-from assay.lake import account, drift, holes
+from assay.lake import account, drift, heat, holes, runs
 from assay.lake.duck import ident
 from assay.serve import query
 from assay.serve.console import charts, facts
@@ -23,11 +23,12 @@ from assay.serve.newer import Newer, newer
 from assay.serve.newest import Place, Reading, explain_question, grant_of, opened, way_back
 from assay.serve.query import MOST, Ask, Problem, Table, token, value
 from assay.spoken import TERMS
+from assay.windows import Window
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-ROWS, SYMBOLS, SESSIONS, BATCHES, SHOWN = 50, 500, 40_000, 50, 20
+ROWS, SYMBOLS, SESSIONS, BATCHES, SHOWN, SHOWN_RUNS = 50, 500, 40_000, 50, 20, 100
 _HERE = Path(__file__).parent
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#1f4e79"/>'
@@ -61,6 +62,20 @@ def routes(place: Place) -> list[Route]:
             context = _explained(table, found, column)
             return _page("explain.html", place, reading, **context, here=(table.zone, table.name))
 
+    async def listed(request: Request) -> Response:
+        _only(request, ())
+        reading = await place.newest.reading(grant_of(request))
+        found = await place.newest.work(_runs, place, grant_of(request))
+        return _page(
+            "runs.html", place, reading, runs=found[:SHOWN_RUNS], goes_on=any(map(_goes_on, found)), here=("runs", "")
+        )
+
+    async def run(request: Request) -> Response:
+        _only(request, ())
+        reading = await place.newest.reading(grant_of(request))
+        found = await place.newest.work(_run, place, grant_of(request), request.path_params["run"])
+        return _page("run.html", place, reading, **found, here=("runs", ""))
+
     async def style(_: Request) -> Response:
         return _kept((_HERE / "app.css").read_text(), "text/css; charset=utf-8")
 
@@ -72,6 +87,8 @@ def routes(place: Place) -> list[Route]:
         Route("/gold/{name}", gold),
         Route("/silver/{name}", silver),
         Route("/explain/{name}", explained),
+        Route("/runs", listed),
+        Route("/runs/{run}", run),
         Route("/app.css", style),
         Route("/icon.svg", icon),
     ]
@@ -109,6 +126,28 @@ async def _overview(place: Place, reading: Reading | None, grant: Grant) -> Resp
         total={term: sum(one.account.sum(term) for one in found) for term in ("captured", *TERMS, "withdrawn", "waiting")},
         replaced=sum(one.replaced for one in found), here=("", ""),
     )  # fmt: skip
+
+
+def _runs(place: Place, grant: Grant) -> list[dict[str, Any]]:
+    """The runs that landed nothing but what was granted."""
+    return [one for one in runs.listed(place.ledger) if grant is None or set(one.get("datasets", ())) <= grant]
+
+
+def _goes_on(run: Mapping[str, Any]) -> bool:
+    return run["state"] in ("running", "paused")
+
+
+def _run(place: Place, grant: Grant, name: str) -> dict[str, Any]:
+    found = next((one for one in _runs(place, grant) if one["run"] == name), None)
+    if found is None:
+        raise Problem(404, f"no run {name[:60]!r} is known of the last 30 days; /runs lists them")
+    span = Window.parse(found["span"]) if found.get("span") else None
+    contracts = [place.contracts[one] for one in found["datasets"] if one in place.contracts]
+    heats = [heat.of(place.files, place.ledger, one, span) for one in contracts]
+    return {
+        "run": found, "goes_on": _goes_on(found), "heats": [one for one in heats if one],
+        "failing": runs.failing(place.ledger, found),
+    }  # fmt: skip
 
 
 async def _dataset(place: Place, request: Request, zone: str) -> Response:

@@ -146,6 +146,9 @@ templates.globals["ORIGINS"] = {
     "synthetic": "made up by a program",
     "decided": "written by a person",
 }
+templates.globals["COLOURS"] = {
+    "running": "good", "paused": "warn", "done": "quiet", "failed": "bad", "cancelled": "quiet", "dead": "bad",
+}  # fmt: skip
 templates.globals["MEANS"] = {
     "accepted": "they became a version in silver, new or changed",
     "unchanged": "they say what their key's current row says",
