@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from assay.errors import LakeDamaged, UsageError
 from assay.lake import keys
 from assay.run import lake as lakes
 from assay.targets.local import DiskFiles
+from tests.every.stores import StoreFiles, WorstStore
 from tests.forked import Said
 from tests.forked import assay as command
 from tests.kept import begun
@@ -63,12 +65,14 @@ def test_nothing_else_is_a_key(files: DiskFiles) -> None:
 
 
 def test_a_key_ends_when_it_expires_or_is_revoked(files: DiskFiles) -> None:
-    soon = clock.now() + timedelta(seconds=0.3)
+    soon = clock.now() + timedelta(seconds=0.5)
     (lasting, _), (brief, _), (gone, _) = made(files), made(files, expires=soon), made(files)
-    assert set(keys.active(files, {})) == {lasting.id, brief.id, gone.id}
+    there = set(keys.active(files, {}))
+    assert brief.id in there or clock.now() >= soon
+    assert there - {brief.id} == {lasting.id, gone.id}
     first = keys.revoke(files, gone.id, who="Bob")
-    assert set(keys.active(files, {})) == {lasting.id, brief.id}
-    time.sleep(0.35)
+    assert gone.id not in keys.active(files, {})
+    time.sleep(0.55)
     assert set(keys.active(files, {})) == {lasting.id}
     at = clock.now()
     assert [(one.id, one.state(at)) for one in keys.listed(files)] == [
@@ -139,6 +143,21 @@ def test_a_revocation_that_was_altered_stays_one(files: DiskFiles) -> None:
         keys.listed(files)
     (files.root / keys.name_of(one.id)).unlink()
     assert keys.listed(files) == []
+
+
+def test_on_a_store_at_its_worst_a_key_is_revoked_once_whoever_does_it(tmp_path: Path) -> None:
+    store = WorstStore(tmp_path)
+    known, text = keys.create(StoreFiles(store), "ci", who="Ada")
+    with ThreadPoolExecutor(4) as pool:
+        told = list(
+            pool.map(lambda who: keys.revoke(StoreFiles(store), known.id, who=who), ["Ada", "Bob", "Eve", "Mallory"])
+        )
+    assert len({one.revoked for one in told}) == 1
+    other, text = keys.create(StoreFiles(store), "ci", who="Ada")
+    store.calm()  # its listings lag until then
+    assert keys.holder(text.encode(), keys.active(StoreFiles(store), {})) == other.key
+    assert set(keys.active(StoreFiles(store), {})) == {other.id}
+    assert [one.revoked for one in keys.listed(StoreFiles(store))] == [told[0].revoked, None]
 
 
 # ------------------------------------------------------------------ the commands
@@ -360,9 +379,9 @@ def test_a_running_server_knows_within_seconds_what_became_of_a_key(http: httpx.
     became(http, text, 200)
     keys.revoke(files, known.id, who="a test")
     became(http, text, 401)
-    _, text = keys.create(files, "brief", who="a test", expires=clock.now() + timedelta(seconds=5))
+    _, text = keys.create(files, "brief", who="a test", expires=clock.now() + timedelta(seconds=7))
     became(http, text, 200)
-    became(http, text, 401, within=9)
+    became(http, text, 401, within=11)
 
 
 def test_wrong_keys_cost_no_look_at_what_is_stored(lake: Lake, key: str) -> None:
