@@ -29,6 +29,7 @@ EFFECTS = (
     "upkeep.sweep",
     "upkeep.delete",
     "upkeep.ledger",
+    "alert.tell",
 )
 
 

@@ -101,6 +101,7 @@ class Reading:
 
 Explain = Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]
 Mark = Callable[[Release, str], list[dict[str, Any]]]
+Alarm = Callable[[], list[dict[str, Any]]]
 
 
 class Newest:
@@ -233,6 +234,7 @@ class Place:
     explain: Explain | None
     newer: Mark | None
     title: str
+    alerts: Alarm | None = None
 
 
 async def opened(place: Place) -> Reading:

@@ -28,6 +28,7 @@ from assay.serve.newer import Newer, newer
 from assay.serve.newest import (
     DEADLINE,
     EVERY,
+    Alarm,
     Explain,
     Mark,
     Newest,
@@ -79,7 +80,7 @@ class Bytes:
 def app(
     files: Files, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, newer: Mark | None = None, title: str,
     limits: Limits, key: bytes, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), cache: int = CACHE,
-    every: float = EVERY, deadline: float = DEADLINE,
+    every: float = EVERY, deadline: float = DEADLINE, alerts: Alarm | None = None,
 ) -> FastAPI:  # fmt: skip
     """REST and console of a lake, read-only.
 
@@ -97,9 +98,10 @@ def app(
         every: seconds between two looks for a newer release.
         deadline: seconds a query may take.
         limits: what the queries of a release may hold before they spill, and where to.
+        alerts: which alerts fire now, for the console; without it none is shown.
     """
     newest = Newest(files, limits=limits, every=every, deadline=deadline)
-    place = Place(files, ledger, contracts, newest, explain, newer, title)
+    place = Place(files, ledger, contracts, newest, explain, newer, title, alerts)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:

@@ -93,9 +93,10 @@ async def problem(place: Place, request: Request, error: Problem) -> Response:
 async def _overview(place: Place, reading: Reading | None) -> Response:
     found = await place.newest.work(facts.standings, place, reading)
     building = await place.newest.work(account.failing, place.ledger, "")
+    alerts = await place.newest.work(place.alerts) if place.alerts else []
     gold = [t for (zone, _), t in reading.tables.items() if zone == "gold"] if reading else []
     return _page(
-        "overview.html", place, reading, standings=found, building=building, gold=gold, terms=TERMS, shown=SHOWN,
+        "overview.html", place, reading, standings=found, building=building, alerts=alerts, gold=gold, terms=TERMS, shown=SHOWN,
         total={term: sum(one.account.sum(term) for one in found) for term in ("captured", *TERMS, "withdrawn", "waiting")},
         replaced=sum(one.replaced for one in found), here=("", ""),
     )  # fmt: skip
