@@ -86,6 +86,7 @@ SEEN = {
     "CONTRIBUTING.md": ["amount = 124.50 USD", "(equal)", "1 batch of 1 row"],
     "docs/api.md": ["['AAPL', 'IBM']", "cursor=", "AAPL,16490.100000", "'equal': True"],
     "docs/gold.md": ["mart_month.yml: to paste and fill in", "exit code 2", "2024-01-01", "(equal)", "ERROR=0"],
+    "docs/lineage.md": ["COMPLETE build", "gold.mart_position.cost: silver.trades.quantity silver.trades.price"],
     "docs/recover.md": [
         "trades: 10 versions are the same",
         "gold.mart_position: the same, 4 rows",

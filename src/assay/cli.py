@@ -420,6 +420,32 @@ def alerts(ctx: click.Context, lake: "Lake", send: bool) -> None:
     _raise([*([found.error] if found.error else []), *found.errors])
 
 
+@cli.command()
+@click.option(
+    "--since",
+    metavar="RUN|TIME",
+    help="Only what ended with that run or later, or at that time (2024-01-31T12:00Z) or later.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file to write, rather than standard output."
+)
+@_with_lake
+def lineage(ctx: click.Context, lake: "Lake", since: str | None, output: Path | None) -> None:
+    """Export OpenLineage run events of what was landed, refined and built, one JSON object a line.
+
+    \b
+    Examples:
+      assay lineage
+      assay lineage --since 2024-01-31 --output events.ndjson
+    """
+    found = lake.lineage(since)
+    if output is None:
+        for event in found:
+            tell.data(event, indent=None)
+    else:
+        ctx.obj["say"](f"wrote {some(tell.lines_to(output, found), 'event')} to {output}")
+
+
 @cli.group()
 def quarantine() -> None:
     """Rows that did not become silver: see them, try them again."""

@@ -4,11 +4,13 @@ import csv
 import json
 import logging
 import math
+import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +80,21 @@ def failed(kind: type[BaseException], what: BaseException, where: TracebackType 
 def data(found: Any, *, to_err: bool = False, indent: int | None = 1) -> None:
     """JSON, in ASCII without control characters."""
     click.echo(_json(found, indent), err=to_err)
+
+
+def lines_to(path: Path, found: Iterable[Any]) -> int:
+    """JSON objects into a file, one a line; how many. It is there whole, or as it was before."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    count = 0
+    try:
+        with part.open("w", encoding="ascii") as file:
+            for one in found:
+                file.write(f"{_json(one)}\n")
+                count += 1
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
 
 
 def _json(found: Any, indent: int | None = None) -> str:

@@ -297,6 +297,12 @@ class Lake:
             out += marked.listed(self, one, list(islice(prove.rejected(self, one), limit - len(out))))
         return out
 
+    def lineage(self, since: str | None = None) -> Iterator[dict[str, Any]]:
+        """OpenLineage's run events of what was landed, refined and built; see `assay.run.lineage.events`."""
+        from assay.run import lineage
+
+        return lineage.events(self, since)
+
     # ------------------------------------------------------------------ reading
 
     def released(self) -> Release:
