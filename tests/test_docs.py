@@ -103,6 +103,7 @@ SEEN = {
         "revoked: 401",
         "revoked: research, reads trades and gold made of these alone",
     ],
+    "docs/lineage.md": ["COMPLETE build", "gold.mart_position.cost: silver.trades.quantity silver.trades.price"],
     "docs/operate.md": [
         "ready after",
         '"trade_id"',
@@ -209,6 +210,8 @@ def test_every_setting_has_a_row() -> None:
     assert {one[0] for one in rows("docs/settings.md", "[source.NAME]")} == {
         f"`source.NAME.{key}`" for key in settings._SOURCE
     }
+    listed = {one[0] for one in rows("docs/settings.md", "[alert.NAME]")}
+    assert listed == {f"`alert.NAME.{key}`" for key in settings._ALERT} | {f"`{word}`" for word in settings.WHEN}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ Examples:
 
 \b
 Exit codes: 0 done · 1 failed · 2 settings, contract or arguments are wrong · 3 the source refused ·
-4 a gate is closed · 5 the lake is damaged · 6 gold was not released · 75 busy, try again
+4 a gate is closed · 5 the lake is damaged · 6 gold was not released ·
+7 an alert fires · 75 busy, try again
 """
 
 
@@ -403,6 +404,51 @@ def status(ctx: click.Context, lake: "Lake") -> None:
     """
     found = lake.status()
     _out(ctx, found, tell.status(found))
+
+
+@cli.command()
+@click.option(
+    "--send", is_flag=True, help="Tell the webhooks what began, is another now, or is over since they were told last."
+)
+@_with_lake
+def alerts(ctx: click.Context, lake: "Lake", send: bool) -> None:
+    """Show which alerts of assay.toml fire, since when and why. Exit code 7 if any does.
+
+    \b
+    Examples:
+      assay alerts
+      assay alerts --send            from cron or a flow; each webhook is told once when it begins, and once when it is over
+    """
+    found = lake.alerts(send=send)
+    data = {"firing": [one.data for one in found.firing], "sent": found.sent, "errors": [str(e) for e in found.errors]}
+    _out(ctx, data, tell.alerts_told(found, policies=len(lake.target.settings.alerts)))
+    _raise([*([found.error] if found.error else []), *found.errors])
+
+
+@cli.command()
+@click.option(
+    "--since",
+    metavar="RUN|TIME",
+    help="Only what ended with that run or later, or at that time (2024-01-31T12:00Z) or later.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file to write, rather than standard output."
+)
+@_with_lake
+def lineage(ctx: click.Context, lake: "Lake", since: str | None, output: Path | None) -> None:
+    """Export OpenLineage run events of what was landed, refined and built, one JSON object a line.
+
+    \b
+    Examples:
+      assay lineage
+      assay lineage --since 2024-01-31 --output events.ndjson
+    """
+    found = lake.lineage(since)
+    if output is None:
+        for event in found:
+            tell.data(event, indent=None)
+    else:
+        ctx.obj["say"](f"wrote {some(tell.lines_to(output, found), 'event')} to {output}")
 
 
 @cli.group()

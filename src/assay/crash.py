@@ -31,6 +31,7 @@ EFFECTS = (
     "upkeep.ledger",
     "keys.create",
     "keys.revoke",
+    "alert.tell",
 )
 
 

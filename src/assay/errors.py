@@ -13,7 +13,9 @@ AssayError
 ├── LakeDamaged        the operator: what is stored is not what was written
 ├── LakeBusy           nobody: another process holds what this one needs; run it again
 │   └── CommitUnknown  nobody: whether a commit is in must be looked for before it is tried again
-└── BuildFailed        the model's author: dbt or one of its tests said no; the old release stays
+├── BuildFailed        the model's author: dbt or one of its tests said no; the old release stays
+├── AlertFiring        whoever an alert of assay.toml is for: what it says is so
+└── WebhookFailed      the webhook's owner: it was not told; the alert is kept, and told by the next call
 """
 
 from collections.abc import Sequence
@@ -110,6 +112,18 @@ class BuildFailed(AssayError):
     """Gold was not released: a model or a test failed."""
 
     exit_code = 6
+
+
+class AlertFiring(AssayError):
+    """An alert of the lake's settings fires."""
+
+    exit_code = 7
+
+
+class WebhookFailed(AssayError):
+    """A webhook could not be told of an alert; the next call tells it."""
+
+    exit_code = 75
 
 
 def together(found: Sequence[AssayError]) -> AssayError:

@@ -38,6 +38,19 @@ _UPKEEP: dict[str, _Test] = {
     "compact_files": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 1, "a whole number above 1"),
     "every": (lambda v: isinstance(v, str) and bool(_DURATION.fullmatch(v)), 'a duration such as "P1D" or "PT6H"'),
 }
+WHEN = ("late", "held", "pending", "failing", "shrank", "holes", "drift", "clock", "ending")
+_HEAD = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_NAMES: _Test = (
+    lambda v: isinstance(v, list) and bool(v) and all(isinstance(one, str) and one for one in v),
+    'a list of texts such as ["late"], with one at least',
+)
+_ALERT: dict[str, _Test] = {
+    "when": _NAMES,
+    "datasets": _NAMES,
+    "webhook": _TEXT,
+}
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 ORIGINS = ("vendor", "sandbox", "synthetic")
 
@@ -69,6 +82,22 @@ class Upkeep:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """What `[alert.NAME]` says: of which conditions whom to tell.
+
+    Attributes:
+        when: words of `WHEN`, in their order.
+        datasets: those it is about; all and what is the lake's own, if there is none.
+        webhook: the name of the secret that holds the address to tell; '' for none.
+    """
+
+    name: str
+    when: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+    webhook: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """What `assay.toml` says.
 
@@ -77,6 +106,7 @@ class Settings:
         data: where zones, catalog and ledger lie; `<root>/data/<env>` unless [lake] data says otherwise.
         sources: `[source.NAME]` tables as they stand; `land` reads them.
         upkeep: the policy of `[upkeep]`.
+        alerts: the `[alert.NAME]` tables, in their order.
     """
 
     root: Path
@@ -87,38 +117,45 @@ class Settings:
     threads: int = 2
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     upkeep: Upkeep = Upkeep()
+    alerts: tuple[Policy, ...] = ()
 
 
 def read(root: Path, env: str = "dev") -> Settings:
-    """The settings of the lake in a directory; SettingsError says which key is wrong and what is expected."""
+    """The settings of the lake in a directory; SettingsError says which key of which line is wrong and what is expected."""
     path = root / "assay.toml"
     try:
-        raw = tomllib.loads(path.read_text())
+        text = path.read_text()
+        raw = tomllib.loads(text)
     except FileNotFoundError as error:
         raise SettingsError(f"{root} is no lake: it has no assay.toml; `assay init {root}` makes one") from error
     except OSError as error:
         raise SettingsError(f"{root} is no lake: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
-    if unknown := raw.keys() - {"lake", "source", "upkeep"}:
+    said = _Said(path, text)
+    if unknown := raw.keys() - {"lake", "source", "upkeep", "alert"}:
+        one = sorted(unknown)[0]
         raise SettingsError(
-            f"{path}: [{sorted(unknown)[0]}] means nothing; there are [lake], [source.NAME] and [upkeep]"
+            f"{said.at(one)}: [{one}] means nothing; there are [lake], [source.NAME], [upkeep] and [alert.NAME]"
         )
     lake = raw.get("lake", {})
-    _check(path, "lake", lake, _LAKE)
+    _check(said, "lake", lake, _LAKE)
     upkeep = raw.get("upkeep", {})
-    _check(path, "upkeep", upkeep, _UPKEEP)
+    _check(said, "upkeep", upkeep, _UPKEEP)
     if not env.replace("-", "").replace("_", "").isalnum():
         raise SettingsError(f"environment {env!r}: letters, digits, - and _ only; it becomes a directory")
     sources = raw.get("source", {})
     if not isinstance(sources, dict):
         raise SettingsError(f"{path}: source must be tables [source.NAME]")
     for name, source in sources.items():
-        _check(path, f"source.{name}", source, _SOURCE)
+        where = f"source.{name}"
+        _check(said, where, source, _SOURCE)
         if source.get("origin") not in ORIGINS:
-            raise SettingsError(f"{path}: source.{name}.origin must say whose records these are: {', '.join(ORIGINS)}")
+            raise SettingsError(
+                f"{said.at(where, 'origin')}: {where}.origin must say whose records these are: {', '.join(ORIGINS)}"
+            )
         if "base_url" not in source:
-            raise SettingsError(f"{path}: source.{name}.base_url is missing")
+            raise SettingsError(f"{said.at(where)}: {where}.base_url is missing")
         if source["base_url"].startswith("file:"):
             source["base_url"] = f"file:{(root / source['base_url'].removeprefix('file:')).resolve()}"
     data = Path(lake.get("data", "data"))
@@ -135,16 +172,69 @@ def read(root: Path, env: str = "dev") -> Settings:
         threads=int(lake.get("threads", 2)),
         sources=sources,
         upkeep=Upkeep(**upkeep),
+        alerts=_alerts(said, raw.get("alert", {})),
     )
 
 
-def _check(path: Path, where: str, found: Any, keys: Mapping[str, _Test]) -> None:
+@dataclass(frozen=True)
+class _Said:
+    """The text of `assay.toml`, for complaints."""
+
+    path: Path
+    text: str
+
+    def at(self, table: str, key: str = "") -> str:
+        """The file, and the line where a table or its key stands, if that can be told."""
+        inside, where = False, 0
+        for n, line in enumerate(self.text.splitlines(), 1):
+            if head := _HEAD.fullmatch(line):
+                names = [part.strip().strip("\"'") for part in head[1].split(".")]
+                name = ".".join(names)
+                inside = name == table
+                if not where and (inside or name.startswith(f"{table}.")):
+                    where = n
+            elif inside and key and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
+                return f"{self.path}:{n}"
+        return f"{self.path}:{where}" if where else str(self.path)
+
+
+def _alerts(said: _Said, found: Any) -> tuple[Policy, ...]:
+    """The policies of `[alert.NAME]`."""
+    if not isinstance(found, dict):
+        raise SettingsError(f"{said.at('alert')}: alert must be tables [alert.NAME]")
+    out = []
+    for name, one in found.items():
+        where = f"alert.{name}"
+        if not _NAME.fullmatch(name):
+            raise SettingsError(
+                f"{said.at(where)}: alert.{name}: a name has letters, digits, - and _ and begins with a letter"
+            )
+        hook = one.get("webhook", "A") if isinstance(one, dict) else "A"
+        if not (isinstance(hook, str) and _SECRET.fullmatch(hook)):  # what it is may be a secret itself
+            what = "is an address, which is a secret" if set("/:") & set(str(hook)) else "is no name of a secret"
+            raise SettingsError(
+                f"{said.at(where, 'webhook')}: {where}.webhook {what}: put the address into a secret (docs/settings.md) and say "
+                "that one's name here, in letters, digits and _"
+            )
+        _check(said, where, one, _ALERT)
+        if "when" not in one:
+            raise SettingsError(f"{said.at(where)}: {where}.when is missing; there are {', '.join(WHEN)}")
+        if unknown := [word for word in one["when"] if word not in WHEN]:
+            at = said.at(where, "when")
+            raise SettingsError(f"{at}: {where}.when: {unknown[0]!r} means nothing; there are {', '.join(WHEN)}")
+        when = tuple(word for word in WHEN if word in one["when"])
+        out.append(Policy(name, when, tuple(dict.fromkeys(one.get("datasets", ()))), one.get("webhook", "")))
+    return tuple(out)
+
+
+def _check(said: _Said, where: str, found: Any, keys: Mapping[str, _Test]) -> None:
     """Whether a table has known keys with values of the right kind."""
     if not isinstance(found, dict):
-        raise SettingsError(f"{path}: {where} must be a table [{where}]")
+        raise SettingsError(f"{said.at(where)}: {where} must be a table [{where}]")
     for key, value in found.items():
         if key not in keys:
-            raise SettingsError(f"{path}: {where}.{key} means nothing; there are {', '.join(sorted(keys))}")
+            at = said.at(where, key)
+            raise SettingsError(f"{at}: {where}.{key} means nothing; there are {', '.join(sorted(keys))}")
         test, kind = keys[key]
         if not test(value):
-            raise SettingsError(f"{path}: {where}.{key} must be {kind}, not {value!r}")
+            raise SettingsError(f"{said.at(where, key)}: {where}.{key} must be {kind}, not {value!r}")

@@ -4,13 +4,15 @@ import csv
 import json
 import logging
 import math
+import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from assay.lake.keys import Known
     from assay.plan import Step
     from assay.refine import Refined
+    from assay.run.alerts import Alerts
     from assay.serve.fenced import Answer
 
 NOTHING = (
@@ -81,6 +84,21 @@ def failed(kind: type[BaseException], what: BaseException, where: TracebackType 
 def data(found: Any, *, to_err: bool = False, indent: int | None = 1) -> None:
     """JSON, in ASCII without control characters."""
     click.echo(_json(found, indent), err=to_err)
+
+
+def lines_to(path: Path, found: Iterable[Any]) -> int:
+    """JSON objects into a file, one a line; how many. It is there whole, or as it was before."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    count = 0
+    try:
+        with part.open("w", encoding="ascii") as file:
+            for one in found:
+                file.write(f"{_json(one)}\n")
+                count += 1
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
 
 
 def _json(found: Any, indent: int | None = None) -> str:
@@ -153,9 +171,7 @@ def status(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{name}: {some(one['batches'], 'batch')}, {terms(one, one['captured'] + one['waiting'])}; {newest}"
         )
-        for batch, why in one["held_batches"].items():
-            reasons = each(why["reasons"])
-            lines.append(f"  held {batch}: {'; '.join(why['why'])} ({reasons})")
+        lines += [f"  {why['told']}" for why in one["held_batches"].values()]
         if one["held_batches"]:
             lines.append(
                 f"  see the rows: assay quarantine list {name} · mended at the source: assay land {name} --again, assay apply · "
@@ -164,30 +180,21 @@ def status(found: Mapping[str, Any]) -> list[str]:
         if one["replaced"]:
             lines.append(f"  {one['replaced']} of the held rows were landed again since, and passed")
         for batch, what in one["pending_batches"].items():
-            whose = what["shard"] + (f" {what['start']}..{what['end']}" if what["start"] else "")
-            lines.append(
-                f"  withdrawals of {batch} ({whose}) are held, what it lacks is still readable: "
-                f"assay decide withdraw {name} {batch} --why …"
-            )
+            lines.append(f"  {what['told']}: assay decide withdraw {name} {batch} --why …")
         if one["withdrawn"]:
             lines.append(
                 f"  {some(one['withdrawn'], 'key')} withdrawn: silver.{name}_versions has what was said of them, recorded_to "
                 "until when it held"
             )
-        if less := one["shrank"]:
-            lines.append(
-                f"  the list shrank: {less['batch']} has {some(less['rows'], 'row')}, {less['before']} had "
-                f"{less['rows_before']}; {_lacking(one, less['batch'])}"
-            )
+        if one["shrank"]:
+            lines.append(f"  {one['shrank']['told']}")
         if one["lost"]:
             lines.append(
                 f"  {some(one['lost'], 'batch')} declared lost: nothing of that is readable, its days are asked again"
             )
         if one["unjudged"]:
             lines.append(f"  not judged yet: {some(one['unjudged'], 'batch')}; `assay apply` does")
-        for failed in one["failing"]:
-            said = f"  {failed['state']} {failed['step']} (attempt {failed['attempt']}, {failed['at'][:19]}): {failed['error']}"
-            lines += said.split("\n")  # an error may have several
+        lines += _failing(one["failing"])
         lines += [f"  late: {late}" for late in one["late"]]
         lines += [f"  {drift['told']}" for drift in one["drift"]]
         if one["warnings"]:
@@ -201,18 +208,40 @@ def status(found: Mapping[str, Any]) -> list[str]:
             )
         if one["clock"]:
             lines.append(f"  {one['clock']}")
+    if found["failing"]:
+        lines += ["gold:", *_failing(found["failing"])]
     lines += found["ending"]
     last = found["release"]
     lines.append(
         f"release {last['number']} of {last['at']}: {', '.join(last['gold'])}" if last else "nothing is released yet"
     )
-    return lines
+    return [*lines, *(f"alert {line}" for line in alerts(found["alerts"]))]
 
 
-def _lacking(one: Mapping[str, Any], batch: str) -> str:
-    if not one["complete"]:
-        return "what it lacks is current still"
-    return "its withdrawals are held" if batch in one["pending_batches"] else "what it lacks is withdrawn"
+def _failing(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [line for step in steps for line in f"  {step['told']}".split("\n")]  # an error may have several
+
+
+def alerts(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What fires: the policy, what of it, since when if that is known."""
+    return [
+        f"{one['alert']}: {one['dataset'] or 'lake'} {one['when']}"
+        + (f" since {one['since'][:19]}Z" if one["since"] else "")
+        for one in found
+    ]
+
+
+def alerts_told(found: "Alerts", *, policies: int) -> list[str]:
+    """What fires and why, and what webhooks were told."""
+    lines = []
+    for one in (one.data for one in found.firing):
+        lines += [*alerts([one]), *(f"  {line}" for line in one["told"].split("\n"))]
+    if not lines:
+        lines = ["nothing fires"] if policies else ["assay.toml has no [alert.NAME], so nothing fires"]
+    return [
+        *lines,
+        *(f"told: {one['alert']} {one['dataset'] or 'lake'} {one['when']} {one['state']}" for one in found.sent),
+    ]
 
 
 def contract(found: "Contract") -> list[str]:
@@ -236,7 +265,8 @@ def contract(found: "Contract") -> list[str]:
         )
         lines.append(f"  rule {rule.name}: {rule.expression} ({rule.severity}{most})")
     lines += [f"  unique {one.name}: {', '.join(one.columns)}, within a batch" for one in found.unique]
-    lines += [f"  {one.property}: at most {one.lag} since the newest landing" for one in found.promises]
+    since = f"from the end of a session of {found.days} to a landing" if found.days else "since the newest landing"
+    lines += [f"  {one.property}: at most {one.lag} {since}" for one in found.promises]
     if found.calendar:
         lines.append(f"  calendar {found.calendar.name}: {calendar(found.calendar)}")
     if found.mutability:

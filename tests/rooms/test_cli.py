@@ -171,6 +171,27 @@ def _not_built(lake: Path) -> list[object]:
     return ["apply"]
 
 
+def _fires(lake: Path) -> list[object]:
+    """A landing failed, and an alert of it is nobody's to tell."""
+    path = lake / "assay.toml"
+    (lake / "secrets").mkdir()
+    (lake / "secrets/HOOK").touch(0o600)
+    (lake / "secrets/HOOK").write_text("http://127.0.0.1:1/")
+    path.write_text(f'{path.read_text()}[alert.desk]\nwhen = ["failing"]\nwebhook = "HOOK"\n')
+    (lake / TRADES).rename(lake / "aside.csv")
+    _ready(lake, "apply", "trades")
+    return ["alerts"]
+
+
+def _not_told(lake: Path) -> list[object]:
+    """It is over, and the webhook is down."""
+    _fires(lake)
+    _ready(lake, "alerts", "--send")
+    (lake / "aside.csv").rename(lake / TRADES)
+    _ready(lake, "apply", "trades")
+    return ["alerts", "--send"]
+
+
 def _ready(lake: Path, *args: str) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--lake", str(lake), "--quiet", *args])
@@ -187,6 +208,8 @@ REACHED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "GateClosed": (_held, "1 batch is held: `assay status` says why"),
     "LakeDamaged": (_damaged, "is not what was written; restore it from a copy"),
     "BuildFailed": (_not_built, "gold was not built; nothing is released yet"),
+    "AlertFiring": (_fires, "1 alert fires"),
+    "WebhookFailed": (_not_told, "alert desk: webhook HOOK gave no answer within 10 s: Connection refused; it is kept"),
 }
 
 

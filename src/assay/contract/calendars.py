@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from assay.errors import ContractError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 HEADER = ["day", "closes"]
+DAYS_END = "24:00"
 _ATTACHED = "\n--- | # calendars/"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
@@ -59,6 +60,10 @@ class Calendar:
     def session(self, day: date) -> bool | None:
         """Whether the day has a session; None where the calendar does not speak of it."""
         return self.bits[(day - self.start).days] == "1" if self.start <= day < self.end else None
+
+    def close(self, day: date) -> str:
+        """The hour at which the session of a day closes, early on a half day; '' where nobody says."""
+        return dict(self.early).get(day, self.closes)
 
     @cached_property
     def text(self) -> str:
@@ -134,6 +139,13 @@ _SPAN = (
     "the first row says from when until when the calendar speaks, the last day left out, and when its sessions close, if "
     "that matters: 2000-01-01..2028-01-01,16:00 America/New_York"
 )
+
+
+def instant(day: date, hour: str, zone: str) -> datetime:
+    """The moment of a local time of a day, `24:00` being the next day's first; of one that came twice the first."""
+    hours, minutes = map(int, hour.split(":"))
+    local = datetime.combine(day + timedelta(days=hours // 24), time(hours % 24, minutes), ZoneInfo(zone))
+    return local.astimezone(UTC)
 
 
 def _cells(line: str) -> list[str]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from assay.contract.calendars import Calendar
+from assay.contract.calendars import DAYS_END, Calendar, instant
 from assay.windows import Duration
 
 Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
@@ -120,10 +120,22 @@ class Unique:
 
 @dataclass(frozen=True)
 class Promise:
-    """What ODCS calls a property of a service level: `lag` is the longest time since the newest landing."""
+    """What ODCS calls a property of a service level: `lag` is the longest time since the newest landing.
+
+    Where the contract has a calendar, it is the longest time from a session's end to a landing after it.
+    """
 
     property: str
     lag: str
+
+
+@dataclass(frozen=True)
+class Late:
+    """A promise of time that is broken: in a sentence, and since when."""
+
+    promise: Promise
+    told: str
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -207,16 +219,51 @@ class Contract:
     promises: tuple[Promise, ...] = ()
     shown: tuple[tuple[str, str], ...] = ()
 
-    def late(self, landed: datetime | None, at: datetime) -> list[str]:
-        """The promises of time that are broken at a moment, in a sentence each; `landed` is the newest landing."""
-        if landed is None:
+    def late(self, landed: datetime | None, at: datetime) -> list[Late]:
+        """The promises of time that are broken at a moment; `landed` is the newest landing.
+
+        With a calendar time counts from the end of the first session after it: nothing is late on days without one.
+        """
+        if landed is None or not self.promises:
             return []
-        age = at - landed
-        return [
-            f"{one.property}: at most {one.lag} was promised, and the newest landing is {_told(age)} old"
-            for one in self.promises
-            if age > Duration.parse(one.lag).exact
-        ]
+        out: list[Late] = []
+        age = f"the newest landing is {_told(at - landed)} old"
+        over = self._ended_since(landed, at) if self.days else None
+        for one in self.promises:
+            lag = Duration.parse(one.lag).exact
+            if not self.days and at - landed > lag:
+                out.append(Late(one, f"{one.property}: at most {one.lag} was promised, and {age}", landed + lag))
+            elif over and at - over[1] > lag:
+                ended = f"that of {over[0]} ended {over[1]:%Y-%m-%dT%H:%MZ}"
+                said = (
+                    f"{one.property}: at most {one.lag} after a session of {self.days} was promised, {ended}, and {age}"
+                )
+                out.append(Late(one, said, over[1] + lag))
+        return out
+
+    def session_end(self, day: date) -> datetime | None:
+        """When the session of a day is over; None where the calendar says that it has none.
+
+        By the calendar's hour, which is earlier on a half day; without one by `known_at`'s, and else at the day's end in UTC.
+        """
+        calendar, known = self.calendar, self.known_at
+        if day.isoweekday() > 5 or (calendar and calendar.session(day) is False):
+            return None
+        if calendar and calendar.closes:
+            return instant(day, calendar.close(day), calendar.zone)
+        if known and self.column(known.column).kind == "date":
+            return instant(day, known.time, known.zone)
+        return instant(day, DAYS_END, "UTC")
+
+    def _ended_since(self, landed: datetime, at: datetime) -> tuple[date, datetime] | None:
+        """The first session that ended after a landing, and before a moment: its day and its end."""
+        day = landed.date() - timedelta(days=2)  # a session's end may lie a day and a zone behind its day
+        while day <= at.date() + timedelta(days=1):
+            ended = self.session_end(day)
+            if ended and landed < ended < at:
+                return day, ended
+            day += timedelta(days=1)
+        return None
 
     def where(self, *words: str) -> str:
         """The contract's file and the first line that has all of these words, for complaints; without a file, its dataset."""

@@ -25,6 +25,7 @@ class Held:
     Attributes:
         state: held (its gate is closed), pending (its rows are in, its withdrawals are held), or superseded (held, and
             its shard was landed again since, for all of its days or as a whole, and passed).
+        at: since when it is known to be so.
     """
 
     place: int
@@ -35,6 +36,7 @@ class Held:
     why: tuple[str, ...]
     reasons: Mapping[str, int]
     state: str = "held"
+    at: datetime | None = None
 
     @property
     def superseded(self) -> bool:
@@ -292,7 +294,9 @@ def _open(fact: Fact, body: Mapping[str, Any]) -> bool:
 
 def _held(fact: Fact) -> Held:
     b = fact.body
-    return Held(int(fact.id), b["shard"], b["start"], b["end"], b["rows"], tuple(b["why"]), b["reasons"], b["state"])
+    return Held(
+        int(fact.id), b["shard"], b["start"], b["end"], b["rows"], tuple(b["why"]), b["reasons"], b["state"], fact.at
+    )
 
 
 @dataclass(frozen=True)
@@ -341,7 +345,13 @@ def judged_by(v: Verdict, contracts: Sequence[int]) -> int:
 def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:
     """What failed, or began and did not end, of a dataset's steps (of gold's, without one): with its error and attempts."""
     steps = [f for kind in ("step", "failed") for f in ledger.since(kind, dataset) if f.body["state"] != "done"]
-    return [{"step": f.id, "at": f.at.isoformat(), **f.body} for f in steps]
+    return [{"step": f.id, "at": f.at.isoformat(), **f.body, "told": _failing(f)} for f in steps]
+
+
+def _failing(fact: Fact) -> str:
+    """A step that failed, in a line; its error may have several."""
+    body = fact.body
+    return f"{body['state']} {fact.id} (attempt {body['attempt']}, {fact.at.isoformat()[:19]}): {body['error']}"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from assay.plan import Land, Member, Step
 from assay.run import loop
 from assay.run.loop import Applied
 from assay.settings import Settings
-from assay.spoken import TERMS
+from assay.spoken import TERMS, each, some
 from assay.targets import Target
 from assay.windows import Window
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from assay.lake.keys import Known
     from assay.refine import Refined
+    from assay.run.alerts import Alerts
     from assay.serve.fenced import Answer, Result
     from assay.serve.reader import Reader
 
@@ -205,19 +206,39 @@ class Lake:
     # ------------------------------------------------------------------ what is there
 
     def status(self) -> dict[str, Any]:
-        """Per dataset: batches, the terms of conservation, freshness, what is held and why; and the last release."""
-        ledger = self.target.ledger
+        """Per dataset: batches, the terms of conservation, freshness, what is held and why; the last release; which alerts fire."""
+        for dataset in self.contracts:
+            loop.brought(self, dataset)
+        newest = release.current(self.target.files, loop.released(self.target.ledger))
+        return self._standing() | {"release": release.describe(newest) if newest else None}
+
+    def alerts(self, *, send: bool = False) -> "Alerts":
+        """Which alerts of `[alert.NAME]` fire by what `status` says, and since when.
+
+        With `send` the webhooks are told of what began, is another now, or is over since they were told last; a webhook that
+        could not be told is among the errors, and is told by the next call.
+        """
+        from assay.run import alerts
+
+        found = self.status()
+        return alerts.run(self.target, found, now(), send=send)
+
+    def _standing(self) -> dict[str, Any]:
+        """What the ledger says of all datasets, and which alerts fire by that."""
+        from assay.run import alerts
+
+        ledger, at = self.target.ledger, now()
         datasets: dict[str, Any] = {}
         for dataset, contract in self.contracts.items():
-            loop.brought(self, dataset)
             found = account.of(ledger, dataset)
+            late = contract.late(found.captured_at, at)
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
                 "captured": found.sum("captured"),
                 **{term: found.sum(term) for term in (*TERMS, "withdrawn", "void")},
                 "pending": len(found.pending),
-                "pending_batches": {h.batch: {"shard": h.shard, "start": h.start, "end": h.end} for h in found.pending},
-                "held_batches": {h.batch: {"why": list(h.why), "reasons": dict(h.reasons)} for h in found.open},
+                "pending_batches": {h.batch: _pending(h) for h in found.pending},
+                "held_batches": {h.batch: _held(h) for h in found.open},
                 "replaced": sum(h.rows for h in found.replaced),
                 "unjudged": found.waiting,
                 "waiting": found.sum("waiting"),
@@ -227,8 +248,9 @@ class Lake:
                 "failing": account.failing(ledger, dataset),
                 "clock": found.landed.get("clock"),
                 "complete": self.contract(dataset).complete,
-                "shrank": self._shrank(dataset),
-                "late": contract.late(found.captured_at, now()),
+                "shrank": self._shrank(dataset, found),
+                "late": [one.told for one in late],
+                "late_since": min(one.since for one in late).isoformat() if late else None,
                 "drift": [{**asdict(one), "told": one.told} for one in drift.of(ledger, contract, found.refused)],
                 "warnings": {
                     r.name: n for r in contract.rules if r.severity == "warning" and (n := found.warnings.get(r.name))
@@ -236,15 +258,15 @@ class Lake:
                 "holes": lacks.data | {"told": lacks.told} if (lacks := holes.of(ledger, contract)) else None,
                 "changed": found.changed if contract.mutability == "append" else 0,
             }
-        newest = release.current(self.target.files, loop.released(ledger))
-        return {
+        told = {
             "lake": self.target.settings.name,
             "datasets": datasets,
-            "release": release.describe(newest) if newest else None,
-            "ending": ending(self.contracts.values(), now().date()),
+            "failing": account.failing(ledger, ""),
+            "ending": ending(self.contracts.values(), at.date()),
         }
+        return told | {"alerts": [one.data for one in alerts.firing(self.target.settings.alerts, told, at)]}
 
-    def _shrank(self, dataset: str) -> dict[str, Any] | None:
+    def _shrank(self, dataset: str, standing: account.Account) -> dict[str, Any] | None:
         """The newest answer of a dataset that is landed whole, where it has fewer rows than the one before."""
         contract = self.contract(dataset)
         if not contract.every or contract.universe:
@@ -256,7 +278,16 @@ class Lake:
         if found is None:
             return None
         now_, before = found
-        return {"batch": now_.batch, "rows": now_.rows, "before": before.batch, "rows_before": before.rows}
+        held = now_.place in {one.place for one in standing.pending}
+        lacks = "its withdrawals are held" if held else "what it lacks is withdrawn"
+        told = (
+            f"the list shrank: {now_.batch} has {some(now_.rows, 'row')}, {before.batch} had {before.rows}; "
+            f"{lacks if contract.complete else 'what it lacks is current still'}"
+        )
+        return {
+            "batch": now_.batch, "rows": now_.rows, "before": before.batch, "rows_before": before.rows,
+            "at": now_.captured_at.isoformat(), "told": told,
+        }  # fmt: skip
 
     def shards(self, dataset: str) -> list[str]:
         """The shards of a dataset: its universe's symbols, or "all"."""
@@ -277,6 +308,12 @@ class Lake:
             self.contract(one)
             out += marked.listed(self, one, list(islice(prove.rejected(self, one), limit - len(out))))
         return out
+
+    def lineage(self, since: str | None = None) -> Iterator[dict[str, Any]]:
+        """OpenLineage's run events of what was landed, refined and built; see `assay.run.lineage.events`."""
+        from assay.run import lineage
+
+        return lineage.events(self, since)
 
     # ------------------------------------------------------------------ reading
 
@@ -416,6 +453,7 @@ class Lake:
             key=t.secrets.ensure("cursor"),
             hosts=LOOPBACK if near else None,
             keyed=keyed or not near,
+            alerts=(lambda: list(self._standing()["alerts"])) if t.settings.alerts else None,
         )
 
     def serve(
@@ -463,8 +501,22 @@ def promises(root: Path, env: str = "dev") -> tuple[Settings, dict[str, Contract
     contracts = odcs.read_all(root / "contracts", settings.data.parent / ".kept")
     if not contracts:
         raise _empty(root)
+    if unknown := _strangers(settings, contracts):
+        raise unknown[0]
     universes = {c.universe: _universe(root, c.universe) for c in contracts.values() if c.universe}
     return settings, contracts, universes
+
+
+def _strangers(settings: Settings, contracts: Iterable[str]) -> list[SettingsError]:
+    """An error for each dataset that an alert names and nobody promises."""
+    return [
+        SettingsError(
+            f"{settings.root / 'assay.toml'}: alert.{policy.name}.datasets: no dataset {name!r}; this lake has {', '.join(contracts)}"
+        )
+        for policy in settings.alerts
+        for name in policy.datasets
+        if name not in contracts
+    ]
 
 
 def _universe(root: Path, name: str) -> list[Member]:
@@ -522,6 +574,8 @@ def check(root: Path, env: str = "dev") -> dict[str, Any]:
     wrong: list[AssayError] = [*unread]
     if not contracts and not unread:
         wrong.append(_empty(root))
+    if not unread:
+        wrong += _strangers(settings, contracts)
     for contract in contracts.values():
         with _kept(wrong):
             if contract.universe:
@@ -556,6 +610,21 @@ def calendar(root: Path, name: str, start: date | None = None) -> Calendar:
     told = f"# {name} by exchange_calendars {exchange_calendars.__version__}: `assay calendar {name}` writes it anew\n"
     path.write_text(told + found.text, encoding="utf-8")
     return found
+
+
+def _held(one: account.Held) -> dict[str, Any]:
+    """A held batch: why, for what its rows are rejected, since when."""
+    told = f"held {one.batch}: {'; '.join(one.why)} ({each(one.reasons)})"
+    at = one.at.isoformat() if one.at else None
+    return {"why": list(one.why), "reasons": dict(one.reasons), "at": at, "told": told}
+
+
+def _pending(one: account.Held) -> dict[str, Any]:
+    """A batch whose withdrawals are held: of which shard and days, since when."""
+    whose = one.shard + (f" {one.start}..{one.end}" if one.start else "")
+    told = f"withdrawals of {one.batch} ({whose}) are held, what it lacks is still readable"
+    at = one.at.isoformat() if one.at else None
+    return {"shard": one.shard, "start": one.start, "end": one.end, "at": at, "told": told}
 
 
 def ending(contracts: Iterable[Contract], today: date) -> list[str]:

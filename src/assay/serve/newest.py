@@ -142,6 +142,7 @@ class Reading:
 
 Explain = Callable[[Release, str, dict[str, str], str | None], dict[str, Any]]
 Mark = Callable[[Release, str], list[dict[str, Any]]]
+Alarm = Callable[[], list[dict[str, Any]]]
 
 
 class Newest:
@@ -280,6 +281,7 @@ class Place:
     newer: Mark | None
     title: str
     keyed: bool = False
+    alerts: Alarm | None = None
 
 
 def grant_of(request: Request) -> Grant:

@@ -27,6 +27,7 @@ from assay.serve.newer import Newer, newer
 from assay.serve.newest import (
     DEADLINE,
     EVERY,
+    Alarm,
     Explain,
     Mark,
     Newest,
@@ -79,7 +80,7 @@ class Bytes:
 def app(
     files: Files, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, newer: Mark | None = None, title: str,
     limits: Limits, key: bytes, hosts: Collection[str] | None = LOOPBACK, keyed: bool = False, cache: int = CACHE,
-    every: float = EVERY, deadline: float = DEADLINE,
+    every: float = EVERY, deadline: float = DEADLINE, alerts: Alarm | None = None,
 ) -> FastAPI:  # fmt: skip
     """REST and console of a lake, read-only.
 
@@ -98,11 +99,12 @@ def app(
         every: seconds between two looks for a newer release.
         deadline: seconds a query may take.
         limits: what the queries of a release may hold before they spill, and where to.
+        alerts: which alerts fire now, for the console; without it none is shown.
     """
     if hosts is None and not keyed:
         raise ValueError("a server that answers to any name demands keys")
     newest = Newest(files, limits=limits, every=every, deadline=deadline, keyed=keyed)
-    place = Place(files, ledger, contracts, newest, explain, newer, title, keyed)
+    place = Place(files, ledger, contracts, newest, explain, newer, title, keyed, alerts)
     keys = Keys(files) if keyed else None
 
     @asynccontextmanager

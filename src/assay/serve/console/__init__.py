@@ -118,11 +118,12 @@ def locked(error: Problem) -> Response:
 
 async def _overview(place: Place, reading: Reading | None, grant: Grant) -> Response:
     found = await place.newest.work(facts.standings, place, reading, grant)
-    # A failed build may quote rows of any table.
+    # A failed build may quote rows of any table, and an alert any dataset.
     building = await place.newest.work(account.failing, place.ledger, "") if grant is None else []
+    alerts = await place.newest.work(place.alerts) if place.alerts and grant is None else []
     gold = [t for (zone, _), t in reading.tables.items() if zone == "gold"] if reading else []
     return _page(
-        "overview.html", place, reading, standings=found, building=building, gold=gold, terms=TERMS, shown=SHOWN, whole=grant is None,
+        "overview.html", place, reading, standings=found, building=building, alerts=alerts, gold=gold, terms=TERMS, shown=SHOWN, whole=grant is None,
         total={term: sum(one.account.sum(term) for one in found) for term in ("captured", *TERMS, "withdrawn", "waiting")},
         replaced=sum(one.replaced for one in found), here=("", ""),
     )  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Any
 
 import duckdb
 
-from assay.contract.model import Contract
+from assay.clock import now
+from assay.contract.model import Contract, Late
 from assay.errors import LakeDamaged
 from assay.lake import account, bronze
 from assay.lake.account import Account
@@ -23,7 +24,8 @@ from assay.spoken import TERMS, some
 class Standing:
     """A dataset as its pages show it.
 
-    `lost` says why its newest day cannot be read; `failing` are steps that failed, or began and did not end.
+    `lost` says why its newest day cannot be read; `failing` are steps that failed, or began and did not end; `late` the
+    promises of time that are broken.
     """
 
     account: Account
@@ -31,6 +33,7 @@ class Standing:
     newest_day: str | None = None
     lost: str = ""
     failing: Sequence[Mapping[str, Any]] = field(default=())
+    late: Sequence[Late] = field(default=())
 
     @property
     def dataset(self) -> str:
@@ -76,6 +79,8 @@ class Standing:
             return f"{some(len(found.pending), 'withdrawal')} held", "warn"
         if found.waiting:
             return f"{found.waiting:,} waiting", "warn"
+        if self.late:
+            return "late", "warn"
         return ("quarantine", "warn") if found.sum("quarantined") else ("whole", "good")
 
 
@@ -84,11 +89,13 @@ def standing(place: Place, reading: Reading | None, dataset: str) -> Standing:
     released = _released(reading, dataset)
     title = released.title if released else place.contracts[dataset].title
     found, failing = account.of(place.ledger, dataset), account.failing(place.ledger, dataset)
+    contract = place.contracts.get(dataset)
+    late = contract.late(found.captured_at, now()) if contract else ()
     try:
         day = _newest_day(reading, released) if reading and released else None
     except LakeDamaged as error:
-        return Standing(found, title, None, str(error), failing)
-    return Standing(found, title, day, "", failing)
+        return Standing(found, title, None, str(error), failing, late)
+    return Standing(found, title, day, "", failing, late)
 
 
 def standings(place: Place, reading: Reading | None, grant: Grant) -> list[Standing]:
