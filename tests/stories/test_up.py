@@ -45,7 +45,8 @@ class Tree:
             [ASSAY, "--lake", root, "up", "--port", str(self.port), "--prefect-port", str(self.prefect), *more],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {MARK: str(root)},
         )  # fmt: skip
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -157,6 +158,9 @@ def tree(root: Path, *more: str) -> Iterator[Tree]:
             except ProcessLookupError:
                 pass
         one.process.wait(30)
+        one.reader.join(30)
+        assert one.process.stdout
+        one.process.stdout.close()
 
 
 @pytest.mark.slow
