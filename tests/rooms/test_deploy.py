@@ -2,13 +2,15 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from dateutil import rrule
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from assay.contract import odcs
@@ -17,6 +19,7 @@ from assay.contract.model import Contract, KnownAt
 from assay.errors import ContractError
 from assay.flows import described, schedules
 from assay.flows.wanted import wanted
+from assay.settings import Policy, Settings
 from tests.kept import begun
 from tests.prefects import PYTHON, Prefect, prefect
 
@@ -38,7 +41,7 @@ def test_without_a_file_there_is_what_there_always_is(tmp_path: Path):
     assert {name: one.concurrency_limit for name, one in found.pools.items()} == {
         "ingest": 4, "transform": 1, "stream": 2, "backfill": 1,
     }  # fmt: skip
-    assert found.schedules == {"upkeep": "0 3 * * *", "refine": "PT1H", "build": "PT1H"}
+    assert found.schedules == {"upkeep": "0 3 * * *", "refine": "PT1H", "build": "PT1H", "alerts": "PT15M"}
 
 
 def test_an_environment_lies_over_the_rest_of_the_file(tmp_path: Path):
@@ -107,8 +110,6 @@ def fired(said: dict, start: date, end: date) -> list[datetime]:
 
 
 def promise(calendar: Calendar | None, known: KnownAt | None) -> Contract:
-    from dataclasses import replace
-
     return replace(MARKETS["price_eod"], calendar=calendar, known_at=known)
 
 
@@ -125,7 +126,7 @@ def test_a_session_is_asked_for_once_its_day_is_over():
     ]  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@examples(max_examples=30, deadline=None)
 @given(
     zone=st.sampled_from(["America/New_York", "Asia/Tokyo", "Europe/London", "UTC", "Pacific/Auckland"]),
     closes=st.times(min_value=time(9), max_value=time(20)).map(lambda one: one.strftime("%H:%M")),
@@ -164,8 +165,6 @@ def test_no_session_is_forgotten_and_none_is_asked_for_before_it_can_be_known(zo
 def test_what_is_landed_whole_is_asked_for_at_the_beginning_of_each_slot():
     week = schedules.of(MARKETS["splits"])
     assert week == {"interval": 604800.0, "anchor_date": "1970-01-05T00:05:00+00:00", "timezone": "UTC"}
-    from dataclasses import replace
-
     quarter = schedules.of(replace(MARKETS["splits"], every="P3M"))
     assert [str(one)[:16] for one in fired(quarter, date(2026, 1, 1), date(2026, 12, 31))] == [
         "2026-01-01 00:05", "2026-04-01 00:05", "2026-07-01 00:05", "2026-10-01 00:05",
@@ -176,7 +175,12 @@ def test_what_is_wanted_holds_a_deployment_for_each_dataset_and_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ASSAY_SECRET_FMP_API_KEY", "very-secret")
-    found = wanted(tmp_path, "markets", "dev", tmp_path / "data/dev", MARKETS, described.read(tmp_path, "dev"), "P1D")
+    settings = Settings(tmp_path, "markets", "dev", tmp_path / "data/dev")
+    found = wanted(settings, MARKETS, described.read(tmp_path, "dev"))
+    assert "alerts/lake" not in found["deployment"]
+    told = wanted(replace(settings, alerts=(Policy("ops", ("late",)),)), MARKETS, described.read(tmp_path, "dev"))
+    assert told["deployment"].keys() - found["deployment"].keys() == {"alerts/lake"}
+    assert told["automation"].keys() - found["automation"].keys() == {"alert-of-a-closed-gate"}
     lands = {name for name in found["deployment"] if name.startswith("land/")}
     assert lands == {f"land/{name}" for name in MARKETS}
     assert set(found["pool"]) == {"ingest", "transform", "stream", "backfill"}

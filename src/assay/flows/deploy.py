@@ -54,9 +54,7 @@ def deploy(lake: Lake, *, dry: bool = False, destroy: bool = False) -> list[Chan
     settings = lake.target.settings
     owner = f"assay_{settings.name}_{settings.env}".lower().replace("-", "_")
     said = described.read(lake.root, settings.env)
-    want: Wanted = {} if destroy else wanted(
-        lake.root, settings.name, settings.env, settings.data, lake.contracts, said, settings.upkeep.every
-    )  # fmt: skip
+    want: Wanted = {} if destroy else wanted(settings, lake.contracts, said)
     with _server() as client:
         if dry:
             return _changes(client, want, owner)

@@ -15,7 +15,7 @@ from assay.windows import Duration
 FILE = "deploy.yaml"
 POOLS = {"ingest": 4, "transform": 1, "stream": 2, "backfill": 1}
 """The work pools that there always are, and how many flow runs of each go at once unless the lake says otherwise."""
-SCHEDULED = {"upkeep": "0 3 * * *", "refine": "PT1H", "build": "PT1H"}
+SCHEDULED = {"upkeep": "0 3 * * *", "refine": "PT1H", "build": "PT1H", "alerts": "PT15M"}
 """What runs beside landings, and when unless the lake says otherwise: cron in UTC, or a duration."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _CRON = re.compile(r"(\S+ ){4}\S+")
@@ -38,7 +38,7 @@ class Described:
         pools: by name, those that there always are among them.
         limits: global concurrency limits.
         variables: by name, any JSON.
-        schedules: of upkeep, refine and build; "" where one is not scheduled.
+        schedules: of upkeep, refine, build and alerts; "" where one is not scheduled.
         jobs: job variables by the name of what runs with them, such as `dbt-ecs-task`.
     """
 

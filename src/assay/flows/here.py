@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -100,6 +101,7 @@ here = _here.get
 def opened(name: str, *tags: str) -> Iterator[Here]:
     """Open the lake that ASSAY_LAKE and ASSAY_ENV name, for the flow `name` and the tasks that it starts."""
     tether.follow()
+    _outlive()
     root, env = Path(os.environ.get("ASSAY_LAKE", ".")), os.environ.get("ASSAY_ENV", "dev")
     if (runtime.flow_run.run_count or 0) > STARTS:
         raise AssayError(
@@ -119,6 +121,14 @@ def opened(name: str, *tags: str) -> Iterator[Here]:
             yield one
         finally:
             _here.reset(token)
+
+
+def _outlive() -> None:
+    """Go on where the worker dies, and with it whoever reads what is printed: rich ends its process then."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
+    for console in [getattr(one, "console", None) for logger in loggers for one in logger.handlers]:
+        if console is not None:
+            console.on_broken_pipe = partial(setattr, console, "quiet", True)
 
 
 def run_id() -> str:

@@ -259,9 +259,29 @@ def build() -> None:
 
 @flow(name="upkeep", flow_run_name=named)
 def upkeep(dry: bool = False) -> None:
-    """Compact, expire and remove what nothing names; `dry` only says what it would do."""
+    """Compact, expire and remove what nothing names; what it would do is said first, and with `dry` that is all."""
     with opened("upkeep") as one:
-        found = one.lake.upkeep(dry=dry, say=sayer(logging.INFO))
+        planned = one.lake.upkeep(dry=True)
+        one.table(
+            [{"what": what, "number": number} for what, number in planned.items()], f"would do: {_counted(planned)}"
+        )
+        done = planned if dry else one.lake.upkeep(dry=False, say=sayer(logging.INFO))
         one.progress(1, 1)
-        told = ", ".join(f"{number} {what}" for what, number in found.items() if number) or "nothing to do"
-        one.table([{"what": what, "number": number} for what, number in found.items()], told)
+        if not dry:
+            one.table([{"what": what, "number": number} for what, number in done.items()], f"done: {_counted(done)}")
+
+
+def _counted(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in found.items() if number) or "nothing"
+
+
+@flow(name="alerts", flow_run_name=named)
+def alerts() -> None:
+    """Tell the webhooks of the lake's policies what is late, held or failing, and what is over; see `assay alerts`."""
+    with opened("alerts") as one:
+        found = one.lake.alerts(send=True)
+        one.progress(1, 1)
+        rows = [each.data for each in found.firing]
+        one.table(rows or [{"alert": "none"}], f"{len(rows)} fire, webhooks were told {len(found.sent)} times")
+        if found.errors:
+            raise together(found.errors)

@@ -1,12 +1,12 @@
 """What a lake's Prefect server should hold: what its contracts imply, and what `deploy.yaml` describes. Plain values, no server."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from assay.contract.model import Contract
 from assay.flows import schedules
 from assay.flows.described import Described, Pool
+from assay.settings import Settings
 from assay.windows import Duration
 
 Wanted = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -26,10 +26,9 @@ _FINAL = [
 _LAST = [*_FINAL, "prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Late"]
 
 
-def wanted(
-    root: Path, name: str, env: str, data: Path, contracts: Mapping[str, Contract], described: Described, upkeep: str
-) -> Wanted:
-    """All of it, for the lake `name` in `root` whose data of `env` lies in `data`; `upkeep` is the policy's `every`."""
+def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Described) -> Wanted:
+    """All of it, for one environment of a lake."""
+    root, name, env, data = settings.root, settings.name, settings.env, settings.data
     tags = sorted({f"lake:{name}", f"env:{env}"})
     jobs: dict[str, Mapping[str, Any]] = {"dbt-ecs-task": {}} | dict(described.jobs)
     place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env}}
@@ -53,9 +52,13 @@ def wanted(
     } | {
         "refine/landed": deployment("steps.refine", "transform", "Refines what is landed and not folded yet.", schedules=scheduled("refine"), concurrency_limit=None),
         "build/gold": deployment("steps.build", "transform", "Builds and releases gold, if anything changed.", schedules=scheduled("build"), job=jobs["dbt-ecs-task"], concurrency_limit=None),
-        "upkeep/lake": deployment("steps.upkeep", "transform", f"Compacts, expires and removes; {upkeep} is the policy's own.", schedules=scheduled("upkeep")),
+        "upkeep/lake": deployment("steps.upkeep", "transform", "Compacts, expires and removes, after saying what it would do.", schedules=scheduled("upkeep")),
         "backfill-ingestion/backfill": deployment("backfill.backfill_historical_data", "backfill", "Lands, refines and releases the days of a span.", concurrency_limit=None),
     }  # fmt: skip
+    if settings.alerts:
+        deployments["alerts/lake"] = deployment(
+            "steps.alerts", "transform", "Tells webhooks what fires and what is over.", schedules=scheduled("alerts")
+        )
     return {
         "variable": {one: {"value": value, "tags": tags} for one, value in described.variables.items()}
         | {one: {"value": {"work_pool": "transform", "job_variables": dict(job)}, "tags": tags} for one, job in jobs.items()},
@@ -64,7 +67,7 @@ def wanted(
         "queue": dict(_queues(described.pools)),
         "block": {"local-file-system/bronze-storage": {"basepath": str(data / "bronze")}},
         "deployment": deployments,
-        "automation": _automations(name, env, tags),
+        "automation": _automations(name, env, tags, alerts=bool(settings.alerts)),
     }  # fmt: skip
 
 
@@ -94,7 +97,7 @@ def _schedules(said: str, zone: str) -> Iterator[dict[str, Any]]:
         yield {"cron": said, "timezone": zone}
 
 
-def _automations(lake: str, env: str, tags: list[str]) -> dict[str, dict[str, Any]]:
+def _automations(lake: str, env: str, tags: list[str], *, alerts: bool) -> dict[str, dict[str, Any]]:
     """What Prefect does by itself when something happens, or does not."""
 
     def on(event: str, deployment: str, **parameters: Any) -> dict[str, Any]:
@@ -134,6 +137,10 @@ def _automations(lake: str, env: str, tags: list[str]) -> dict[str, dict[str, An
             "actions": [{"type": "change-flow-run-state", "state": "SCHEDULED", "name": "AwaitingRetry", "message": "crashed; started again"}],
         },
     }  # fmt: skip
+    if alerts:
+        found["alert-of-a-closed-gate"] = on(GATE, "alerts/lake") | {
+            "description": "A gate that holds a batch is told at once."
+        }
     return {one: {"enabled": True, "tags": tags} | said for one, said in found.items()}
 
 
