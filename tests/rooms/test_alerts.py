@@ -102,7 +102,7 @@ def lake(tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
     )
     policy(root, 'when = ["late"]\nwebhook = "DESK_HOOK"')
-    monkeypatch.setenv("ASSAY_SECRET_DESK_HOOK", hook.url)
+    monkeypatch.setenv("ASSAY_SECRET_DESK_HOOK", f"{hook.url}\n")  # as a shell's `cat` leaves it
     with lakes.open(root) as opened:
         assert not opened.apply(opened.plan(["trades"])).errors
     return root
@@ -335,6 +335,21 @@ def test_another_cause_is_told_again(lake: Path, hook: Hook, monkeypatch: pytest
     assert hook.told[0]["since"] < hook.told[1]["since"]
     assert hook.told[0]["dedup_key"] == hook.told[1]["dedup_key"]
     assert [dict(one) for one in found.sent] == [{k: v for k, v in hook.told[1].items() if k != "type"}]
+
+
+def test_a_step_that_fails_again_has_failed_since_it_was_told_first(
+    lake: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy(lake, 'when = ["failing"]\nwebhook = "DESK_HOOK"')
+    (lake / TRADES).rename(lake / "aside.csv")
+    told = []
+    for n in range(3):
+        later(monkeypatch, 60 * n)
+        with lakes.open(lake) as opened:
+            assert opened.apply(opened.landings("trades", again=True)).errors
+        told.append([one.since for one in sent(lake).firing])
+    assert told[1:] == told[:-1]
+    assert [datetime.fromisoformat(one["since"]) for one in hook.told] == told[0]
 
 
 def without_address(*texts: str) -> None:

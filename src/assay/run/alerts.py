@@ -213,11 +213,15 @@ def run(target: Target, status: Mapping[str, Any], at: datetime, *, send: bool) 
 
 
 def _seen(ledger: Ledger, alert: Alert) -> Alert:
-    """An alert, since it was seen first where nothing else says since when."""
+    """An alert, since it was told first: a step that fails again has failed since then."""
     fact = ledger.newest("alert", "", alert.id)
-    if alert.since or fact is None or not fact.body["cause"]:
-        return alert
-    return replace(alert, since=datetime.fromisoformat(fact.body["since"]))
+    return replace(alert, since=_since(alert, fact.body)) if fact else alert
+
+
+def _since(alert: Alert, kept: Mapping[str, Any]) -> datetime | None:
+    """Since when an alert is so: as it is kept if nothing is new, or nothing else says it."""
+    known = datetime.fromisoformat(kept["since"]) if kept["cause"] else None
+    return known if kept["cause"] == alert.cause else alert.since or known
 
 
 def _wanted(ledger: Ledger, found: Sequence[Alert], policies: Mapping[str, Policy]) -> Iterator[tuple[Alert, bool]]:
@@ -237,12 +241,12 @@ def _claim(ledger: Ledger, alert: Alert, at: datetime, *, fires: bool) -> Fact |
     Of two that put the same version the ledger keeps the first: who finds another's there was second.
     """
     before = ledger.newest("alert", "", alert.id)
-    was = before.body if before else {"cause": "", "known": "", "by": ""}
+    was = before.body if before else {"cause": "", "known": "", "by": "", "since": ""}
     if was["by"] and datetime.fromisoformat(was["until"]) > clock.now():
         return None
     if was["known"] == alert.cause and (fires or not was["cause"]):
         return None
-    since = alert.since or (datetime.fromisoformat(was["since"]) if was["cause"] else at)
+    since = _since(alert, was) or at
     body = {
         "since": since.isoformat(), "told": alert.told, "cause": alert.cause if fires else was["cause"],
         "known": was["known"], "by": token_hex(8), "until": (clock.now() + CLAIM).isoformat(), "error": "",
@@ -291,7 +295,7 @@ def _address(secrets: Secrets, webhook: str) -> str:
     from yarl import URL
 
     try:
-        text = secrets.get(webhook)
+        text = secrets.get(webhook).strip()
         url = URL(text)
     except ValueError:  # a text that is none, too
         url = URL()
