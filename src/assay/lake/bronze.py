@@ -22,7 +22,8 @@ from assay.lake.drift import Shape
 from assay.lake.formats import refuse_newer
 from assay.ports import Fact, Files, Ledger, Lines, N
 
-FORMAT = 1
+FORMAT = 2
+"""The newest format of an entry that is read; each is written with the smallest that can hold it."""
 LEVEL = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUNCH = 100  # facts that are recorded together, at most
@@ -97,10 +98,12 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `release`, `rejudge`, `withdraw` (what it lacks, whatever the limit), `exclude`, `lost` name a `batch` by position
     and n; `upsert` and `delete` hold a `record` as JSON text and the position its author had `seen`; `lost` may name
-    an `object` instead.
+    an `object` instead. `pause`, `retire` and `resume` are about the dataset: whether its source is asked.
     """
 
-    kind: Literal["release", "rejudge", "withdraw", "upsert", "delete", "exclude", "lost", "erase"]
+    kind: Literal[
+        "release", "rejudge", "withdraw", "upsert", "delete", "exclude", "lost", "erase", "pause", "retire", "resume"
+    ]
     batch: tuple[int, int] | None = None
     record: str | None = None
     seen: int = 0
@@ -132,7 +135,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     previous: str | None
     landing: str
     captured_at: datetime
-    format: int = msgspec.field(default_factory=lambda: FORMAT)  # a plain default would be left out
+    format: int = msgspec.field(default_factory=lambda: 1)  # a plain default would be left out
     run: str = ""
     source: str = ""
     code: str = ""
@@ -534,6 +537,14 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
         lost = [d.batch[0] * N + d.batch[1] for d in entry.decisions if d.batch and d.kind in ("lost", "exclude")]
         said = {"lost": lost, "declared": _declared(entry), "who": entry.who, "why": entry.why}
         yield Fact("decided", dataset, key, entry.captured_at, said)
+        if asking := [one.kind for one in entry.decisions if one.kind in ASKING]:
+            said = {"kind": asking[-1], "who": entry.who, "why": entry.why}
+            yield Fact("paused", dataset, "now", entry.captured_at, said, entry.position)
+
+
+def folded(entry: Entry) -> bool:
+    """Whether a refine takes something from an entry."""
+    return entry.kind != "swept" and (entry.kind != "decided" or any(d.kind not in ASKING for d in entry.decisions))
 
 
 def _declared(entry: Entry) -> int:
@@ -544,10 +555,10 @@ def _declared(entry: Entry) -> int:
 def _landed(before: Fact | None, entry: Entry) -> Fact:
     """Running sums of a log: what was landed so far, whose it is, and where a clock ran backwards."""
     body: dict[str, Any] = (
-        dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+        dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": [], "to_fold": 0}
     )
     body["position"] = entry.position
-    if entry.kind != "swept":
+    if folded(entry):
         body["to_fold"] = entry.position
     if entry.kind == "landed":
         body["captured_at"] = entry.captured_at.isoformat()
@@ -729,7 +740,10 @@ def _refines_otherwise(files: Files, before: str, contract: Contract) -> bool:
         return True
 
 
-# What each kind of act names, one of these.
+ASKING = frozenset({"pause", "retire", "resume"})
+"""The acts that say whether a dataset's source is asked; entries with one of them have format 2."""
+
+# What each kind of act names, one of these; nothing where it is about the dataset.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "lost": ("batch", "object"),
     "release": ("batch",),
@@ -738,6 +752,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "exclude": ("batch",),
     "upsert": ("record",),
     "delete": ("record",),
+    **dict.fromkeys(sorted(ASKING), ()),
 }
 
 
@@ -761,7 +776,8 @@ def decide(files: Files, ledger: Ledger, dataset: str, decisions: Sequence[Decis
                 numbers[position] = {b.n for b in read(files, dataset, position).batches} if there else set()
             if n not in numbers[position]:
                 raise UsageError(f"act {number}: {dataset} has no batch {position}.{n}")
-    entry = draft("decided", decisions=tuple(decisions), who=who, why=why)
+    newer = any(one.kind in ASKING for one in decisions)
+    entry = draft("decided", decisions=tuple(decisions), who=who, why=why, format=2 if newer else 1)
     append(files, ledger, dataset, seen, str(ULID()), lambda _: None, lambda: entry)
     return adopt(files, ledger, dataset)
 
@@ -770,8 +786,9 @@ def _check_act(one: Decision, what: str, seen: Tail) -> None:
     if one.kind not in NAMES:
         raise UsageError(f"{what}: {one.kind} cannot be decided; there are {', '.join(NAMES)}")
     given = [name for name in ("batch", "record", "object") if getattr(one, name) is not None]
-    if len(given) != 1 or given[0] not in NAMES[one.kind]:
-        raise UsageError(f"{what}: {one.kind} names one {' or '.join(NAMES[one.kind])}, and nothing else")
+    if len(given) != bool(NAMES[one.kind]) or not set(given) <= set(NAMES[one.kind]):
+        named = f"one {' or '.join(NAMES[one.kind])}, and nothing else" if NAMES[one.kind] else "nothing"
+        raise UsageError(f"{what}: {one.kind} names {named}")
     if not 0 <= one.seen <= seen.position:
         raise UsageError(f"{what}: its author cannot have seen position {one.seen}, the log ends at {seen.position}")
     if one.record is not None:

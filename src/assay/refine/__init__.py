@@ -210,6 +210,8 @@ class _Refiner:
             if entry.position > upto or (room and used and used + size > room):
                 break
             at, used = (entry.position, entry_sha256), used + size
+            if not bronze.folded(entry):  # it may stand before the first contract
+                continue
             contract = timeline.contract(entry.position)
             if entry.kind == "landed":
                 if unit and (unit.contract[0] != contract[0] or unit.bytes + size > UNIT):

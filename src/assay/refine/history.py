@@ -238,7 +238,12 @@ def lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path)
 def by_hand(decision: Decision, place: int, acts: int, scratch: Path) -> Lines:
     """The record of a decision that stands at `place`, as a line that acts at another; it is written into `scratch`."""
     path = scratch / f"hand-{place}.ndjson.gz"
-    op = b'"_op":"delete",' if decision.kind == "delete" else b""
-    line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (place % N, op, (decision.record or "{}").encode())
+    line = hand_line(decision, place % N) + b"\n"
     path.write_bytes(igzip.compress(line, 1, mtime=0))
     return Lines(str(path), 1, len(line), {place % N: acts})
+
+
+def hand_line(decision: Decision, n: int) -> bytes:
+    """The record of a decision as the line of act `n`, without its line break."""
+    op = b'"_op":"delete",' if decision.kind == "delete" else b""
+    return b'{"_seq":0,"_n":%d,%s"_record":%s}' % (n, op, (decision.record or "{}").encode())

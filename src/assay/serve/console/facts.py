@@ -76,6 +76,8 @@ class Standing:
             return f"{some(len(found.pending), 'withdrawal')} held", "warn"
         if found.waiting:
             return f"{found.waiting:,} waiting", "warn"
+        if found.paused:
+            return ("retired" if found.paused.retired else "paused"), "quiet"
         return ("quarantine", "warn") if found.sum("quarantined") else ("whole", "good")
 
 
