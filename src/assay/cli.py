@@ -484,7 +484,10 @@ _about_batches(
     "exclude", "Take batches out of silver: nothing of them counts, and their days are asked again.", "a trial"
 )
 _about_batches(
-    "lost", "Declare batches lost for good: nothing of them counts, and their days are asked again.", "no copy"
+    "lost",
+    "Declare batches lost for good: nothing of them counts, and their days are asked again. A part of bronze may be named instead, "
+    "which is all batches in it, or a kept answer, whose rows stay.",
+    "no copy has it",
 )
 
 

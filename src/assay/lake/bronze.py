@@ -572,8 +572,8 @@ def _landed(before: Fact | None, entry: Entry) -> Fact:
                 f"entry {entry.position} was put {late} after its last ask by the lander's own clock: that clock is "
                 "behind another lander's; the log's order counts, mend the clock"
             )
-    if entry.kind == "decided" and (declared := _declared(entry)):
-        body["lost"] = body.get("lost", 0) + declared
+    if lost := sum(one.kind == "lost" and one.batch is not None for one in entry.decisions):
+        body["lost"] = body.get("lost", 0) + lost
     return Fact("landed", entry.dataset, "now", entry.captured_at, body, entry.position)
 
 

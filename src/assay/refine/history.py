@@ -29,12 +29,14 @@ class Timeline:
         contracts: (position, sha256, everything), oldest first.
         lost: places of batches that a decision declared lost or excluded: nothing of them is folded.
         restarts: positions from which on everything before is folded anew.
+        gone: names of objects that were declared lost by themselves: nobody looks at them any more.
     """
 
     contracts: tuple[tuple[int, str, bool], ...]
     lost: frozenset[int]
     restarts: tuple[int, ...]
     parse: Callable[[str], Contract]
+    gone: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, files: Files, ledger: Ledger, dataset: str, upto: int | None = None) -> "Timeline":
@@ -52,7 +54,7 @@ class Timeline:
                 restarts.append(int(fact.id))
         return cls(
             tuple(contracts), frozenset(lost), tuple(sorted(restarts)),
-            lru_cache(None)(lambda sha256: bronze.pinned(files, sha256)),
+            lru_cache(None)(lambda sha256: bronze.pinned(files, sha256)), frozenset(bronze.lost(files, ledger, dataset)[1]),
         )  # fmt: skip
 
     def contract(self, position: int) -> tuple[int, Contract]:

@@ -21,7 +21,7 @@ from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.lake.runs import Run, tracked
 from assay.plan import Build, Land, Refine, Standing, Step
-from assay.ports import Fact, Ledger
+from assay.ports import Fact, Ledger, N
 from assay.spoken import each, printable, some
 from assay.windows import Window
 
@@ -502,8 +502,19 @@ def decide(lake: "Lake", dataset: str, kind: Any, batches: Sequence[str], who: s
     """See `Lake.decide`."""
     t = lake.target
     lake.contract(dataset)
-    acts = [Decision(kind, batch=place_of(one)) for one in batches]
-    bronze.decide(t.files, t.ledger, dataset, acts, who=who, why=why)
+    acts: list[Decision] = []
+    for one in batches:
+        named = kind == "lost" and "/" in one
+        acts += _lost(lake, dataset, one) if named else [Decision(kind, batch=place_of(one))]
+    if kind == "lost":
+        bronze.adopt(t.files, t.ledger, dataset)
+        batches_lost, objects_lost = bronze.lost(t.files, t.ledger, dataset)
+        if all(
+            one.object in objects_lost if one.batch is None else one.batch[0] * N + one.batch[1] in batches_lost
+            for one in acts
+        ):
+            raise UsageError(f"{', '.join(batches)}: declared lost already")
+    bronze.decide(t.files, t.ledger, dataset, list(dict.fromkeys(acts)), who=who, why=why)
     return refine(lake, dataset, str(ULID()))
 
 
@@ -524,6 +535,18 @@ def asked(lake: "Lake", dataset: str) -> None:
     """UsageError if a decision in force says that the dataset's source is not asked."""
     if found := account.paused(lake.target.ledger, dataset):
         raise UsageError(f"{dataset} is {found.told}")
+
+
+def _lost(lake: "Lake", dataset: str, name: str) -> list[Decision]:
+    """What it is to declare an object of bronze lost: of a part, each batch with lines in it; of a kept answer, it alone."""
+    for entry, _ in bronze.whole(lake.target.files, dataset):
+        for number, part in enumerate(entry.parts):
+            if part.name == name:
+                mine = [b for b in entry.batches if any(piece[0] == number for piece in b.pieces)]
+                return [Decision("lost", batch=(entry.position, b.n)) for b in mine]
+        if name in (one.name for one in bronze.objects(entry)):
+            return [Decision("lost", object=name)]
+    raise UsageError(f"no entry of {dataset} names {name}; `assay verify bronze` says what is lost")
 
 
 def place_of(text: str) -> tuple[int, int]:
