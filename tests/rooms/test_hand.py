@@ -12,7 +12,7 @@ import pytest
 from assay.contract.model import Contract
 from assay.engines.duckdb import DuckDBEngine
 from assay.errors import LakeBusy, UsageError
-from assay.lake import account, bronze
+from assay.lake import bronze
 from assay.lake.bronze import Decision
 from assay.run import hand, prove
 from tests.making import Made, every_type, make, record
@@ -216,18 +216,30 @@ class _Landing:
         return self.engine.rows(contract, lines)
 
 
-def test_what_its_author_had_not_seen_is_not_overwritten(begin: Callable[..., Lake]) -> None:
+@pytest.mark.parametrize("what", ["landed", "decided"])
+def test_what_its_author_had_not_seen_is_not_overwritten(begin: Callable[..., Lake], what: str) -> None:
     lake = begin()
     lake.land(record())
     made, contract = lake.target, lake.contracts["things"]
-    engine = _Landing(made.engine, lambda: made.land(contract, [record(amount="7")]))
+    acts = {"landed": lambda: made.land(contract, [record(amount="7")]), "decided": lambda: lake.correct(A, amount="7")}
+    engine = _Landing(made.engine, acts[what])
     parts = ("files", "ledger", "catalog", "limits")
     behind = Lake(SimpleNamespace(engine=engine, **{name: getattr(made, name) for name in parts}), lake.contracts)
-    with pytest.raises(LakeBusy, match="something newer was said of this row of things"):
+    with pytest.raises(LakeBusy, match="things has an entry 3 meanwhile, which may speak of this row: nothing was put"):
         behind.correct(A, amount="2")
+    assert lake.newest().position == 3
+    made.refine(contract)
     assert [str(amount) for (amount,) in lake.current("amount")] == ["7.000000"]
-    assert account.of(made.ledger, "things").sum("superseded") == 1
     lake.proved()
+
+
+def test_a_pause_meanwhile_is_nothing_to_a_row(begin: Callable[..., Lake]) -> None:
+    lake = begin()
+    lake.land(record())
+    made = lake.target
+    bronze.decide(made.files, made.ledger, "things", [Decision("pause")], "bob", "why not")
+    lake.correct(A, amount="2")
+    assert (lake.newest().position, [str(amount) for (amount,) in lake.current("amount")]) == (4, ["2.000000"])
 
 
 @pytest.mark.slow

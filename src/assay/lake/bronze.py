@@ -756,9 +756,13 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def decide(files: Files, ledger: Ledger, dataset: str, decisions: Sequence[Decision], who: str, why: str) -> Tail:
+def decide(
+    files: Files, ledger: Ledger, dataset: str, decisions: Sequence[Decision], who: str, why: str, *,
+    hear: Callable[[Entry], None] | None = None,
+) -> Tail:  # fmt: skip
     """Put a decision with its acts, all in one entry; the tail then.
 
+    `hear` is told of every entry that its author has not `seen`; what it raises keeps the decision from being put.
     UsageError where it names no one, no reason, or what is not there; nothing is put then.
     """
     if not decisions or not who.strip() or not why.strip():
@@ -778,7 +782,11 @@ def decide(files: Files, ledger: Ledger, dataset: str, decisions: Sequence[Decis
                 raise UsageError(f"act {number}: {dataset} has no batch {position}.{n}")
     newer = any(one.kind in ASKING for one in decisions)
     entry = draft("decided", decisions=tuple(decisions), who=who, why=why, format=2 if newer else 1)
-    append(files, ledger, dataset, seen, str(ULID()), lambda _: None, lambda: entry)
+    told = hear or (lambda _: None)
+    if hear:
+        for position in range(max(one.seen for one in decisions) + 1, seen.position + 1):
+            told(read(files, dataset, position))
+    append(files, ledger, dataset, seen, str(ULID()), told, lambda: entry)
     return adopt(files, ledger, dataset)
 
 

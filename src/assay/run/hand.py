@@ -71,10 +71,7 @@ def correct(
     act = Decision("upsert", record=record.decode(), seen=seen)
     after = _judged(lake, contract, act, row, values)
     refined = _decided(lake, contract, act, who, why)
-    found = _row(lake, contract, _pair(lake, dataset), key)
-    if found is None or found["_hash"] != after["_hash"]:
-        raise _overtaken(dataset)
-    changed = {name: (render(row[name]), render(found[name])) for name in values}
+    changed = {name: (render(row[name]), render(after[name])) for name in values}
     return ByHand(dataset, {k: render(row[k]) for k in contract.key}, changed, refined)
 
 
@@ -86,16 +83,7 @@ def remove(lake: "Lake", dataset: str, key: Mapping[str, str], who: str, why: st
     act = Decision("delete", record=_record(lake, dataset, row).decode(), seen=seen)
     _refused(lake, contract, act)
     refined = _decided(lake, contract, act, who, why)
-    if _row(lake, contract, _pair(lake, dataset), key) is not None:
-        raise _overtaken(dataset)
     return ByHand(dataset, {k: render(row[k]) for k in contract.key}, {}, refined)
-
-
-def _overtaken(dataset: str) -> LakeBusy:
-    return LakeBusy(
-        f"something newer was said of this row of {dataset} meanwhile: the decision stands in the log and changed nothing; "
-        "look at the row again, and decide anew"
-    )
 
 
 # ------------------------------------------------------------------ what is there
@@ -116,12 +104,6 @@ def _ready(lake: "Lake", contract: Contract) -> tuple[Pair, int]:
             "what is current"
         )
     return pair, head.position
-
-
-def _pair(lake: "Lake", dataset: str) -> Pair:
-    pair = silver.load(lake.target.catalog, dataset)
-    assert pair  # noqa: S101 - a refine just made it, or found it
-    return pair
 
 
 def _current(lake: "Lake", contract: Contract, pair: Pair, key: Mapping[str, str]) -> dict[str, Any]:
@@ -256,8 +238,17 @@ def _refused(lake: "Lake", contract: Contract, act: Decision) -> None:
 
 
 def _decided(lake: "Lake", contract: Contract, act: Decision, who: str, why: str) -> "Refined":
+    """Put the act, unless its author has not seen all that silver follows from; and fold it."""
     t = lake.target
-    bronze.decide(t.files, t.ledger, contract.dataset, [act], who=who, why=why)
+
+    def hear(entry: bronze.Entry) -> None:
+        if bronze.folded(entry):
+            raise LakeBusy(
+                f"{contract.dataset} has an entry {entry.position} meanwhile, which may speak of this row: nothing was put; look at "
+                "the row again, and decide anew"
+            )
+
+    bronze.decide(t.files, t.ledger, contract.dataset, [act], who=who, why=why, hear=hear)
     return loop.refine(lake, contract.dataset, str(ULID()))
 
 

@@ -152,7 +152,7 @@ class Lake:
         """Put into the log that columns of a current row are otherwise (None: null), and fold it.
 
         UsageError, before anything is put, where there is no such row or column, the contract refuses the row, or silver
-        is behind its log. LakeBusy where something newer was said of the row meanwhile.
+        is behind its log. LakeBusy, and nothing is put, where somebody landed or decided meanwhile.
         """
         from assay.run import hand
 
