@@ -359,6 +359,8 @@ def test_decisions_are_entries(files: DiskFiles, ledger: PlainLedger) -> None:
         (Decision("upsert", record='{"a":\n1}'), "x", "on one line"),
         (Decision("delete", record='{"a":1}', seen=4), "x", "cannot have seen position 4, the log ends at 3"),
         (Decision("exclude", (2, 0)), " ", "says who decided, why"),
+        (Decision("exclude", (2, 0)), "\udcff", "texts in UTF-8"),
+        (Decision("exclude", (2, 0)), "x" * 10_000, "of 10,000 characters together at most"),
     ],
 )
 def test_a_decision_that_means_nothing_is_refused(

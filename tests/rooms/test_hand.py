@@ -131,6 +131,7 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, str | None], str]] = {
     "no such column": (A, {"price": "2"}, "things has no column 'price'; it has id, whole"),
     "the key": (A, {"id": "b"}, "id is of the key of things"),
     "another key": ({"flag": "true"}, {"amount": "2"}, "silver.things has the key id"),
+    "a key that is no UTF-8": ({"id": "\udcff"}, {"amount": "2"}, "the value of id is no text in UTF-8"),
     "nothing": (A, {}, "nothing to correct"),
     "no number": (A, {"amount": "1,5"}, "amount=1,5 is no number"),
     "two numbers": (A, {"amount": "1 2"}, "amount=1 2 is no number"),
@@ -139,7 +140,7 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, str | None], str]] = {
     "a rule": (A, {"whole": "1000000"}, "refuses the row: whole_is_small 1"),
     "required": (A, {"amount": None}, "refuses the row: amount:required 1"),
     "nothing new": (A, {"amount": "1.2500", "note": "y"}, "amount is 1.250000 already"),
-    "no UTF-8": (A, {"note": "\udcff"}, "the value for note is no text in UTF-8"),
+    "no UTF-8": (A, {"note": "\udcff"}, "the value of note is no text in UTF-8"),
 }
 
 

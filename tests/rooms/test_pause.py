@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from assay.errors import UsageError
@@ -70,6 +71,15 @@ def test_a_paused_source_is_not_asked_and_what_is_landed_goes_on(lake: Lake, ass
     found = json.loads(assay("--lake", lake.root, "--json", "status").out)["datasets"]["trades"]
     assert (found["paused"]["kind"], found["paused"]["who"], len(found["late"])) == ("pause", "ada", 1)
     assert "\n  paused by ada on " in assay("--lake", lake.root, "status").out
+    with lake.serving("127.0.0.1", 0) as url:
+        page = httpx.get(f"{url}/silver/trades", trust_env=False).text
+        assert "paused by ada on " in page
+        assert "latency: at most PT1S was promised" in page
+        assert ">paused</span>" in httpx.get(url, trust_env=False).text
+        lake.pause("trades", "retire", **BY)
+        page = httpx.get(f"{url}/silver/trades", trust_env=False).text
+        assert "retired by ada on " in page
+        assert "latency: at most PT1S was promised" not in page
     lake.pause("trades", "resume", who="bob", why="done")
     assert [type(step) for step in lake.plan()] == [Land, Refine, Build]
     assert not lake.apply(lake.plan()).errors

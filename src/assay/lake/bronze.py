@@ -21,6 +21,7 @@ from assay.lake import drift
 from assay.lake.drift import Shape
 from assay.lake.formats import refuse_newer
 from assay.ports import Fact, Files, Ledger, Lines, N
+from assay.spoken import is_text
 
 FORMAT = 2
 """The newest format of an entry that is read; each is written with the smallest that can hold it."""
@@ -29,6 +30,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUNCH = 100  # facts that are recorded together, at most
 AHEAD = timedelta(minutes=5)
 LARGEST = 64 * 2**20  # bytes of a decision's entry before it is zipped
+LONGEST = 10_000  # characters that say who decided and why: the ledger keeps them with its facts
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
@@ -767,6 +769,8 @@ def decide(
     """
     if not decisions or not who.strip() or not why.strip():
         raise UsageError("a decision says who decided, why, and at least one act")
+    if not is_text(who) or not is_text(why) or len(who) + len(why) > LONGEST:
+        raise UsageError(f"who decided and why are texts in UTF-8, of {LONGEST:,} characters together at most")
     if len(decisions) > N or sum(len(one.record or "") for one in decisions) > LARGEST:
         raise UsageError(f"a decision of {len(decisions)} acts does not fit one entry; say it in several")
     seen = adopt(files, ledger, dataset)

@@ -23,6 +23,7 @@ from assay.run import gone, newer
 from assay.serve import query
 from assay.serve.reader import Reader
 from assay.settings import size
+from assay.spoken import is_text
 from assay.sqltypes import SqlType
 
 if TYPE_CHECKING:
@@ -185,6 +186,8 @@ def named(spoken: str, names: Sequence[str], key: Mapping[str, str]) -> None:
     """UsageError unless just the columns of the key are given."""
     if missing := [k for k in names if k not in key] or [k for k in key if k not in names]:
         raise UsageError(f"{spoken} has the key {', '.join(names)}; {missing[0]} is missing or not part of it")
+    if strange := [name for name, text in key.items() if not is_text(text)]:
+        raise UsageError(f"the value of {strange[0]} is no text in UTF-8")
 
 
 def no_row(spoken: str, key: Mapping[str, str]) -> UsageError:

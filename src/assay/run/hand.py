@@ -19,7 +19,7 @@ from assay.ports import N
 from assay.refine.history import by_hand, hand_line
 from assay.run import loop, prove
 from assay.run.explain import find, named, no_row, render
-from assay.spoken import each
+from assay.spoken import each, is_text
 
 if TYPE_CHECKING:
     from assay.refine import Refined
@@ -178,19 +178,18 @@ def _put(record: bytes, path: Sequence[str], token: bytes) -> bytes:
 
 def _token(column: Column, value: str, there: bytes) -> bytes:
     """A value as a token: a text where the record has one, else exactly as it was typed."""
+    if not is_text(value):
+        raise UsageError(f"the value of {column.name} is no text in UTF-8")
     if not (there.startswith(b'"') or (column.kind in _TEXTS and there in _NOTHING)):
         try:
             token = bytes(msgspec.json.format(value.strip().encode(), indent=-1))
             msgspec.json.decode(token, type=msgspec.Raw)
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError):
             if column.kind not in _TEXTS:
                 raise UsageError(f"{column.name}={value} is no {column.kind}: write it as JSON does") from None
         else:
             return token
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        raise UsageError(f"the value for {column.name} is no text in UTF-8") from None
+    return msgspec.json.encode(value)
 
 
 # ------------------------------------------------------------------ whether it can be decided
