@@ -88,6 +88,16 @@ SEEN = {
     "CONTRIBUTING.md": ["amount = 124.50 USD", "(equal)", "1 batch of 1 row"],
     "docs/api.md": ["['AAPL', 'IBM']", "cursor=", "AAPL,16490.100000", "'equal': True"],
     "docs/backfill.md": ["48 windows", "running", "paused", "done", "nothing is missing"],
+    "docs/decide.md": [
+        "price 184.250000 → 184.260000",
+        "written by hand by ada",
+        "deleted by ada: it was cancelled",
+        "11 versions are the same",
+        "trades is paused by ada",
+        "nothing is missing",
+        "1 captured row written by hand",
+        "1 batch, 10 rows: every place agrees",
+    ],
     "docs/environments.md": [
         "gold.mart_position",
         "there is no data of environment 'prdo'; there is dev, prod",

@@ -22,6 +22,7 @@ from assay.spoken import some
 if TYPE_CHECKING:
     from assay.plan import Step
     from assay.run import Lake
+    from assay.run.hand import ByHand
     from assay.settings import Settings
 
 _EXAMPLES = """
@@ -256,7 +257,9 @@ def plan(ctx: click.Context, lake: "Lake", select: tuple[str, ...], span: str | 
     """
     steps = lake.plan(select, span=_span(span), regate=regate)
     cost = lake.cost(steps)
-    _out(ctx, {"steps": [tell.step(s) for s in steps], "cost": cost}, tell.plan(steps, cost))
+    paused = lake.paused(select)
+    found = {"steps": [tell.step(s) for s in steps], "cost": cost, "paused": [one.dataset for one in paused]}
+    _out(ctx, found, tell.plan(steps, cost, paused))
 
 
 @cli.command()
@@ -491,28 +494,139 @@ def quarantine_replay(ctx: click.Context, lake: "Lake", dataset: str) -> None:
     _raise(tell.held(done))
 
 
-@cli.command()
-@click.argument("kind", type=click.Choice(["release", "rejudge", "withdraw", "exclude", "lost"]))
-@click.argument("dataset")
-@click.argument("batch", nargs=-1, required=True)
-@click.option("--why", required=True, help="The reason; it stays in the log with the decision.")
-@click.option("--who", default=lambda: os.environ.get("USER", ""), help="Who decides; the user's name unless told.")
-@_with_lake
-def decide(
-    ctx: click.Context, lake: "Lake", kind: str, dataset: str, batch: tuple[str, ...], who: str, why: str
-) -> None:
-    """Decide about batches, as `assay status` names them; the decision is an entry of the dataset's log.
+@cli.group()
+def decide() -> None:
+    """Decisions that a person takes: about batches, rows, or whether a source is asked. Each is an entry of the dataset's log."""
 
-    release lets a held batch in, rejudge judges a batch by today's contract, withdraw applies withdrawals that are
-    held, exclude and lost take a batch out of silver: its days are asked again.
+
+def _by_whom(function: Callable[..., None]) -> Callable[..., None]:
+    """What every decision says: why, and who."""
+    why = click.option("--why", required=True, help="The reason; it stays in the log with the decision.")
+    who = click.option(
+        "--who", default=lambda: os.environ.get("USER", ""), help="Who decides; the user's name unless told."
+    )
+    return why(who(function))
+
+
+def _about_batches(kind: str, says: str, why: str) -> None:
+    """A decision about batches, as `assay status` names them."""
+    example = f'\b\nExample:\n  assay decide {kind} price_eod 1260.17 --why "{why}"'
+
+    @decide.command(kind, help=f"{says}\n\n{example}")
+    @click.argument("dataset")
+    @click.argument("batch", nargs=-1, required=True)
+    @_by_whom
+    @_with_lake
+    def _(ctx: click.Context, lake: "Lake", dataset: str, batch: tuple[str, ...], who: str, why: str) -> None:
+        done = lake.decide(dataset, kind, batch, who=who, why=why)
+        _out(ctx, {"evidence": [e.number for e in done.evidence], "counts": done.counts}, [done.told])
+        _raise(tell.held(done))
+
+
+_about_batches("release", "Let held batches in.", "the vendor confirmed the split")
+_about_batches("rejudge", "Judge batches again, by today's contract.", "the rule was wrong")
+_about_batches("withdraw", "Let withdrawals go that are held.", "they were delisted")
+_about_batches(
+    "exclude", "Take batches out of silver: nothing of them counts, and their days are asked again.", "a trial"
+)
+_about_batches(
+    "lost",
+    "Declare batches lost for good: nothing of them counts, and their days are asked again. A part of bronze may be named instead, "
+    "which is all batches in it, or a kept answer, whose rows stay.",
+    "no copy has it",
+)
+
+
+@decide.command()
+@click.argument("dataset")
+@click.argument("key", nargs=-1, required=True)
+@click.option(
+    "--set", "values", multiple=True, help="COLUMN=VALUE, spelt as the source does. May be given several times."
+)
+@click.option("--null", "nulls", multiple=True, help="A column that should be null. May be given several times.")
+@_by_whom
+@_with_lake
+def correct(
+    ctx: click.Context,
+    lake: "Lake",
+    dataset: str,
+    key: tuple[str, ...],
+    values: tuple[str, ...],
+    nulls: tuple[str, ...],
+    who: str,
+    why: str,
+) -> None:
+    """Write values of a current row by hand. The former version stays in past; what the source says of the row later takes its place.
 
     \b
     Example:
-      assay decide release price_eod 1260.17 --why "the vendor confirmed the split"
+      assay decide correct price_eod symbol=IBM date=2005-02-28 --set close=92.50 --why "the exchange's record"
     """
-    done = lake.decide(dataset, kind, batch, who=who, why=why)
-    _out(ctx, {"evidence": [e.number for e in done.evidence], "counts": done.counts}, [done.told])
-    _raise(tell.held(done))
+    from assay.run.hand import pairs
+
+    changes: dict[str, str | None] = {**pairs(values, "--set")}
+    for name in nulls:
+        if name in changes:
+            raise UsageError(f"{name} is given twice")
+        changes[name] = None
+    _by_hand(ctx, lake.correct(dataset, pairs(key, "the key"), changes, who=who, why=why))
+
+
+@decide.command()
+@click.argument("dataset")
+@click.argument("key", nargs=-1, required=True)
+@_by_whom
+@_with_lake
+def remove(ctx: click.Context, lake: "Lake", dataset: str, key: tuple[str, ...], who: str, why: str) -> None:
+    """Take a current row away by hand. Its versions stay in past; what the source says of the row later brings it back.
+
+    \b
+    Example:
+      assay decide remove price_eod symbol=IBM date=2005-02-28 --why "no trade took place"
+    """
+    from assay.run.hand import pairs
+
+    _by_hand(ctx, lake.remove(dataset, pairs(key, "the key"), who=who, why=why))
+
+
+def _by_hand(ctx: click.Context, done: "ByHand") -> None:
+    found = {
+        "key": dict(done.key), "changed": {name: list(values) for name, values in done.changed.items()},
+        "evidence": [e.number for e in done.refined.evidence], "counts": done.refined.counts,
+    }  # fmt: skip
+    _out(ctx, found, [done.told, "silver is newer than what is served now: `assay build` releases it"])
+    _raise(tell.held(done.refined))
+
+
+def _about_asking(kind: Any, says: str, why: str) -> None:
+    """A decision whether a dataset's source is asked."""
+    example = f'\b\nExample:\n  assay decide {kind} price_eod --why "{why}"'
+
+    @decide.command(kind, help=f"{says}\n\n{example}")
+    @click.argument("dataset")
+    @_by_whom
+    @_with_lake
+    def _(ctx: click.Context, lake: "Lake", dataset: str, who: str, why: str) -> None:
+        lake.pause(dataset, kind, who=who, why=why)
+        told = [f"{one.dataset} is {one.told}" for one in lake.paused([dataset])]
+        _out(
+            ctx,
+            {"dataset": dataset, "kind": kind},
+            told or [f"{dataset} is asked for again; `assay plan` says what is due"],
+        )
+
+
+_about_asking(
+    "pause",
+    "Ask a dataset's source no more until it is resumed. What is landed is refined and served as before.",
+    "the vendor restates its history",
+)
+_about_asking(
+    "retire",
+    "Ask a dataset's source no more, for good: late is not told any more, all stays readable.",
+    "replaced by v2",
+)
+_about_asking("resume", "Have a paused or retired dataset asked for again.", "the vendor is done")
 
 
 @cli.group()

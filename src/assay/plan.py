@@ -197,15 +197,18 @@ def missing(
     gold: Gold | None = None,
     looked: Mapping[str, Looked] | None = None,
     land: bool = True,
+    paused: Collection[str] = (),
 ) -> list[Step]:
     """The missing steps in the order they must run; applying them leaves an empty plan.
 
     `coverage` is per dataset and shard. `span` limits what is landed to those days; `regate` judges all batches again
     where the gate changed. Without `gold`, none is built. Files that were `looked` at and changed are landed at once.
-    Without `land`, it is what silver and gold lack of what is landed.
+    Without `land`, it is what silver and gold lack of what is landed; of `paused` datasets it is that alone.
     """
     steps: list[Step] = []
     for dataset, contract in contracts.items() if land else ():
+        if dataset in paused:
+            continue
         steps += _land(contract, coverage.get(dataset, {}), universes, now.date(), span, (looked or {}).get(dataset))
     landing = {step.dataset for step in steps if isinstance(step, Land)}
     changed = []

@@ -53,3 +53,16 @@ def printable(text: str) -> str:
         if text.isprintable()
         else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     )
+
+
+def is_text(text: str) -> bool:
+    """Whether a text is one in UTF-8; an argument of a command may be any bytes.
+
+    >>> is_text("é"), is_text("\udcff")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

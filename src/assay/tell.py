@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from assay.contract.calendars import Calendar
     from assay.contract.model import Contract
     from assay.errors import AssayError
+    from assay.lake.account import Paused
     from assay.lake.keys import Known
     from assay.plan import Step
     from assay.refine import Refined
@@ -116,14 +117,16 @@ def step(one: "Step") -> dict[str, Any]:
     return {"step": one.id, "why": one.why, "json": json.loads(to_json(one))}
 
 
-def plan(steps: "Sequence[Step]", cost: Mapping[str, Any]) -> list[str]:
-    """A plan with what it costs."""
+def plan(steps: "Sequence[Step]", cost: Mapping[str, Any], paused: "Sequence[Paused]" = ()) -> list[str]:
+    """A plan with what it costs, and what is not asked for by decision."""
+    unasked = [f"{one.dataset} is {one.told}" for one in paused]
     if not steps:
-        return [NOTHING]
+        return [*unasked, NOTHING]
     size = f"about {volume(cost['bytes'])}" if cost["bytes"] is not None else "size unknown before the first landing"
     money = "".join(f", {amount.normalize():f} {currency}" for currency, amount in sorted(cost["money"].items()))
     quotas = [one["told"] for one in cost["sources"].values() if one["told"]]
     return [
+        *unasked,
         *(f"{one.id}   ({one.why})" for one in steps),
         *quotas,
         f"{some(len(steps), 'step')}: {some(cost['calls'], 'call')} at least, {cost['minutes']:.1f} minutes at the permitted rate, {size}{money}",
@@ -171,6 +174,8 @@ def status(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{name}: {some(one['batches'], 'batch')}, {terms(one, one['captured'] + one['waiting'])}; {newest}"
         )
+        if one["paused"]:
+            lines.append(f"  {one['paused']['told']}")
         lines += [f"  {why['told']}" for why in one["held_batches"].values()]
         if one["held_batches"]:
             lines.append(
@@ -188,6 +193,10 @@ def status(found: Mapping[str, Any]) -> list[str]:
             )
         if one["shrank"]:
             lines.append(f"  {one['shrank']['told']}")
+        if one["by_hand"]:
+            lines.append(
+                f"  {some(one['by_hand'], 'captured row')} written by hand; `assay explain` says by whom, when and why"
+            )
         if one["lost"]:
             lines.append(
                 f"  {some(one['lost'], 'batch')} declared lost: nothing of that is readable, its days are asked again"
@@ -307,7 +316,7 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
             f"{', backfilled' if one['backfilled'] else ''})",
             f"    {one['file']}:{one['line']}  {one['record']}",
             *([f"    {found['column']} came from {one['tokens'][found['column']]}"] if _has_token(found, one) else []),
-            *([f"    decided by {decided['who']}: {decided['kind']}, {decided['why']}"] if decided else []),
+            *([f"    {_decided(decided)}"] if decided else []),
             *([f"    {_request(asked)}"] if asked else []),
             f"    {_rules(one)}",
             *([f"    {newer(one['newer'])}"] if one["newer"] else []),
@@ -315,6 +324,16 @@ def explanation(found: Mapping[str, Any]) -> list[str]:
     if found["not_listed"]:
         lines.append(f"  … and {found['not_listed']} more input rows")
     return lines
+
+
+_BY_HAND = {"upsert": "written by hand by", "delete": "removed by hand by"}
+
+
+def _decided(one: Mapping[str, Any]) -> str:
+    """Who decided about a row, when and why."""
+    if one["kind"] in _BY_HAND:
+        return f"{_BY_HAND[one['kind']]} {one['who']} at {one['at']}: {one['why']}"
+    return f"decided by {one['who']}: {one['kind']}, {one['why']}"
 
 
 def newer(one: Mapping[str, Any]) -> str:

@@ -582,16 +582,16 @@ def test_what_a_person_wrote_or_let_in_says_who_and_why(lake):
         **RECORD,
         "request": None,
         "origin": "decided",
-        "decision": {"kind": "upsert", "who": "Ada <b>", "why": "a typo"},
+        "decision": {"kind": "upsert", "who": "Ada <b>", "why": "a typo", "at": "2026-11-25T07:12:00Z"},
     }
-    let_in = {**RECORD, "decision": {"kind": "release", "who": "Bob", "why": "looked at it"}}
+    let_in = {**RECORD, "decision": {"kind": "release", "who": "Bob", "why": "looked", "at": "2026-11-25T07:12:00Z"}}
     told = {**EXPLAINED, "records": [wrote, let_in, RECORD]}
     with serving_lake.serving(lake, lambda *_: told) as url, serving_lake.client(url) as http:
         text = http.get(EXPLAIN).text
     assert Page(text).faults == []
     words = plain(text)
-    assert "written by Ada &lt;b&gt;: a typo" in words
-    assert "let in by Bob: looked at it" in words
+    assert "written by Ada &lt;b&gt; on 25 Nov 2026, 07:12 UTC: a typo" in words
+    assert "let in by Bob on 25 Nov 2026, 07:12 UTC: looked" in words
     assert words.count("status 200, 1,234 bytes, 120 rows") == 2
     boxes = [one["class"] for one in Page(text).all("a") if "box" in one.get("class", "")]
     assert boxes.count("box request") == 2

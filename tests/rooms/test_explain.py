@@ -359,6 +359,20 @@ def test_a_row_that_a_person_took_away_says_who_and_why(lake: Lake) -> None:
     assert "deleted by a test: it wants to" in "\n".join(tell.explanation(told))
 
 
+def test_a_row_that_a_person_wrote_refines_from_the_record_of_its_decision(lake: Lake) -> None:
+    promised = lake.contracts["price_eod"]
+    landed(lake, price(DAYS[0], 100.0))
+    refined(lake)
+    lake.local.decide(promised, Decision("upsert", record=price(DAYS[0], 101.25).decode(), seen=2))
+    told = silver(lake, lake.release(1))
+    [one] = told["records"]
+    assert (told["value"], told["recomputed"]["equal"], one["record_refines_to_row"]) == ("101.250000", True, True)
+    assert (one["file"], one["line"], one["request"]) == ("bronze/price_eod/log/000000003.json.gz", 1, None)
+    decided = {"kind": "upsert", "who": "a test", "why": "it wants to", "at": one["captured_at"]}
+    assert one["decision"] == decided
+    assert f"written by hand by a test at {one['captured_at']}: it wants to" in "\n".join(tell.explanation(told))
+
+
 def test_a_row_that_a_decided_answer_lacked_says_both(lake: Lake) -> None:
     lake.contracts["price_eod"] = promised = withdrawing(10)
     landed(lake, price(DAYS[0], 100.0), price(DAYS[1], 101.0))

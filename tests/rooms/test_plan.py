@@ -415,3 +415,12 @@ def test_days_to_come_and_days_of_nobodys_history_are_refused() -> None:
     planning.expected([contracts["price_eod"]], universes, Window.parse("2012-01-01..2013-06-06"), today)
     with pytest.raises(UsageError, match="ends in the future; today is 2013-06-05"):
         planning.expected([contracts["price_eod"]], universes, Window.parse("2012-01-01..2013-06-07"), today)
+
+
+def test_of_what_is_paused_only_what_is_landed_goes_on() -> None:
+    two = {PRICES.dataset: PRICES, SPLITS.dataset: SPLITS}
+    standing = {PRICES.dataset: Standing(log=3, silver=2)}
+    found = missing(two, {}, standing, MEMBERS, NOW, paused={PRICES.dataset}, gold=Gold())
+    of = [(type(step), getattr(step, "dataset", "")) for step in found]
+    assert (Land, PRICES.dataset) not in of
+    assert {(Land, SPLITS.dataset), (Refine, PRICES.dataset), (Refine, SPLITS.dataset), (Build, "")} <= set(of)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from assay import settings as lake_settings
 from assay.contract.model import Contract
 from assay.errors import LakeBusy, LakeDamaged, SettingsError, UsageError
 from assay.lake import bronze, compaction, evidence, release, retention, silver, tables, upkeep
+from assay.lake.bronze import Asked
+from assay.lake.landing import Landing
 from assay.lake.release import Release
 from assay.lake.upkeep import sweep
 from assay.plan import Refine
@@ -26,7 +28,7 @@ from assay.run.lake import Lake
 from assay.settings import Settings, Upkeep
 from assay.targets import Target
 from assay.targets.local import LocalSecrets
-from assay.windows import Duration
+from assay.windows import Duration, Window
 from tests.making import Made, every_type, record
 
 CONTRACT = every_type()
@@ -414,6 +416,42 @@ def test_a_part_that_is_lost_for_good_is_declared_lost(made: Made) -> None:
         proved(lake)
         kept_up(lake)
         proved(lake)
+
+
+@pytest.mark.slow
+def test_a_part_or_a_kept_answer_is_declared_lost_by_its_name(made: Made) -> None:
+    lake = lake_of(made)
+    made.promise(CONTRACT)
+    seen = bronze.adopt(made.files, made.ledger, "things")
+    with Landing(
+        made.files, made.ledger, "things", seen, run="run", source="fmp", code="0" * 64, origin="synthetic",
+        capture=CONTRACT.capture_fingerprint, contract=CONTRACT.sha256,
+    ) as landing:  # fmt: skip
+        for shard, key in (("a", '"a1"'), ("b", '"b1"')):
+            with landing.ask(shard, Window(date(2024, 1, 1), date(2024, 1, 2))) as ask:
+                ask.page(Asked({}, clock.now(), 1, "0" * 64, 1), [record(id=key)], b"<as it came/>", "xml")
+        assert landing.commit()
+    made.refine(CONTRACT)
+    entry = bronze.read(made.files, "things", 2)
+    [part], [raw, other] = entry.parts, [one for one in bronze.objects(entry) if isinstance(one, bronze.Raw)]
+    (made.root / raw.name).unlink()
+    with pytest.raises(LakeDamaged, match=raw.name):
+        made.refine(CONTRACT, everything=True)
+    for name in ("bronze/things/dt=2024-01-01/none.gz", bronze.name_of("things", 2)):
+        with pytest.raises(UsageError, match="no entry of things names"):
+            lake.decide("things", "lost", [name], who="a test", why="no copy has it")
+    lake.decide("things", "lost", [raw.name], who="a test", why="no copy has it")
+    assert (made.account(CONTRACT).lost, len(made.current(CONTRACT))) == (0, 2)
+    made.refine(CONTRACT, everything=True)
+    proved(lake)
+    (made.root / part.name).unlink()
+    lake.decide("things", "lost", [part.name], who="a test", why="no copy has it")
+    assert (made.account(CONTRACT).lost, made.current(CONTRACT)) == (2, [])
+    for name in (raw.name, part.name, "2.0"):
+        with pytest.raises(UsageError, match="declared lost already"):
+            lake.decide("things", "lost", [name], who="a test", why="no copy has it")
+    proved(lake)
+    assert made.files.exists(other.name)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from assay.contract.model import Contract, Late
 from assay.crash import effect
 from assay.errors import LakeDamaged
 from assay.lake import bronze, evidence
@@ -50,18 +51,44 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """A decision that a dataset's source is not asked, in force until it is resumed; `kind` is pause or retire."""
+
+    dataset: str
+    kind: str
+    who: str
+    why: str
+    at: datetime
+
+    @property
+    def told(self) -> str:
+        """It as a sentence."""
+        said = "retired" if self.retired else "paused"
+        return (
+            f"{said} by {self.who} on {self.at.date()}: {self.why}; its source is not asked, until "
+            f"`assay decide resume {self.dataset} --why …`"
+        )
+
+    @property
+    def retired(self) -> bool:
+        """Whether it is for good."""
+        return self.kind == "retire"
+
+
+@dataclass(frozen=True)
 class Account:
     """A dataset's running sums: rows = accepted + unchanged + superseded + duplicate + quarantined + held.
 
     Attributes:
         landed: batches, rows, bytes and calls of the whole log, its `position`, `captured_at` and `origins`; how many
             batches were declared `lost`.
-        sums: the terms above over what is judged, with `rows`, `batches`, `void` and `withdrawn` beside them, and `pending`: how
-            often withdrawals were held, decided ones too.
+        sums: the terms above over what is judged, with `rows`, `batches`, `void` and `withdrawn` beside them, `by_hand`: how
+            many of the rows a person wrote, and `pending`: how often withdrawals were held, decided ones too.
         reasons, warnings: rows in quarantine by reason, and rows warned of by rule.
         held: the batches whose gate is closed, also where something newer stands in for them.
         pending: the batches whose rows are in and whose withdrawals are held.
         former: how many versions are former ones: each was changed or withdrawn.
+        paused: the decision that its source is not asked, if one is in force.
         evidence, position: how far silver has come.
     """
 
@@ -75,11 +102,13 @@ class Account:
     position: int = 0
     pending: tuple[Held, ...] = ()
     former: int = 0
+    paused: "Paused | None" = None
 
     def sum(self, term: str) -> int:
         """A term's sum: one of `sums`, `captured` (their rows), or `waiting` (rows that are not judged yet)."""
         if term == "waiting":
-            return int(self.landed.get("rows", 0)) - self.sums.get("rows", 0) - self.sums.get("void_rows", 0)
+            judged = self.sums.get("rows", 0) - self.sums.get("by_hand", 0) + self.sums.get("void_rows", 0)
+            return int(self.landed.get("rows", 0)) - judged
         return self.sums.get("rows" if term == "captured" else term, 0)
 
     @property
@@ -136,18 +165,26 @@ def spoken(place: int) -> str:
     return f"{place // N}.{place % N}"
 
 
+def paused(ledger: Ledger, dataset: str) -> Paused | None:
+    """The decision that a dataset's source is not asked, as the ledger has it; None where it is asked."""
+    found = ledger.newest("paused", dataset, "now")
+    if found is None or found.body["kind"] == "resume":
+        return None
+    return Paused(dataset, found.body["kind"], found.body["who"], found.body["why"], found.at)
+
+
 def of(ledger: Ledger, dataset: str) -> Account:
     """The account as the ledger has it; nothing else is read."""
     landed = ledger.newest("landed", dataset, "now")
     found = ledger.newest("account", dataset, "now")
     if found is None:
-        return Account(dataset, landed.body if landed else {})
+        return Account(dataset, landed.body if landed else {}, paused=paused(ledger, dataset))
     body = found.body
     held = [_held(f) for f in ledger.since("held", dataset) if _open(f, body)] if _any(body) else []
     return Account(
         dataset, landed.body if landed else {}, body["sums"], body["reasons"], body["warnings"],
         tuple(h for h in held if h.state != "pending"), found.version, body["position"],
-        tuple(h for h in held if h.state == "pending"), body.get("former", 0),
+        tuple(h for h in held if h.state == "pending"), body.get("former", 0), paused(ledger, dataset),
     )  # fmt: skip
 
 
@@ -231,6 +268,8 @@ def _add(sums: Counter[str], reasons: Counter[str], warnings: Counter[str], v: V
         return
     if v.of is None and v.origin == 0:
         sums.update(batches=1)
+    elif v.of is None:
+        sums.update(by_hand=v.rows)
     if v.was:
         sums[v.was] -= v.rows
         sums["rows"] -= v.rows
@@ -340,6 +379,11 @@ def judged_by(v: Verdict, contracts: Sequence[int]) -> int:
     Where the whole log was folded anew by a later one, that lies after the verdict.
     """
     return v.judged_by or max((p for p in contracts if p <= v.position), default=contracts[0] if contracts else 0)
+
+
+def late(contract: Contract, found: Account, at: datetime) -> Sequence[Late]:
+    """The promises of time that are broken at a moment; none of a dataset that is retired."""
+    return () if found.paused and found.paused.retired else contract.late(found.captured_at, at)
 
 
 def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:

@@ -21,13 +21,16 @@ from assay.lake import drift
 from assay.lake.drift import Shape
 from assay.lake.formats import refuse_newer
 from assay.ports import Fact, Files, Ledger, Lines, N
+from assay.spoken import is_text
 
-FORMAT = 1
+FORMAT = 2
+"""The newest format of an entry that is read; each is written with the smallest that can hold it."""
 LEVEL = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUNCH = 100  # facts that are recorded together, at most
 AHEAD = timedelta(minutes=5)
 LARGEST = 64 * 2**20  # bytes of a decision's entry before it is zipped
+LONGEST = 10_000  # characters that say who decided and why: the ledger keeps them with its facts
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
@@ -97,10 +100,12 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `release`, `rejudge`, `withdraw` (what it lacks, whatever the limit), `exclude`, `lost` name a `batch` by position
     and n; `upsert` and `delete` hold a `record` as JSON text and the position its author had `seen`; `lost` may name
-    an `object` instead.
+    an `object` instead. `pause`, `retire` and `resume` are about the dataset: whether its source is asked.
     """
 
-    kind: Literal["release", "rejudge", "withdraw", "upsert", "delete", "exclude", "lost", "erase"]
+    kind: Literal[
+        "release", "rejudge", "withdraw", "upsert", "delete", "exclude", "lost", "erase", "pause", "retire", "resume"
+    ]
     batch: tuple[int, int] | None = None
     record: str | None = None
     seen: int = 0
@@ -132,7 +137,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     previous: str | None
     landing: str
     captured_at: datetime
-    format: int = msgspec.field(default_factory=lambda: FORMAT)  # a plain default would be left out
+    format: int = msgspec.field(default_factory=lambda: 1)  # a plain default would be left out
     run: str = ""
     source: str = ""
     code: str = ""
@@ -534,6 +539,14 @@ def facts_of(entry: Entry, sha256: str) -> Iterator[Fact]:
         lost = [d.batch[0] * N + d.batch[1] for d in entry.decisions if d.batch and d.kind in ("lost", "exclude")]
         said = {"lost": lost, "declared": _declared(entry), "who": entry.who, "why": entry.why}
         yield Fact("decided", dataset, key, entry.captured_at, said)
+        if asking := [one.kind for one in entry.decisions if one.kind in ASKING]:
+            said = {"kind": asking[-1], "who": entry.who, "why": entry.why}
+            yield Fact("paused", dataset, "now", entry.captured_at, said, entry.position)
+
+
+def folded(entry: Entry) -> bool:
+    """Whether a refine takes something from an entry."""
+    return entry.kind != "swept" and (entry.kind != "decided" or any(d.kind not in ASKING for d in entry.decisions))
 
 
 def _declared(entry: Entry) -> int:
@@ -544,10 +557,10 @@ def _declared(entry: Entry) -> int:
 def _landed(before: Fact | None, entry: Entry) -> Fact:
     """Running sums of a log: what was landed so far, whose it is, and where a clock ran backwards."""
     body: dict[str, Any] = (
-        dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": []}
+        dict(before.body) if before else {"batches": 0, "rows": 0, "bytes": 0, "calls": 0, "origins": [], "to_fold": 0}
     )
     body["position"] = entry.position
-    if entry.kind != "swept":
+    if folded(entry):
         body["to_fold"] = entry.position
     if entry.kind == "landed":
         body["captured_at"] = entry.captured_at.isoformat()
@@ -561,8 +574,8 @@ def _landed(before: Fact | None, entry: Entry) -> Fact:
                 f"entry {entry.position} was put {late} after its last ask by the lander's own clock: that clock is "
                 "behind another lander's; the log's order counts, mend the clock"
             )
-    if entry.kind == "decided" and (declared := _declared(entry)):
-        body["lost"] = body.get("lost", 0) + declared
+    if lost := sum(one.kind == "lost" and one.batch is not None for one in entry.decisions):
+        body["lost"] = body.get("lost", 0) + lost
     return Fact("landed", entry.dataset, "now", entry.captured_at, body, entry.position)
 
 
@@ -729,7 +742,10 @@ def _refines_otherwise(files: Files, before: str, contract: Contract) -> bool:
         return True
 
 
-# What each kind of act names, one of these.
+ASKING = frozenset({"pause", "retire", "resume"})
+"""The acts that say whether a dataset's source is asked; entries with one of them have format 2."""
+
+# What each kind of act names, one of these; nothing where it is about the dataset.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "lost": ("batch", "object"),
     "release": ("batch",),
@@ -738,16 +754,23 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "exclude": ("batch",),
     "upsert": ("record",),
     "delete": ("record",),
+    **dict.fromkeys(sorted(ASKING), ()),
 }
 
 
-def decide(files: Files, ledger: Ledger, dataset: str, decisions: Sequence[Decision], who: str, why: str) -> Tail:
+def decide(
+    files: Files, ledger: Ledger, dataset: str, decisions: Sequence[Decision], who: str, why: str, *,
+    hear: Callable[[Entry], None] | None = None,
+) -> Tail:  # fmt: skip
     """Put a decision with its acts, all in one entry; the tail then.
 
+    `hear` is told of every entry that its author has not `seen`; what it raises keeps the decision from being put.
     UsageError where it names no one, no reason, or what is not there; nothing is put then.
     """
     if not decisions or not who.strip() or not why.strip():
         raise UsageError("a decision says who decided, why, and at least one act")
+    if not is_text(who) or not is_text(why) or len(who) + len(why) > LONGEST:
+        raise UsageError(f"who decided and why are texts in UTF-8, of {LONGEST:,} characters together at most")
     if len(decisions) > N or sum(len(one.record or "") for one in decisions) > LARGEST:
         raise UsageError(f"a decision of {len(decisions)} acts does not fit one entry; say it in several")
     seen = adopt(files, ledger, dataset)
@@ -761,8 +784,13 @@ def decide(files: Files, ledger: Ledger, dataset: str, decisions: Sequence[Decis
                 numbers[position] = {b.n for b in read(files, dataset, position).batches} if there else set()
             if n not in numbers[position]:
                 raise UsageError(f"act {number}: {dataset} has no batch {position}.{n}")
-    entry = draft("decided", decisions=tuple(decisions), who=who, why=why)
-    append(files, ledger, dataset, seen, str(ULID()), lambda _: None, lambda: entry)
+    newer = any(one.kind in ASKING for one in decisions)
+    entry = draft("decided", decisions=tuple(decisions), who=who, why=why, format=2 if newer else 1)
+    told = hear or (lambda _: None)
+    if hear:
+        for position in range(max(one.seen for one in decisions) + 1, seen.position + 1):
+            told(read(files, dataset, position))
+    append(files, ledger, dataset, seen, str(ULID()), told, lambda: entry)
     return adopt(files, ledger, dataset)
 
 
@@ -770,8 +798,9 @@ def _check_act(one: Decision, what: str, seen: Tail) -> None:
     if one.kind not in NAMES:
         raise UsageError(f"{what}: {one.kind} cannot be decided; there are {', '.join(NAMES)}")
     given = [name for name in ("batch", "record", "object") if getattr(one, name) is not None]
-    if len(given) != 1 or given[0] not in NAMES[one.kind]:
-        raise UsageError(f"{what}: {one.kind} names one {' or '.join(NAMES[one.kind])}, and nothing else")
+    if len(given) != bool(NAMES[one.kind]) or not set(given) <= set(NAMES[one.kind]):
+        named = f"one {' or '.join(NAMES[one.kind])}, and nothing else" if NAMES[one.kind] else "nothing"
+        raise UsageError(f"{what}: {one.kind} names {named}")
     if not 0 <= one.seen <= seen.position:
         raise UsageError(f"{what}: its author cannot have seen position {one.seen}, the log ends at {seen.position}")
     if one.record is not None:

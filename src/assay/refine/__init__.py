@@ -210,6 +210,8 @@ class _Refiner:
             if entry.position > upto or (room and used and used + size > room):
                 break
             at, used = (entry.position, entry_sha256), used + size
+            if not bronze.folded(entry):  # it may stand before the first contract
+                continue
             contract = timeline.contract(entry.position)
             if entry.kind == "landed":
                 if unit and (unit.contract[0] != contract[0] or unit.bytes + size > UNIT):
@@ -233,7 +235,7 @@ class _Refiner:
         lines: list[Lines] = []
         verdicts: list[Verdict] = []
         for entry in unit.entries:
-            bronze.check(self.files, entry, lost=bronze.only_of(entry, timeline.lost))
+            bronze.check(self.files, entry, lost=bronze.only_of(entry, timeline.lost) | timeline.gone)
             void = bronze.void(self.files, self.dataset, entry)
             wanted = {}
             for batch in entry.batches:
@@ -291,7 +293,7 @@ class _Refiner:
         self, entry: Entry, place: int, origin: int, batch: bronze.Batch, landed: Entry, kind: str, standing: Judgement,
         contract: tuple[int, Contract], draft: Draft, history: History, made: _Made,
     ) -> None:  # fmt: skip
-        bronze.check(self.files, landed, lost=bronze.only_of(landed, history.timeline.lost))
+        bronze.check(self.files, landed, lost=bronze.only_of(landed, history.timeline.lost) | history.timeline.gone)
         lines = bronze.parts(self.files, landed, {batch.n: place})
         again = kind == "rejudge" and standing.state == "passed"
         bad = history.bad(origin) if again else {}

@@ -29,12 +29,14 @@ class Timeline:
         contracts: (position, sha256, everything), oldest first.
         lost: places of batches that a decision declared lost or excluded: nothing of them is folded.
         restarts: positions from which on everything before is folded anew.
+        gone: names of objects that were declared lost by themselves: nobody looks at them any more.
     """
 
     contracts: tuple[tuple[int, str, bool], ...]
     lost: frozenset[int]
     restarts: tuple[int, ...]
     parse: Callable[[str], Contract]
+    gone: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, files: Files, ledger: Ledger, dataset: str, upto: int | None = None) -> "Timeline":
@@ -52,7 +54,7 @@ class Timeline:
                 restarts.append(int(fact.id))
         return cls(
             tuple(contracts), frozenset(lost), tuple(sorted(restarts)),
-            lru_cache(None)(lambda sha256: bronze.pinned(files, sha256)),
+            lru_cache(None)(lambda sha256: bronze.pinned(files, sha256)), frozenset(bronze.lost(files, ledger, dataset)[1]),
         )  # fmt: skip
 
     def contract(self, position: int) -> tuple[int, Contract]:
@@ -238,7 +240,12 @@ def lines_of(files: Files, dataset: str, v: Verdict, origin: int, scratch: Path)
 def by_hand(decision: Decision, place: int, acts: int, scratch: Path) -> Lines:
     """The record of a decision that stands at `place`, as a line that acts at another; it is written into `scratch`."""
     path = scratch / f"hand-{place}.ndjson.gz"
-    op = b'"_op":"delete",' if decision.kind == "delete" else b""
-    line = b'{"_seq":0,"_n":%d,%s"_record":%s}\n' % (place % N, op, (decision.record or "{}").encode())
+    line = hand_line(decision, place % N) + b"\n"
     path.write_bytes(igzip.compress(line, 1, mtime=0))
     return Lines(str(path), 1, len(line), {place % N: acts})
+
+
+def hand_line(decision: Decision, n: int) -> bytes:
+    """The record of a decision as the line of act `n`, without its line break."""
+    op = b'"_op":"delete",' if decision.kind == "delete" else b""
+    return b'{"_seq":0,"_n":%d,%s"_record":%s}' % (n, op, (decision.record or "{}").encode())

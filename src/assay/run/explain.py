@@ -18,11 +18,12 @@ from assay.lake.files import scratch_directory
 from assay.lake.recompute import same
 from assay.lake.release import Column, Gold, Release, Silver
 from assay.ports import N
-from assay.refine.history import History, Timeline
+from assay.refine.history import History, Timeline, hand_line
 from assay.run import gone, newer
 from assay.serve import query
 from assay.serve.reader import Reader
 from assay.settings import size
+from assay.spoken import is_text
 from assay.sqltypes import SqlType
 
 if TYPE_CHECKING:
@@ -79,15 +80,15 @@ def explain(
     if table.startswith("silver."):
         return _of_silver(lake, found, table.removeprefix("silver."), key, column)
     gold = found.table(table)
-    _named(gold.name, gold.key, key)
+    named(gold.name, gold.key, key)
     if column is not None:
         gold.column(column)
     t = lake.target
     con = Reader(t.files, found, t.limits).connect()
     try:
-        row = _find(con, f"gold.{ident(gold.name)}", gold.columns, gold.key, key)
+        row = find(con, f"gold.{ident(gold.name)}", gold.columns, gold.key, key)
         if row is None:
-            raise _no_row(gold.name, key)
+            raise no_row(gold.name, key)
         inputs = [recompute.input_rows(one, gold, row) for one in gold.inputs]
         given = recompute.given(con, found.models, gold, row)
         seeds = t.files.local(found.seeds, found.seeds_sha256)
@@ -132,20 +133,20 @@ def _of_silver(
 ) -> dict[str, Any]:
     """A current row of silver, or the last version of a key that is gone: its values, and what they came from."""
     one = found.dataset(dataset)
-    _named(f"silver.{dataset}", one.key, key)
+    named(f"silver.{dataset}", one.key, key)
     reader = Reader(lake.target.files, found, lake.target.limits)
     columns = reader.tables["silver", dataset].columns
     shown = column or next((name for name in columns if name not in one.key), one.key[0])
     if shown not in columns:
         raise UsageError(f"silver.{dataset} has no column {shown!r}; it has {', '.join(columns)}")
     with reader.connect() as con:
-        row = _find(con, f"silver.{ident(dataset)}", list(columns.values()), one.key, key)
+        row = find(con, f"silver.{ident(dataset)}", list(columns.values()), one.key, key)
         went = None
         if row is None:
             columns = reader.tables["silver", f"{dataset}_versions"].columns
-            row = _find(con, f"silver.{ident(f'{dataset}_versions')}", list(columns.values()), one.key, key, _NEWEST)
+            row = find(con, f"silver.{ident(f'{dataset}_versions')}", list(columns.values()), one.key, key, _NEWEST)
             if row is None:
-                raise _no_row(f"silver.{dataset}", key)
+                raise no_row(f"silver.{dataset}", key)
             went = gone.ended(lake, one, History.upto(lake.target.files, lake.target.ledger, one), row)
         [record] = _followed(lake, con, one, [row], went)
     about = columns[shown]
@@ -181,17 +182,19 @@ def _request(entry: Entry, asked: Asked) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _named(spoken: str, names: Sequence[str], key: Mapping[str, str]) -> None:
+def named(spoken: str, names: Sequence[str], key: Mapping[str, str]) -> None:
     """UsageError unless just the columns of the key are given."""
     if missing := [k for k in names if k not in key] or [k for k in key if k not in names]:
         raise UsageError(f"{spoken} has the key {', '.join(names)}; {missing[0]} is missing or not part of it")
+    if strange := [name for name, text in key.items() if not is_text(text)]:
+        raise UsageError(f"the value of {strange[0]} is no text in UTF-8")
 
 
-def _no_row(spoken: str, key: Mapping[str, str]) -> UsageError:
+def no_row(spoken: str, key: Mapping[str, str]) -> UsageError:
     return UsageError(f"{spoken} has no row {', '.join(f'{k}={v}' for k, v in key.items())}")
 
 
-def _find(
+def find(
     con: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[Column], names: Sequence[str], key: Mapping[str, str],
     order: str = "",
 ) -> dict[str, Any] | None:  # fmt: skip
@@ -280,11 +283,7 @@ def _followed(
         wanted = {(n, seq) for e, n, seq in places if e is entry}
         if entry.kind == "decided":
             for n, seq in wanted:
-                lines[entry.position, n, seq] = (
-                    None,
-                    n + 1,
-                    b'{"_record":%s}' % (entry.decisions[n].record or "").encode(),
-                )
+                lines[entry.position, n, seq] = (None, n + 1, hand_line(entry.decisions[n], n))
         else:
             for (n, seq), at in bronze.lines_of(t.files, entry, wanted).items():
                 lines[entry.position, n, seq] = at
@@ -341,7 +340,9 @@ def _followed_one(
         "rules": _rules(con, contract, row),
     }  # fmt: skip
     if said_in.kind == "decided":
-        told["decision"] = {"kind": said_in.decisions[row["_n"]].kind, "who": said_in.who, "why": said_in.why}
+        told["decision"] = {
+            "kind": said_in.decisions[row["_n"]].kind, "who": said_in.who, "why": said_in.why, "at": render(said_in.captured_at),
+        }  # fmt: skip
     if entry.kind == "landed":
         first = 0
         for asked in bronze.batch_of(entry, n).requests:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ulid import ULID
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from assay.lake.keys import Known
     from assay.refine import Refined
     from assay.run.alerts import Alerts
+    from assay.run.hand import ByHand
     from assay.serve.fenced import Answer, Result
     from assay.serve.reader import Reader
 
@@ -92,7 +93,7 @@ class Lake:
     ) -> list[Step]:
         """The missing steps. `select` names datasets; `price_eod+` also what is built from it, `source:fmp` a source's.
 
-        Without `land`, it is what silver and gold lack of what is landed.
+        Without `land`, it is what silver and gold lack of what is landed. Datasets that are `paused` are not asked for.
 
         ContractError where a contract breaks what its table's readers were promised: applying would refuse it too. Where
         a source would be asked, all that `check` finds of the chosen datasets, and of gold if it is built, is an error.
@@ -118,9 +119,10 @@ class Lake:
         return loop.apply(self, steps, say=say, what=what, live=live)
 
     def landings(self, dataset: str, *, again: bool = False) -> list[Land]:
-        """The landing steps of one dataset that are missing, or with `again` all of them."""
+        """The landing steps of one dataset that are missing, or with `again` all of them. UsageError if it is paused."""
         chosen = {dataset: self.contract(dataset)}
         steps = loop.missing(self, chosen, now(), again=again, gold=False)
+        loop.asked(self, dataset)
         return [s for s in self._checked(steps, chosen, gold=False) if isinstance(s, Land)]
 
     def _checked(self, steps: list[Step], contracts: Mapping[str, Contract], *, gold: bool) -> list[Step]:
@@ -144,6 +146,36 @@ class Lake:
     def decide(self, dataset: str, kind: str, batches: Sequence[str], *, who: str, why: str) -> "Refined":
         """Put a decision about batches (`1260.17`) into the log, and fold it."""
         return loop.decide(self, dataset, kind, batches, who, why)
+
+    def correct(
+        self, dataset: str, key: Mapping[str, str], values: Mapping[str, str | None], *, who: str, why: str
+    ) -> "ByHand":
+        """Put into the log that columns of a current row are otherwise (None: null), and fold it.
+
+        UsageError, before anything is put, where there is no such row or column, the contract refuses the row, or silver
+        is behind its log. LakeBusy, and nothing is put, where somebody landed or decided meanwhile.
+        """
+        from assay.run import hand
+
+        return hand.correct(self, dataset, key, values, who, why)
+
+    def remove(self, dataset: str, key: Mapping[str, str], *, who: str, why: str) -> "ByHand":
+        """Put into the log that a current row is none, and fold it; its versions stay. Errors as of `correct`."""
+        from assay.run import hand
+
+        return hand.remove(self, dataset, key, who, why)
+
+    def pause(self, dataset: str, kind: Literal["pause", "retire", "resume"], *, who: str, why: str) -> None:
+        """Put into the log that a dataset's source is not asked, for a while or for good (`retire`), or is again (`resume`).
+
+        What is landed is refined, built and served as before. UsageError where that is so already.
+        """
+        loop.pause(self, dataset, kind, who, why)
+
+    def paused(self, select: Sequence[str] = ()) -> list[account.Paused]:
+        """The decisions in force by which sources are not asked, of the chosen datasets as in `plan`; as the ledger has them."""
+        found = [account.paused(self.target.ledger, dataset) for dataset in self._select(select)[0]]
+        return [one for one in found if one]
 
     def build(self, *, say: Callable[[str], None] = lambda _: None) -> Release:
         """Compute gold by dbt and release it; BuildFailed leaves the old release served."""
@@ -172,12 +204,15 @@ class Lake:
 
         `select` is a dataset or `source:NAME`. UsageError for days that are none of its history, and where it asks for
         more calls or bytes than a source's quotas have left today, unless `part`: then the rest is left for another day.
+        A paused dataset is none of it; UsageError where there is no other.
         """
         from assay.run import budget
 
         chosen, _ = self._select([select])
         planning.expected(list(chosen.values()), self.universes, span, now().date())
         steps = self.plan([f"{name}+" for name in chosen], span=span)
+        if len(self.paused([select])) == len(chosen):
+            raise UsageError(*(f"{one.dataset} is {one.told}" for one in self.paused([select])))
         by = budget.shares(self, steps)
         budget.fits(self, steps, by)
         over = [one.told(source) for source, one in by.items() if one.beyond]
@@ -231,11 +266,12 @@ class Lake:
         datasets: dict[str, Any] = {}
         for dataset, contract in self.contracts.items():
             found = account.of(ledger, dataset)
-            late = contract.late(found.captured_at, at)
+            late = account.late(contract, found, at)
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
                 "captured": found.sum("captured"),
                 **{term: found.sum(term) for term in (*TERMS, "withdrawn", "void")},
+                "by_hand": found.sum("by_hand"),
                 "pending": len(found.pending),
                 "pending_batches": {h.batch: _pending(h) for h in found.pending},
                 "held_batches": {h.batch: _held(h) for h in found.open},
@@ -249,6 +285,7 @@ class Lake:
                 "clock": found.landed.get("clock"),
                 "complete": self.contract(dataset).complete,
                 "shrank": self._shrank(dataset, found),
+                "paused": asdict(found.paused) | {"told": found.paused.told} if found.paused else None,
                 "late": [one.told for one in late],
                 "late_since": min(one.since for one in late).isoformat() if late else None,
                 "drift": [{**asdict(one), "told": one.told} for one in drift.of(ledger, contract, found.refused)],

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from ulid import ULID
@@ -21,7 +21,7 @@ from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.lake.runs import Run, tracked
 from assay.plan import Build, Land, Refine, Standing, Step
-from assay.ports import Fact, Ledger
+from assay.ports import Fact, Ledger, N
 from assay.spoken import each, printable, some
 from assay.windows import Window
 
@@ -75,14 +75,20 @@ def missing(
     lake: "Lake", contracts: Mapping[str, Contract], at: datetime, *, span: Window | None = None, regate: bool = False,
     again: bool = False, gold: bool = True, land: bool = True,
 ) -> list[Step]:  # fmt: skip
-    """The missing steps of these contracts; with `again`, all landings as if nothing had been landed; without `land`, none."""
+    """The missing steps of these contracts; with `again`, all landings as if nothing had been landed; without `land`, none.
+
+    The source of a paused dataset is not asked; what is landed of it goes on.
+    """
     t = lake.target
+    paused: set[str] = set()
     covered: dict[str, Mapping[str, coverage.Cover]] = {}
     standing: dict[str, Standing] = {}
     looked: dict[str, planning.Looked] = {}
     for dataset, contract in contracts.items():
         brought(lake, dataset)
-        if land and not again:
+        if account.paused(t.ledger, dataset):
+            paused.add(dataset)
+        elif land and not again:
             covered[dataset] = _covered(lake, contract)
             if found := _looked(lake, contract, covered[dataset].get("all")):
                 looked[dataset] = found
@@ -90,10 +96,10 @@ def missing(
     built = release.current(t.files, released(t.ledger)) if gold else None
     steps = planning.missing(
         contracts, covered, standing, lake.universes, at, span=span, regate=regate,
-        gold=_gold(lake, built) if gold else None, looked=looked, land=land,
+        gold=_gold(lake, built) if gold else None, looked=looked, land=land, paused=paused,
     )  # fmt: skip
     if span is None and land:
-        _ended(t.ledger, contracts, steps)
+        _ended(t.ledger, contracts, steps, paused)
     return steps
 
 
@@ -119,9 +125,9 @@ def _looked(lake: "Lake", contract: Contract, cover: coverage.Cover | None) -> p
     return there.looked(contract, cover.last, settings=settings, root=lake.root, files=t.files, ledger=t.ledger)
 
 
-def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step]) -> None:
+def _ended(ledger: Ledger, datasets: Iterable[str], steps: Sequence[Step], paused: Iterable[str]) -> None:
     """Mark what did not end, or failed, and is done all the same, by whomever: nothing of it is missing."""
-    left = {
+    left = {("land", dataset) for dataset in paused} | {
         ("build", "") if isinstance(s, Build) else ("land" if isinstance(s, Land) else "refine", s.dataset) for s in steps
     }  # fmt: skip
     for dataset in ("", *datasets):
@@ -207,13 +213,16 @@ def do(
 
     Landings go by what is wished of the run that is `tracked`; once that is to cancel it, nothing more is done.
 
-    UsageError, before anything is done, for a step that was planned by another contract than this checkout's.
+    UsageError, before anything is done, for a step that was planned by another contract than this checkout's, and for
+    a landing of a dataset that was paused since.
     """
     for step in steps:
         if not isinstance(step, Build) and step.contract != lake.contract(step.dataset).sha256:
             raise UsageError(
                 f"{step.id} was planned by another contract of {step.dataset} than the one here; plan again with this checkout"
             )
+    for dataset in dict.fromkeys(s.dataset for s in steps if isinstance(s, Land)):
+        asked(lake, dataset)
     out: list[Outcome] = []
     landings = [s for s in steps if isinstance(s, Land)]
     if landings:
@@ -495,9 +504,51 @@ def decide(lake: "Lake", dataset: str, kind: Any, batches: Sequence[str], who: s
     """See `Lake.decide`."""
     t = lake.target
     lake.contract(dataset)
-    acts = [Decision(kind, batch=place_of(one)) for one in batches]
-    bronze.decide(t.files, t.ledger, dataset, acts, who=who, why=why)
+    acts: list[Decision] = []
+    for one in batches:
+        named = kind == "lost" and "/" in one
+        acts += _lost(lake, dataset, one) if named else [Decision(kind, batch=place_of(one))]
+    if kind == "lost":
+        bronze.adopt(t.files, t.ledger, dataset)
+        batches_lost, objects_lost = bronze.lost(t.files, t.ledger, dataset)
+        if all(
+            one.object in objects_lost if one.batch is None else one.batch[0] * N + one.batch[1] in batches_lost
+            for one in acts
+        ):
+            raise UsageError(f"{', '.join(batches)}: declared lost already")
+    bronze.decide(t.files, t.ledger, dataset, list(dict.fromkeys(acts)), who=who, why=why)
     return refine(lake, dataset, str(ULID()))
+
+
+def pause(lake: "Lake", dataset: str, kind: Literal["pause", "retire", "resume"], who: str, why: str) -> None:
+    """See `Lake.pause`."""
+    t = lake.target
+    lake.contract(dataset)
+    bronze.adopt(t.files, t.ledger, dataset)
+    before = account.paused(t.ledger, dataset)
+    if before is None and kind == "resume":
+        raise UsageError(f"{dataset} is neither paused nor retired")
+    if before and (before.retired or kind == "pause") and kind != "resume":
+        raise UsageError(f"{dataset} is {before.told}")
+    bronze.decide(t.files, t.ledger, dataset, [Decision(kind)], who=who, why=why)
+
+
+def asked(lake: "Lake", dataset: str) -> None:
+    """UsageError if a decision in force says that the dataset's source is not asked."""
+    if found := account.paused(lake.target.ledger, dataset):
+        raise UsageError(f"{dataset} is {found.told}")
+
+
+def _lost(lake: "Lake", dataset: str, name: str) -> list[Decision]:
+    """What it is to declare an object of bronze lost: of a part, each batch with lines in it; of a kept answer, it alone."""
+    for entry, _ in bronze.whole(lake.target.files, dataset):
+        for number, part in enumerate(entry.parts):
+            if part.name == name:
+                mine = [b for b in entry.batches if any(piece[0] == number for piece in b.pieces)]
+                return [Decision("lost", batch=(entry.position, b.n)) for b in mine]
+        if name in (one.name for one in bronze.objects(entry)):
+            return [Decision("lost", object=name)]
+    raise UsageError(f"no entry of {dataset} names {name}; `assay verify bronze` says what is lost")
 
 
 def place_of(text: str) -> tuple[int, int]:

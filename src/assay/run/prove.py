@@ -143,7 +143,7 @@ def _ledger_counts(lake: "Lake", dataset: str, head: Head, judged: dict[tuple[in
     if found.evidence != head.number:
         return  # the next command brings it up
     right, reasons, warnings = account.sums(judged[place] for place in sorted(judged))
-    for term in ("rows", *TERMS, "withdrawn"):
+    for term in ("rows", *TERMS, "withdrawn", "by_hand"):
         if found.sums.get(term, 0) != right[term]:
             yield f"{dataset} ledger: {found.sums.get(term, 0)} {term}, the evidence says {right[term]}"
     for what, there, told in (("reason", found.reasons, reasons), ("warning", found.warnings, warnings)):
@@ -168,7 +168,7 @@ def _ledger_facts(lake: "Lake", dataset: str, head: Head) -> list[str]:
         whole = bronze.adopt(files, anew, dataset).position == tail
         for kind in ("entry", "contract", "decided"):
             fixed += _other(ledger, anew, kind, dataset, lambda f: int(f.id) <= tail)
-        for kind in ("tail", "landed", "shape") if whole else ():
+        for kind in ("tail", "landed", "shape", "paused") if whole else ():
             out += _other(ledger, anew, kind, dataset, lambda _: True)
 
         def entries(after: int) -> Iterator[tuple[bronze.Entry, str]]:

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from assay.clock import now
 from assay.lake import account, drift, heat, holes, runs
 from assay.lake.duck import ident
 from assay.serve import query
@@ -267,7 +266,7 @@ def _silver(place: Place, reading: Reading, table: Table) -> dict[str, Any]:
     return {
         "contract": contract, "standing": standing,
         "drift": drift.of(place.ledger, contract, standing.account.refused),
-        "holes": holes.of(place.ledger, contract), "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN, "now": now(),
+        "holes": holes.of(place.ledger, contract), "silver": one, "batches": account.newest(place.files, place.ledger, table.name, BATCHES), "shown": SHOWN,
     }  # fmt: skip
 
 

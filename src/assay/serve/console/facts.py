@@ -79,6 +79,8 @@ class Standing:
             return f"{some(len(found.pending), 'withdrawal')} held", "warn"
         if found.waiting:
             return f"{found.waiting:,} waiting", "warn"
+        if found.paused:
+            return ("retired" if found.paused.retired else "paused"), "quiet"
         if self.late:
             return "late", "warn"
         return ("quarantine", "warn") if found.sum("quarantined") else ("whole", "good")
@@ -90,7 +92,7 @@ def standing(place: Place, reading: Reading | None, dataset: str) -> Standing:
     title = released.title if released else place.contracts[dataset].title
     found, failing = account.of(place.ledger, dataset), account.failing(place.ledger, dataset)
     contract = place.contracts.get(dataset)
-    late = contract.late(found.captured_at, now()) if contract else ()
+    late = account.late(contract, found, now()) if contract else ()
     try:
         day = _newest_day(reading, released) if reading and released else None
     except LakeDamaged as error:
