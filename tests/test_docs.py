@@ -116,7 +116,7 @@ SEEN = {
     "docs/lineage.md": ["COMPLETE build", "gold.mart_position.cost: silver.trades.quantity silver.trades.price"],
     "docs/operate.md": [
         "ready after",
-        '"trade_id"',
+        '"symbol":"AAPL"',
         "change pool ingest\n         concurrency_limit: 4 -> 2\n",
         "exit code 1",
         "0 added, 2 changed, 0 removed",

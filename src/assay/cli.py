@@ -190,15 +190,28 @@ def init(ctx: click.Context, directory: Path, example: str) -> None:
 @cli.command()
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    """Check the lake's files, and say all that is wrong: settings, contracts, universes, sources, dbt project. Reads no data.
+    """Check the lake's files, and say all that is wrong: settings, contracts, universes, sources, dbt project, deploy.yaml. Reads no data.
 
     \b
     Example:
       assay --lake my-lake check
     """
+    from assay.errors import together
+    from assay.flows import described
     from assay.run import check as check_lake
 
-    found = check_lake(ctx.obj["path"], ctx.obj["env"])
+    path, env = ctx.obj["path"], ctx.obj["env"]
+    wrong: list[AssayError] = []
+    try:
+        described.read(path, env)
+    except AssayError as error:
+        wrong.append(error)
+    try:
+        found = check_lake(path, env)
+    except AssayError as error:
+        raise together([error, *wrong]) from None
+    if wrong:
+        raise wrong[0]
     contracts, gold = some(len(found["datasets"]), "contract"), some(len(found["gold"]), "gold table")
     _out(ctx, found, [f"in order: {contracts} and {gold}", *found["ending"]])
 

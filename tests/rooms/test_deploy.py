@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from assay.errors import ContractError
 from assay.flows import described, schedules
 from assay.flows.wanted import wanted
 from assay.settings import Policy, Settings
+from tests.forked import Said
 from tests.kept import begun
 from tests.prefects import PYTHON, Prefect, prefect
 
@@ -96,6 +98,17 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path):
     with pytest.raises(ContractError) as raised:
         read(tmp_path, "pols: {}\nlimits: {fmp: {}}\nschedules: {upkeep: daily}\n")
     assert [line.split(": ")[0] for line in raised.value.args] == ["deploy.yaml:1", "deploy.yaml:2", "deploy.yaml:3"]
+
+
+def test_a_lakes_check_says_it_too_beside_what_else_is_wrong(markets: Path, assay: Callable[..., Said]):
+    (markets / "deploy.yaml").write_text("pols: {}\n")
+    said = assay("--lake", markets, "check")
+    assert "deploy.yaml:1: pols means nothing" in said.err
+    contract = markets / "contracts/splits.yaml"
+    contract.write_text(contract.read_text().replace("property: every", "property: evry"))
+    said = assay("--lake", markets, "check")
+    assert "evry" in said.err
+    assert "deploy.yaml:1: pols means nothing" in said.err
 
 
 # ------------------------------------------------------------------ schedules

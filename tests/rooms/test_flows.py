@@ -22,6 +22,7 @@ from assay.contract import odcs
 from assay.errors import UsageError
 from assay.flows import chunks
 from assay.flows.chunks import FEWEST, MOST, Chunk
+from assay.lake import runs
 from assay.plan import Land
 from assay.run import Lake, loop
 from assay.run import lake as lakes
@@ -378,3 +379,38 @@ with opened("by hand") as here:
 def test_nothing_but_the_flows_needs_prefect():
     code = "import sys, assay, assay.cli, assay.run.loop, assay.flows.chunks\nassert 'prefect' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_cancelled_ends_as_that_and_one_marked_dead_by_mistake_does_no_harm(
+    vendor: Vendor, prefect: Prefect
+):
+    settings = vendor.root / "assay.toml"
+    settings.write_text(settings.read_text().replace("requests = 60000", "requests = 1200"))
+    process = prefect.flow(vendor.root, backfill("price_eod", "2006-01-01", "2008-01-01"))
+    with vendor.opened() as lake:
+        deadline = time.monotonic() + 60
+        while len(vendor.sandbox.log) < 10:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        one = runs.named(lake.target.ledger, None)
+        (flow_run,) = prefect.ask("flow_runs/filter", sort="START_TIME_DESC", limit=1)
+        assert str(ULID.from_str(one["run"]).to_uuid()) == flow_run["id"]
+        # By mistake: Prefect calls it crashed. It lives, and goes on.
+        prefect.ask(f"flow_runs/{flow_run['id']}/set_state", state={"type": "CRASHED"}, force=True)
+        before = len(vendor.sandbox.log)
+        while len(vendor.sandbox.log) < before + 10:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        runs.wish(lake.target.ledger, one, "cancel", "ada")
+        said, _ = process.communicate(timeout=120)
+        (flow_run,) = prefect.ask("flow_runs/filter", sort="START_TIME_DESC", limit=1)
+        assert flow_run["state_type"] in ("CANCELLED", "CRASHED"), said
+        assert runs.named(lake.target.ledger, one["run"])["state"] == "cancelled"
+        landed = lake.status()["datasets"]["price_eod"]["batches"]
+        assert landed == len(vendor.sandbox.log) < 96
+        assert releases(lake) == 0
+    said, flow_run = prefect.ran(vendor.root, backfill("price_eod", "2006-01-01", "2008-01-01"))
+    assert flow_run["state_type"] == "COMPLETED", said
+    assert set(vendor.asked().values()) == {1}
+    assert len(vendor.asked()) == 96

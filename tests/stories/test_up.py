@@ -138,6 +138,17 @@ class Tree:
     def of(self, what: str) -> list[int]:
         return [pid for pid, command in self.processes().items() if what in command]
 
+    def flow(self, name: str) -> int:
+        """The process of a flow run that goes on, by its name; 0 if there is none."""
+        ids = [f"PREFECT__FLOW_RUN_ID={one['id']}".encode() for one in self.runs("RUNNING") if one["name"] == name]
+        for pid in self.of("prefect.engine"):
+            try:
+                if any(one in (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0") for one in ids):
+                    return pid
+            except OSError:
+                continue
+        return 0
+
     def gone(self) -> None:
         """All processes end, soon."""
         deadline = time.monotonic() + 60
@@ -166,15 +177,24 @@ def tree(root: Path, *more: str) -> Iterator[Tree]:
 @pytest.mark.slow
 def test_the_whole_comes_up_behind_a_password_releases_and_tells_what_a_hand_changed(tmp_path: Path):
     root = begun(tmp_path / "shop", "csv")
+    (root / "deploy.yaml").write_text('schedules: {upkeep: "* * * * *"}\n')
     with tree(root) as up:
         up.ready()
         assert "woke land/trades" in up.said
         up.until(lambda: up.release() == 1, "a release")  # landed, and the events woke refine and build
         assert {one["name"].split()[0] for one in up.runs("COMPLETED")} >= {"land", "refine", "build"}
 
+        with up.opened(up.port, "/") as page:
+            assert "Release 1 was made" in page.read().decode()
+        with up.opened(up.port, "/runs") as page:
+            assert "apply <bdi>trades</bdi>" in page.read().decode()
+
         # Every port asks for the password, and answers to its own name alone.
         assert (root / "data/dev/up/password").stat().st_mode & 0o777 == 0o600
         assert (root / "data/dev").stat().st_mode & 0o077 == 0
+        assert up.status(up.port, "/v1/gold", password=None) == 401
+        assert up.status(up.port, "/v1/gold", Host="evil.example") == 421
+        assert up.status(up.port, "/v1/gold", Origin="http://evil.example") == 403
         for path in ("/", "/api/flow_runs/count", "/api/admin/version", "/docs"):
             assert up.status(up.prefect, path, password=None) == 401, path
             assert up.status(up.prefect, path, password="wrong-one") == 401, path
@@ -194,6 +214,11 @@ def test_the_whole_comes_up_behind_a_password_releases_and_tells_what_a_hand_cha
         assert "change pool ingest\n         concurrency_limit: 9 -> 4\n" in drift.stdout
         assert up.command("deploy").stdout.endswith("0 added, 1 changed, 0 removed\n")
         assert up.command("deploy", "--dry-run").returncode == 0
+
+        def scheduled() -> bool:
+            return any(one["auto_scheduled"] and one["name"] == "upkeep" for one in up.runs("COMPLETED"))
+
+        up.until(scheduled, "the schedule fires")
 
         # A second tree is refused, and a taken port is named with who has it.
         second = up.command("up", "--port", str(ports(1)[0]), "--prefect-port", str(ports(1)[0]))
@@ -229,8 +254,8 @@ def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(tmp_path
     (root / "deploy.yaml").write_text("schedules: {refine: null, build: null, upkeep: null}\n")
     with sandbox.running() as url, tree(lakes_of(root, url)) as up:
         up.ready()
-        up.until(lambda: len(sandbox.log) > 30, "landing began")
-        (flow, *_) = up.until(lambda: up.of("prefect.engine"), "a flow run's process")
+        up.until(lambda: sum("non-split" in one.path for one in sandbox.log) > 30, "landing began")
+        flow = up.until(lambda: up.flow("land price_eod"), "the process that lands prices")
 
         for pid in (*up.of("assay.flows.workers"), flow):  # the worker and its flow at once: nobody marks the run
             os.kill(pid, signal.SIGKILL)
@@ -241,17 +266,13 @@ def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(tmp_path
         up.until(lambda: "prefect ended (signal 9); it is started again" in up.said, "Prefect is started again")
 
         def whole() -> bool:
-            return (
-                bool(up.release())
-                and not up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED")
-                and not up.of("prefect.engine")
-            )
+            on = up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED") or up.of("prefect.engine")
+            return bool(up.release()) and not on and lake.plan() == []
 
-        up.until(whole, "all is done", 240)
         with lakes.open(root) as lake:
-            assert lake.plan() == []
+            up.until(whole, "all is done", 300)
             status = lake.status()["datasets"]["price_eod"]
-            assert (status["failing"], status["unjudged"]) == ([], 0)
+        assert (status["failing"], status["unjudged"]) == ([], 0)
         assert not up.runs("FAILED"), up.runs("FAILED")
         up.process.terminate()
         assert up.process.wait(60) == 0
