@@ -1081,11 +1081,11 @@ def runs_retry(ctx: click.Context, lake: "Lake", run: str | None) -> None:
     one = known.named(lake.target.ledger, run)
     if one["state"] in ("running", "paused"):
         raise UsageError(f"run {one['run']} is {one['state']}: `assay runs watch` shows how far it is")
-    what = {key: one[key] for key in ("command", "select", "span") if key in one}
+    what = {key: one[key] for key in ("command", "select", "span")}
     if what["command"] == "backfill":
         steps, over = lake.backfill(what["select"][0], _span(what["span"]))
     else:
-        steps, over = lake.plan(what["select"], span=_span(what.get("span"))), None
+        steps, over = lake.plan(what["select"], span=_span(what["span"])), None
     _apply(ctx, lake, steps, what, left=over)
 
 
@@ -1163,6 +1163,7 @@ def _up(
     from assay import settings
     from assay import up as tree
     from assay.flows import described
+    from assay.run import lake as lakes
 
     def watched() -> bool:
         lines = watch() if watch else []
@@ -1170,7 +1171,11 @@ def _up(
             tell.out(line)
         return bool(lines)
 
+    if not port:
+        raise UsageError("--port 0 takes any free port; `assay up` wants one that is known")
     found = described.read(root, env)
+    lakes.exists(root, env)
+    lakes.promises(root, env)
     url = tree.database(database) if database else ""
     one = tree.Up(settings.read(root, env), port, prefect_port, url, tuple(found.pools))
     tree.run(one, ctx.obj["say"], watched if watch else None, once=once)

@@ -17,14 +17,17 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from assay import targets, tether
+from assay.clock import now
 from assay.errors import AssayError, LakeBusy, SettingsError, UsageError
 from assay.lake import keys
 from assay.settings import Settings
 from assay.spoken import printable
 
+NAME = "assay up"
+"""Whose the API key is that its password is."""
 USER = "assay"
 """Whom the password belongs to: the same for Prefect's pages and for ours."""
 READY = 300.0
@@ -121,7 +124,7 @@ def database(url: str) -> str:
         raise UsageError(
             "--database takes postgresql://user@host:port/name; without it Prefect keeps an SQLite file in the lake"
         )
-    if said.password is not None:
+    if said.password is not None or "password" in parse_qs(said.query):
         raise UsageError(
             "--database with a password is seen by everybody in the list of processes; put it into ~/.pgpass or PGPASSWORD"
         )
@@ -199,7 +202,10 @@ def password(up: Up) -> str:
             found = ""
         if found and not path.stat().st_mode & 0o077 and keys.holder(found.encode(), keys.active(target.files, {})):
             return found
-        _, made = keys.create(target.files, "assay up", who="assay up")
+        for one in keys.listed(target.files):  # whoever may have the former password has none then
+            if one.key.name == NAME and one.state(now()) == "active":
+                keys.revoke(target.files, one.id, who=NAME)
+        _, made = keys.create(target.files, NAME, who=NAME)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(made + "\n")
@@ -354,7 +360,10 @@ class _Tree:
         if not ended.done():
             await _ended(process, 15.0)
         elif process.returncode:
-            raise AssayError(f"{name} failed ({_code(process.returncode)}); its lines above say why")
+            error = AssayError(f"{name} failed ({_code(process.returncode)}); its lines above say why")
+            if process.returncode > 0:
+                error.exit_code = process.returncode  # as it would have ended by itself
+            raise error
 
     async def well(self, name: str) -> None:
         """Wait until a part answers."""

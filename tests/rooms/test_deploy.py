@@ -80,6 +80,11 @@ environments:
         ("limits: {fmp: {}}", "fmp lacks its limit"),
         ("limits: {fmp: 5}", "limits.fmp expects a mapping of limit"),
         ("schedules: {upkeep: daily}", 'daily is neither cron, such as "0 3 * * *", nor a duration'),
+        ('schedules: {upkeep: "0 25 * * *"}', "0 25 * * * is neither cron"),
+        ('schedules: {upkeep: "0 3 * *"}', "is neither cron"),
+        ('schedules: {upkeep: "5-1 3 * * *"}', "is neither cron"),
+        ("variables: {a: {b: 2024-01-01}}", "variables.a holds what JSON does not know, such as a day; put it in quotes"),
+        ("jobs: {dbt-ecs-task: {day: 2024-01-01}}", "jobs.dbt-ecs-task holds what JSON does not know"),
         ("schedules: {upkeep: P1M}", "P1M is shorter than a minute, or of months"),
         ("schedules: {upkep: P1D}", "schedules.upkep means nothing; did you mean upkeep"),
         ("environments:\n  prod:\n    pool: {}", "deploy.yaml:3: environments.prod.pool means nothing; did you mean pools"),
@@ -92,6 +97,11 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, said: s
     with pytest.raises(ContractError) as raised:
         read(tmp_path, text)
     assert said in "\n".join(raised.value.args)
+
+
+@pytest.mark.parametrize("cron", ["* * * * *", "*/15 3 * * *", "0 3,15 1-7 */2 1-5", "59 23 31 12 7"])
+def test_cron_is_taken_as_it_is_written(tmp_path: Path, cron: str):
+    assert read(tmp_path, f'schedules: {{upkeep: "{cron}"}}').schedules["upkeep"] == cron
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path):

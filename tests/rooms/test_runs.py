@@ -3,9 +3,11 @@
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ import pytest
 import assay_sandbox
 from assay.clock import now
 from assay.errors import UsageError
-from assay.lake import runs
+from assay.lake import heat, runs
 from assay.lake.runs import Run, tracked
 from assay.plan import Land
-from assay.ports import Fact, Ledger
+from assay.ports import Ledger
 from assay.run import Lake
 from assay.run import lake as lakes
 from assay.windows import Window
@@ -43,12 +45,14 @@ def test_a_run_is_listed_while_it_goes_on_and_as_what_became_of_it(ledger: Ledge
     with tracked(a(ledger, of=3)) as run:
         (one,) = runs.listed(ledger)
         assert (one["state"], one["of"], one["done"]) == ("running", 3, 0)
-        run.count(failed=False)
-        run.count(failed=False)
+        for window in (1, 2, 2):
+            run.through(window, failed=True)
+            run.through(window)
+        run.through(3)
     (one,) = runs.listed(ledger)
-    assert (one["state"], one["done"], one["failed"]) == ("done", 2, 0)
+    assert (one["state"], one["done"], one["failed"]) == ("done", 3, 0)
     with tracked(a(ledger, "01B", of=1)) as run:
-        run.count(failed=True)
+        run.through(1, failed=True)
     with pytest.raises(ZeroDivisionError), tracked(a(ledger, "01C")):
         raise ZeroDivisionError
     assert [(one["run"], one["state"]) for one in runs.listed(ledger)] == [
@@ -83,14 +87,23 @@ def test_runs_are_named_by_their_beginning(ledger: Ledger):
         runs.named(ledger, "X")
 
 
-def test_a_wish_is_heard_and_one_of_before_it_began_is_not(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+def test_a_wish_is_heard_until_the_run_has_ended_also_by_who_goes_on_with_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(runs, "LOOK", 0.0)
-    ledger.record([Fact("wish", "", "01A", now() - timedelta(minutes=1), {"wish": "cancel", "who": "ada"}, 0)])
-    with tracked(a(ledger)) as run:
+    with pytest.raises(KeyboardInterrupt), tracked(a(ledger)) as run:  # noqa: PT012 - stopped while it is paused
         assert run.wish() == ""
-        for said in ("pause", "resume", "cancel"):
+        for said in ("pause", "resume", "pause"):
             runs.wish(ledger, runs.named(ledger, None), said, "ada")
             assert run.wish() == ("" if said == "resume" else said)
+        raise KeyboardInterrupt
+    with tracked(a(ledger)) as run:  # started again as the same run
+        assert run.wish() == "pause"
+        runs.wish(ledger, runs.named(ledger, None), "cancel", "ada")
+    assert run.wish() == "cancel"
+    assert runs.named(ledger, None)["state"] == "cancelled"
+    with tracked(a(ledger)) as run:  # and once more, by a retry of it
+        assert run.wish() == ""
 
 
 def test_a_backfill_lets_loads_go_first_that_ask_the_same_source_and_not_for_ever(
@@ -106,6 +119,10 @@ def test_a_backfill_lets_loads_go_first_that_ask_the_same_source_and_not_for_eve
         assert backfill.wish() == ""
         with tracked(a(ledger, "01D", sources={"fmp"}, began=now() - runs.YIELDS)):
             assert backfill.wish() == ""
+        with tracked(a(ledger, "01E", sources={"fmp"}, began=now() + timedelta(days=1))):  # before a clock was put back
+            assert backfill.wish() == ""
+        with tracked(a(ledger, "01F", sources={"fmp"})):
+            assert backfill.wish() == "yield"
 
 
 # ------------------------------------------------------------------ against a vendor
@@ -200,3 +217,27 @@ def test_what_failed_is_shown_with_its_cause(vendor: tuple[Path, Any], assay: Ca
         assert (one["state"], one["failed"]) == ("failed", 1)
         said = assay("--lake", root, "runs", "watch").out
         assert "land price_eod IBM: 1 window: SourceRefused: " in said
+        drawn = heat.of(lake.target.files, lake.target.ledger, lake.contract("price_eod"), SPAN)
+        assert drawn
+        rows = dict(drawn.rows)
+        assert set(rows) == {"AAPL", "GOOG", "IBM", "MSFT"}
+        assert all(set(cells) == {100} for shard, cells in rows.items() if shard != "IBM")
+        assert set(rows["IBM"]) == {100, -1}
+        for column, cell in zip(drawn.columns, rows["IBM"], strict=True):
+            assert (cell == -1) == (column.start < date(2006, 3, 1) and column.end > date(2006, 2, 1)), column
+        with lake.serving("127.0.0.1", 0) as console, urllib.request.urlopen(f"{console}/runs/{one['run']}") as answer:
+            page = answer.read().decode()
+        assert 'class="failed" title="IBM, 2006-02' in page
+        assert "SourceRefused" in page
+        assert 'http-equiv="refresh"' not in page
+
+
+def test_a_page_of_runs_is_there_without_any_and_one_that_is_not_known_is_refused(markets: Path):
+    with lakes.open(markets) as lake, lake.serving("127.0.0.1", 0) as console:
+        with urllib.request.urlopen(f"{console}/runs") as answer:
+            assert "Nothing was asked yet" in answer.read().decode()
+        with pytest.raises(urllib.error.HTTPError, match="404") as raised:
+            urllib.request.urlopen(f"{console}/runs/01X")
+        raised.value.close()
+        with tracked(a(lake.target.ledger, "01Y", of=3)), urllib.request.urlopen(f"{console}/runs") as answer:
+            assert 'http-equiv="refresh"' in answer.read().decode()

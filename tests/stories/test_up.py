@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import assay_sandbox
+from assay.lake import runs
 from assay.run import lake as lakes
 from tests.kept import begun
 
@@ -252,31 +253,47 @@ def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(tmp_path
     contract = root / "contracts/price_eod.yaml"
     contract.write_text(contract.read_text().replace("value: P10Y", "value: P1M"))
     (root / "deploy.yaml").write_text("schedules: {refine: null, build: null, upkeep: null}\n")
-    with sandbox.running() as url, tree(lakes_of(root, url)) as up:
-        up.ready()
-        up.until(lambda: sum("non-split" in one.path for one in sandbox.log) > 30, "landing began")
-        flow = up.until(lambda: up.flow("land price_eod"), "the process that lands prices")
 
-        for pid in (*up.of("assay.flows.workers"), flow):  # the worker and its flow at once: nobody marks the run
-            os.kill(pid, signal.SIGKILL)
-        up.until(lambda: "workers ended (signal 9); it is started again" in up.said, "the workers are started again")
-        up.until(lambda: up.of("assay.flows.workers"), "workers")
-        up.until(lambda: "its process is gone" in up.said, "the run is given back")
-        os.kill(up.of("assay.flows.server")[0], signal.SIGKILL)
-        up.until(lambda: "prefect ended (signal 9); it is started again" in up.said, "Prefect is started again")
+    def prices() -> int:
+        return sum("non-split" in one.path for one in sandbox.log)
 
-        def whole() -> bool:
-            on = up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED") or up.of("prefect.engine")
-            return bool(up.release()) and not on and lake.plan() == []
+    with sandbox.running() as url, lakes.open(lakes_of(root, url)) as lake:
+        with tree(root) as up:
+            up.ready()
+            up.until(lambda: prices() > 30, "landing began")
+            up.process.terminate()  # told to stop, it puts what it asked for
+            assert up.process.wait(170) == 0, up.said[-4000:]
+            up.gone()
+        stopped = prices()
+        assert 30 < stopped < 400
+        assert lake.status()["datasets"]["price_eod"]["batches"] == stopped
+        assert not [one for one in runs.listed(lake.target.ledger) if one["state"] in ("running", "dead")]
 
-        with lakes.open(root) as lake:
+        with tree(root) as up:
+            up.ready()
+            up.until(lambda: prices() > stopped + 30, "landing goes on")
+            flow = up.until(lambda: up.flow("land price_eod"), "the process that lands prices")
+            for pid in (*up.of("assay.flows.workers"), flow):  # the worker and its flow at once: nobody marks the run
+                os.kill(pid, signal.SIGKILL)
+            up.until(
+                lambda: "workers ended (signal 9); it is started again" in up.said, "the workers are started again"
+            )
+            up.until(lambda: up.of("assay.flows.workers"), "workers")
+            up.until(lambda: "its process is gone" in up.said, "the run is given back")
+            os.kill(up.of("assay.flows.server")[0], signal.SIGKILL)
+            up.until(lambda: "prefect ended (signal 9); it is started again" in up.said, "Prefect is started again")
+
+            def whole() -> bool:
+                on = up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED") or up.of("prefect.engine")
+                return bool(up.release()) and not on and lake.plan() == []
+
             up.until(whole, "all is done", 300)
             status = lake.status()["datasets"]["price_eod"]
-        assert (status["failing"], status["unjudged"]) == ([], 0)
-        assert not up.runs("FAILED"), up.runs("FAILED")
-        up.process.terminate()
-        assert up.process.wait(60) == 0
-        up.gone()
+            assert (status["failing"], status["unjudged"]) == ([], 0)
+            assert not up.runs("FAILED"), up.runs("FAILED")
+            up.process.terminate()
+            assert up.process.wait(60) == 0
+            up.gone()
 
 
 def lakes_of(root: Path, url: str) -> Path:

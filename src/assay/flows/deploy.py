@@ -4,7 +4,9 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,8 +31,8 @@ from assay.run import Lake
 PAGE = 200
 OWNED = 100
 """Names in one variable: it holds 5,000 characters."""
-LEASE = timedelta(minutes=5)
-"""So long nobody else deploys, should this process be killed."""
+LEASE = timedelta(minutes=1)
+"""So long nobody else deploys, should this process be killed; who wants to waits for it."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,20 @@ def deploy(lake: Lake, *, dry: bool = False, destroy: bool = False) -> list[Chan
     deploys this environment.
     """
     settings = lake.target.settings
-    owner = f"assay_{settings.name}_{settings.env}".lower().replace("-", "_")
+    named = f"{settings.name}/{settings.env}"
+    owner = "_".join(["assay", *re.findall(r"[a-z0-9]+", named.lower()), _digest(named)[:6]])[-200:].lstrip("_")
     said = described.read(lake.root, settings.env)
     want: Wanted = {} if destroy else wanted(settings, lake.contracts, said)
     with _server() as client:
         if dry:
             return _changes(client, want, owner)
         ledger, me = lake.target.ledger, f"{socket.gethostname()}:{os.getpid()}"
-        if not ledger.claim("deploy", me, now() + LEASE):
-            raise LakeBusy(
-                f"somebody else deploys {settings.name}, {settings.env}; it is free in {LEASE.seconds // 60} minutes at the latest"
-            )
+        until = now() + LEASE
+        while not ledger.claim("deploy", me, now() + LEASE):
+            if now() < until:
+                time.sleep(0.5)
+                continue
+            raise LakeBusy(f"somebody else deploys {settings.name}, {settings.env}; try again in a minute")
         try:
             changes = _changes(client, want, owner)
             _apply(client, changes, want, owner)
@@ -124,7 +129,7 @@ def _changes(client: SyncPrefectClient, want: Wanted, owner: str) -> list[Change
             differ = [(key, _said_of(kind, key, value, have.get(key)), value) for key, value in spec.items()]
             fields = tuple((key, was, value) for key, was, value in differ if was != value)
             if f"{kind}.{name}" not in owned:
-                _take(kind, name, fields, owner)
+                _take(kind, name, fields)
             if fields or f"{kind}.{name}" not in owned:
                 out.append(Change("change", kind, name, fields))
         mine = [name for name in live if f"{kind}.{name}" in owned and name not in want.get(kind, {})]
@@ -132,12 +137,12 @@ def _changes(client: SyncPrefectClient, want: Wanted, owner: str) -> list[Change
     return [*out, *going]
 
 
-def _take(kind: str, name: str, fields: Sequence[Any], owner: str) -> None:
+def _take(kind: str, name: str, fields: Sequence[Any]) -> None:
     """UsageError for a thing that is somebody else's; what is as it is wanted, and nobody's, is taken."""
     if fields and not (kind == "queue" and name.endswith("/default")):
         raise UsageError(
             f"{kind} {name} is there already and is not ours: another lake or environment made it, or a hand. "
-            f"Give {owner} a Prefect server of its own, or remove that {kind} first"
+            f"Give this environment a Prefect server of its own, or remove that {kind} first"
         )
 
 

@@ -1,5 +1,6 @@
 """`deploy.yaml` of a lake: what its Prefect server holds beside what the contracts imply, and what environments have of their own."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ POOLS = {"ingest": 4, "transform": 1, "stream": 2, "backfill": 1}
 SCHEDULED = {"upkeep": "0 3 * * *", "refine": "PT1H", "build": "PT1H", "alerts": "PT15M"}
 """What runs beside landings, and when unless the lake says otherwise: cron in UTC, or a duration."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-_CRON = re.compile(r"(\S+ ){4}\S+")
+_CRON = re.compile(r"(?:\*|(?P<first>\d{1,2})(?:-(?P<last>\d{1,2}))?)(?:/(?P<step>\d{1,2}))?", re.ASCII)
 _LONGEST = 5000
 
 
@@ -147,13 +148,24 @@ def _count(lines: Lines, at: tuple[str, ...], said: Any) -> int:
 def _variable(lines: Lines, at: tuple[str, ...], said: Any) -> Any:
     if not isinstance(said, str | int | float | bool | list | dict) or len(str(said)) > _LONGEST:
         lines.fail(at, f"{'.'.join(at)} is a text, a number, a list or a mapping, of {_LONGEST} characters at most")
-    return said
+    return _json(lines, at, said)
+
+
+def _json(lines: Lines, at: tuple[str, ...], said: Any) -> Any:
+    """What JSON can say of it; a day is none of that."""
+    try:
+        same = json.loads(json.dumps(said)) == said
+    except (TypeError, ValueError):
+        same = False
+    if same:
+        return said
+    return lines.fail(at, f"{'.'.join(at)} holds what JSON does not know, such as a day; put it in quotes")
 
 
 def _job(lines: Lines, at: tuple[str, ...], said: Any) -> Any:
     if not isinstance(said, dict):
         lines.fail(at, f"{'.'.join(at)} expects job variables, such as env")
-    return said
+    return _json(lines, at, said)
 
 
 def _schedule(lines: Lines, at: tuple[str, ...], said: Any) -> str:
@@ -167,9 +179,26 @@ def _schedule(lines: Lines, at: tuple[str, ...], said: Any) -> str:
             lines.fail(at, f"{'.'.join(at)}: {error}")
         if length.months or length.exact.total_seconds() < 60:
             lines.fail(at, f"{'.'.join(at)}: {text} is shorter than a minute, or of months; say cron for those")
-    elif not _CRON.fullmatch(text):
+    elif not _is_cron(text):
         lines.fail(at, f'{".".join(at)}: {text} is neither cron, such as "0 3 * * *", nor a duration, such as PT1H')
     return text
+
+
+def _is_cron(text: str) -> bool:
+    """Minute, hour, day, month and day of the week, each `*`, numbers, ranges or steps."""
+    fields = text.split(" ")
+    return len(fields) == 5 and all(
+        all(_in_range(part, low, high) for part in one.split(","))
+        for one, (low, high) in zip(fields, ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7)), strict=True)
+    )
+
+
+def _in_range(part: str, low: int, high: int) -> bool:
+    found = _CRON.fullmatch(part)
+    if not found:
+        return False
+    first, last, step = found["first"], found["last"] or found["first"], found["step"]
+    return (first is None or low <= int(first) <= int(last) <= high) and (step is None or int(step) > 0)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

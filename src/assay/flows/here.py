@@ -19,8 +19,7 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from ulid import ULID
 
-from assay import tether
-from assay.errors import AssayError
+from assay import settings, tether
 from assay.flows import alive
 from assay.lake import upkeep
 from assay.lake.runs import Run
@@ -28,8 +27,6 @@ from assay.run import Lake
 from assay.run import lake as lakes
 from assay.spoken import printable
 
-STARTS = 5
-"""So often a flow run is started; one that still ends with its process is left to a person."""
 PAUSE = 2.0
 """Seconds between two reports of progress."""
 LISTED = 500
@@ -103,16 +100,12 @@ def opened(name: str, *tags: str) -> Iterator[Here]:
     tether.follow()
     _outlive()
     root, env = Path(os.environ.get("ASSAY_LAKE", ".")), os.environ.get("ASSAY_ENV", "dev")
-    if (runtime.flow_run.run_count or 0) > STARTS:
-        raise AssayError(
-            f"started {STARTS} times, and its process died each time: too little memory, or a machine that goes away"
-        )
+    if runtime.deployment.id:
+        alive.hold(settings.read(root, env).data, str(runtime.flow_run.id))
     if name != "land":  # which makes a new environment, as `assay land` does
         lakes.exists(root, env)
     with lakes.open(root, env) as lake:
         upkeep.sweep(lake.target.limits.scratch)
-        if runtime.deployment.id:
-            alive.hold(lake.target.settings.data, str(runtime.flow_run.id))
         one = Here(lake, run_id(), name)
         token = _here.set(one)
         try:

@@ -68,6 +68,9 @@ def ingest_data(chunk: Chunk) -> int:
     landed = sum(1 for o in outcomes if o.landed and o.landed.batch)
     sayer(logging.INFO, chunk.dataset, days)(f"{landed} of {len(steps)} windows landed")
     if not failed:
+        if one.tracked:  # what others landed meanwhile, too
+            for through in chunk.steps:
+                one.tracked.through((through.dataset, through.shard, through.window))
         return len(steps)
     if any(isinstance(error, KeyRefused) for _, error in failed):
         one.refused.add(contract.source)

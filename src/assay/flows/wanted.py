@@ -26,10 +26,15 @@ _FINAL = [
 _LAST = [*_FINAL, "prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Late"]
 
 
+def tags(settings: Settings) -> list[str]:
+    """By what the things of one environment of a lake are known on a server."""
+    return sorted({f"lake:{settings.name}", f"env:{settings.env}"})
+
+
 def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Described) -> Wanted:
     """All of it, for one environment of a lake."""
     root, name, env, data = settings.root, settings.name, settings.env, settings.data
-    tags = sorted({f"lake:{name}", f"env:{env}"})
+    mine = tags(settings)
     jobs: dict[str, Mapping[str, Any]] = {"dbt-ecs-task": {}} | dict(described.jobs)
     place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env}}
 
@@ -37,7 +42,7 @@ def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Des
         job = _over(place, more.pop("job", {}))
         return {
             "entrypoint": f"assay.flows.{flow}", "work_pool_name": pool, "work_queue_name": "default", "description": about,
-            "parameters": {}, "tags": tags, "schedules": [], "paused": False, "concurrency_limit": 1, "job_variables": job,
+            "parameters": {}, "tags": mine, "schedules": [], "paused": False, "concurrency_limit": 1, "job_variables": job,
         } | more  # fmt: skip
 
     def scheduled(kind: str) -> list[dict[str, Any]]:
@@ -60,14 +65,14 @@ def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Des
             "steps.alerts", "transform", "Tells webhooks what fires and what is over.", schedules=scheduled("alerts")
         )
     return {
-        "variable": {one: {"value": value, "tags": tags} for one, value in described.variables.items()}
-        | {one: {"value": {"work_pool": "transform", "job_variables": dict(job)}, "tags": tags} for one, job in jobs.items()},
+        "variable": {one: {"value": value, "tags": mine} for one, value in described.variables.items()}
+        | {one: {"value": {"work_pool": "transform", "job_variables": dict(job)}, "tags": mine} for one, job in jobs.items()},
         "limit": {one: {"limit": limit, "active": True} for one, limit in described.limits.items()},
         "pool": {one: _pool(one, pool, name) for one, pool in described.pools.items()},
         "queue": dict(_queues(described.pools)),
         "block": {"local-file-system/bronze-storage": {"basepath": str(data / "bronze")}},
         "deployment": deployments,
-        "automation": _automations(name, env, tags, alerts=bool(settings.alerts)),
+        "automation": _automations(name, env, mine, alerts=bool(settings.alerts)),
     }  # fmt: skip
 
 
@@ -97,7 +102,7 @@ def _schedules(said: str, zone: str) -> Iterator[dict[str, Any]]:
         yield {"cron": said, "timezone": zone}
 
 
-def _automations(lake: str, env: str, tags: list[str], *, alerts: bool) -> dict[str, dict[str, Any]]:
+def _automations(lake: str, env: str, mine: list[str], *, alerts: bool) -> dict[str, dict[str, Any]]:
     """What Prefect does by itself when something happens, or does not."""
 
     def on(event: str, deployment: str, **parameters: Any) -> dict[str, Any]:
@@ -127,21 +132,12 @@ def _automations(lake: str, env: str, tags: list[str], *, alerts: bool) -> dict[
         | {"description": "A run whose process is gone is marked. To mark a live one is harmless: the ledger says what is done."},
         "start-the-stuck": silent(["prefect.flow-run.Pending"], ["prefect.flow-run.Running", *_LAST], STUCK, "SCHEDULED", "AwaitingRetry", "it was about to start for 300 s")
         | {"description": "A run that a worker took and never started is given to another."},
-        "start-the-dead-again": {
-            "description": "A run that crashed is started again; it asks for what is missing by then.",
-            "trigger": {
-                "type": "event", "posture": "Reactive", "expect": ["prefect.flow-run.Crashed"], "match": {"prefect.resource.id": "prefect.flow-run.*"},
-                "match_related": {"prefect.resource.id": "prefect.deployment.*", "prefect.resource.role": "deployment"},
-                "for_each": ["prefect.resource.id"], "threshold": 1, "within": 0,
-            },
-            "actions": [{"type": "change-flow-run-state", "state": "SCHEDULED", "name": "AwaitingRetry", "message": "crashed; started again"}],
-        },
     }  # fmt: skip
     if alerts:
         found["alert-of-a-closed-gate"] = on(GATE, "alerts/lake") | {
             "description": "A gate that holds a batch is told at once."
         }
-    return {one: {"enabled": True, "tags": tags} | said for one, said in found.items()}
+    return {one: {"enabled": True, "tags": mine} | said for one, said in found.items()}
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

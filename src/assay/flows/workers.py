@@ -6,31 +6,43 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import AwaitingRetry, Cancelled
 from prefect.workers.process import ProcessWorker
 
+from assay import settings as lake_settings
 from assay import tether
 from assay.clock import now
-from assay.flows.alive import alive
-from assay.flows.here import STARTS as STARTED
+from assay.flows.alive import alive, processes
+from assay.flows.begin import wake
+from assay.flows.wanted import tags
+from assay.run import lake as lakes
+from assay.settings import Settings
 
 LOOK = 10.0
 """Seconds between two looks for runs whose process is gone; at the second one they are started again."""
+WAKES = 60.0
+"""Seconds between two looks for what nobody does."""
+ENDS = 140.0
+"""Seconds that flow runs have to end, where all is to stop."""
+STARTED = 5
+"""So often within a day a run that crashed is started again; then it is left to a person."""
 STARTS = timedelta(seconds=60)
 """So long a worker may take from taking a run to its process."""
 DAY = timedelta(days=1)
@@ -40,69 +52,104 @@ _UNDER_WAY = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 log = logging.getLogger(__name__)
 
 
-async def main(pools: Sequence[str], data: Path) -> None:
-    """Work until SIGTERM or SIGINT; flow runs under way get SIGTERM then, and put what they have asked for."""
-    tasks = [
-        asyncio.create_task(
-            ProcessWorker(work_pool_name=pool, name=f"assay-{pool}", create_pool_if_not_found=False).start(printer=_said)
-        )
-        for pool in pools
-    ]  # fmt: skip
-    tasks.append(asyncio.create_task(_tend(data)))
-
-    def stop() -> None:
-        for task in tasks:
-            task.cancel()
-
+async def main(pools: Sequence[str], settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; flow runs under way are told then, and have time to put what they asked for."""
+    stopping = asyncio.Event()
+    workers = [
+        ProcessWorker(work_pool_name=pool, name=f"assay-{pool}", create_pool_if_not_found=False) for pool in pools
+    ]
+    for worker in workers:
+        _until(worker, stopping)
+    tasks = [asyncio.create_task(worker.start(printer=_said)) for worker in workers]
+    tasks += [asyncio.create_task(_tend(settings)), asyncio.create_task(stopping.wait())]
     for one in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(one, stop)
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    stop()
+        asyncio.get_running_loop().add_signal_handler(one, stopping.set)
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stopping.set()
+    await _ended(settings.data)
+    for task in tasks:  # a worker that is cancelled kills what it started: by now, what had not begun
+        task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         if not task.cancelled() and (error := task.exception()):
             raise error
 
 
+def _until(worker: ProcessWorker, stopping: asyncio.Event) -> None:
+    """Let a worker take no run any more once all is to stop."""
+    take = worker.get_and_submit_flow_runs
+
+    async def taken() -> list[FlowRun]:
+        return [] if stopping.is_set() else await take()
+
+    worker.get_and_submit_flow_runs = taken
+
+
+async def _ended(data: Path) -> None:
+    """Tell the flow runs to stop, and wait for their end."""
+    until = time.monotonic() + ENDS
+    for pid in processes(data):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    while processes(data) and time.monotonic() < until:  # noqa: ASYNC110 - what is waited for are other processes
+        await asyncio.sleep(0.2)
+
+
 def _said(*words: object) -> None:
     log.info("%s", " ".join(map(str, words)))
 
 
-async def _tend(data: Path) -> None:
-    """Start again the runs that Prefect holds for alive and that no process of this machine is: it was killed, or the machine was."""
+async def _tend(settings: Settings) -> None:
+    """Start again the runs that Prefect holds for alive and that no process of this machine is: it was killed, or the machine was.
+
+    Now and then, start what the ledger says is to be done and nobody does: an event may be lost with the server.
+    """
     gone: set[UUID] = set()
+    woken = time.monotonic()
     async with get_client() as client:
         while True:
-            with contextlib.suppress(httpx.HTTPError, OSError):
-                gone = await _tended(client, data, gone)
+            try:
+                gone = await _tended(client, settings, gone)
+                if time.monotonic() - woken > WAKES:
+                    woken = time.monotonic()
+                    busy = await _runs(client, settings, [*_UNDER_WAY, StateType.SCHEDULED])
+                    if not any(one.work_pool_name == "transform" for one in busy):
+                        for name in await asyncio.to_thread(_woken):
+                            log.warning("%s was to be done, and nobody did: it is started", name)
+            except Exception as error:  # noqa: BLE001 - a server that is away, a run that was deleted: it looks again
+                log.debug("looked in vain: %s", type(error).__name__)
             await asyncio.sleep(LOOK)
 
 
-async def _tended(client: PrefectClient, data: Path, before: set[UUID]) -> set[UUID]:
-    """The runs that have no process now; those that had none `before` either are started again, and those that crashed.
+def _woken() -> list[str]:
+    with lakes.open(Path(os.environ["ASSAY_LAKE"]), os.environ["ASSAY_ENV"]) as lake:
+        return wake(lake, land=False)
 
-    An automation starts crashed ones again too, where it hears of them: a server that was killed meanwhile does not.
-    """
+
+async def _tended(client: PrefectClient, settings: Settings, before: set[UUID]) -> set[UUID]:
+    """The runs that have no process now; those that had none `before` either are started again, and those that crashed."""
     gone = set()
-    for one in await _runs(client, _UNDER_WAY):
-        if not alive(data, str(one.id)) and not _starting(one):
+    for one in await _runs(client, settings, _UNDER_WAY):
+        if not alive(settings.data, str(one.id)) and not _starting(one):
             gone.add(one.id)
             if one.id in before:
                 cancelling = one.state is not None and one.state.type == StateType.CANCELLING
                 await _set(client, one, Cancelled(message=GONE) if cancelling else AwaitingRetry(message=GONE))
-    for one in await _runs(client, [StateType.CRASHED]):
-        if _due(one):
+    for one in await _runs(client, settings, [StateType.CRASHED]):
+        if not alive(settings.data, str(one.id)) and await _due(client, one):
             await _set(client, one, AwaitingRetry(message="it crashed"))
     return gone - before
 
 
-async def _runs(client: PrefectClient, states: list[StateType]) -> list[FlowRun]:
-    """The runs of deployments in these states that should have begun within a day."""
+async def _runs(client: PrefectClient, settings: Settings, states: list[StateType]) -> list[FlowRun]:
+    """The runs of this lake's deployments in these states that should have begun by now, the newest first."""
     found = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
-            expected_start_time=FlowRunFilterExpectedStartTime(after_=now() - DAY),
+            tags=FlowRunFilterTags(all_=tags(settings)),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=now()),
         ),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=200,
     )
     return [one for one in found if one.deployment_id]
@@ -118,12 +165,14 @@ async def _set(client: PrefectClient, run: FlowRun, state: State[Any]) -> None:
     )
 
 
-def _due(run: FlowRun) -> bool:
-    """Whether a run that crashed is tried again: soon at first, later each time, by how long it has been tried already."""
-    if run.state is None or run.run_count > STARTED:
+async def _due(client: PrefectClient, run: FlowRun) -> bool:
+    """Whether a run that crashed is tried again: within a day of that, so often at most, and later each time."""
+    if run.state is None or now() - run.state.timestamp > DAY:
         return False
-    tried = run.state.timestamp - (run.expected_start_time or run.state.timestamp)
-    return bool(now() - run.state.timestamp > max(timedelta(seconds=LOOK), tried / 4))
+    crashes = sum(
+        1 for one in await client.read_flow_run_states(run.id) if one.is_crashed() and now() - one.timestamp < DAY
+    )
+    return crashes <= STARTED and bool(now() - run.state.timestamp > timedelta(seconds=LOOK * 2 ** (crashes - 1)))
 
 
 def _starting(run: FlowRun) -> bool:
@@ -136,4 +185,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    asyncio.run(main(sys.argv[1:], Path(os.environ["ASSAY_DATA"])))
+    asyncio.run(main(sys.argv[1:], lake_settings.read(Path(os.environ["ASSAY_LAKE"]), os.environ["ASSAY_ENV"])))

@@ -32,7 +32,7 @@ class Run:
 
     Attributes:
         what: `command`, `select` and perhaps `span`, by which it can be run again.
-        of: windows that it has to land; `done` and `failed` of them it is through with.
+        of: how many windows it has to land; `done` and `failed` are those it is through with.
         sources: whom it asks; a run that is not `live` waits while another, that is, asks the same.
     """
 
@@ -42,10 +42,11 @@ class Run:
     sources: Collection[str] = ()
     live: bool = True
     of: int = 0
-    done: int = 0
-    failed: int = 0
+    done: set[Any] = field(default_factory=set)
+    failed: set[Any] = field(default_factory=set)
     began: datetime = field(default_factory=now)
     state: str = "running"
+    cancelled: bool = False
     _version: int = 0
     _wish: str = ""
     _read: float = float("-inf")
@@ -54,24 +55,26 @@ class Run:
     def wish(self) -> str:
         """What it has to do now: `pause`, `cancel`, `yield` to a load that is served first, or "" to go on."""
         with self._lock:
+            if self.cancelled:
+                return "cancel"
             if time.monotonic() - self._read >= LOOK:
                 self._read, self._wish = time.monotonic(), self._wished()
             return self._wish
 
     def _wished(self) -> str:
         found = self.ledger.newest("wish", "", self.id)
-        said = str(found.body["wish"]) if found and found.at >= self.began else ""
+        said = str(found.body["wish"]) if found else ""
         if said in ("pause", "cancel"):
             return said
         if not self.live and any(_asks(self.ledger, one) for one in self.sources):
             return "yield"
         return ""
 
-    def count(self, *, failed: bool) -> None:
-        """One more window that it is through with."""
+    def through(self, window: Any, *, failed: bool = False) -> None:
+        """It is through with a window; one that failed before may be landed now."""
         with self._lock:
-            self.done += not failed
-            self.failed += failed
+            self.failed.discard(window)
+            (self.failed if failed else self.done).add(window)
 
     def keep(self, state: str = "") -> None:
         """Write down how far it is."""
@@ -82,14 +85,14 @@ class Run:
             self._version += 1
             at = now()
             body = {
-                **self.what, "run": self.id, "state": shown, "of": self.of, "done": self.done, "failed": self.failed,
+                **self.what, "run": self.id, "state": shown, "of": self.of, "done": len(self.done), "failed": len(self.failed - self.done),
                 "began": self.began.isoformat(), "beat": at.isoformat(), "by": f"{socket.gethostname()}:{os.getpid()}",
             }  # fmt: skip
             facts = [Fact("run", "", f"{self.began:%Y-%m-%dT%H:%M:%S.%f} {self.id}", at, body, self._version)]
             if self.live:
                 until = at if self.state != "running" else at + DEAD
                 said = {"run": self.id, "until": until.isoformat(), "began": self.began.isoformat()}
-                facts += [Fact("live", "", one, at, said, int(at.timestamp() * 1e6)) for one in self.sources]
+                facts += [Fact("live", "", one, at, said, _next(self.ledger, "live", one)) for one in self.sources]
             self.ledger.record(facts)
 
 
@@ -99,7 +102,13 @@ def _asks(ledger: Ledger, source: str) -> bool:
     if found is None:
         return False
     until, began = (datetime.fromisoformat(found.body[one]) for one in ("until", "began"))
-    return until > now() and now() - began < YIELDS
+    # A clock that was put back left moments that are to come: nobody waits for those.
+    return now() < until <= now() + DEAD and timedelta() <= now() - began < YIELDS
+
+
+def _next(ledger: Ledger, kind: str, name: str) -> int:
+    found = ledger.newest(kind, "", name)
+    return found.version + 1 if found else 0
 
 
 @contextmanager
@@ -120,7 +129,12 @@ def tracked(run: Run) -> Iterator[Run]:
     state = "failed"
     try:
         yield run
-        state = "cancelled" if run.wish() == "cancel" else "failed" if run.failed else "done"
+        cancelled = run.wish() == "cancel"
+        state = "cancelled" if cancelled else "done" if len(run.done) >= run.of else "failed"
+        if found := run.ledger.newest("wish", "", run.id):  # it is heard; who was stopped hears it when he goes on
+            run.ledger.record([Fact("wish", "", run.id, now(), {"wish": "", "who": ""}, found.version + 1)])
+        if cancelled:
+            run.cancelled = True
     finally:
         ended.set()
         beats.join()
@@ -135,7 +149,7 @@ def listed(ledger: Ledger) -> list[dict[str, Any]]:
     at = now()
     found: dict[str, dict[str, Any]] = {}
     for fact in ledger.since("run", "", f"{at - KEPT:%Y-%m-%dT%H:%M:%S}"):
-        one = dict(fact.body)
+        one = {"command": "", "select": [], "span": None, "datasets": [], **fact.body}
         if one["state"] in ("running", "paused") and at - datetime.fromisoformat(one["beat"]) > DEAD:
             one["state"] = "dead"
         found[one["run"]] = one
@@ -159,14 +173,13 @@ def wish(ledger: Ledger, run: Mapping[str, Any], said: str, who: str) -> None:
     """Say what is wished of a run: `pause`, `resume`, `cancel`. UsageError for one that has ended."""
     if run["state"] not in ("running", "paused"):
         raise UsageError(f"run {run['run']} is {run['state']}: `assay runs retry {run['run']}` asks for what it left")
-    before = ledger.newest("wish", "", str(run["run"]))
-    version = before.version + 1 if before else 0
-    ledger.record([Fact("wish", "", str(run["run"]), now(), {"wish": said, "who": who}, version)])
+    name = str(run["run"])
+    ledger.record([Fact("wish", "", name, now(), {"wish": said, "who": who}, _next(ledger, "wish", name))])
 
 
 def told(one: Mapping[str, Any]) -> str:
     """A run in a line."""
-    what = " ".join([str(one.get("command", "")), *one.get("select", ()), str(one.get("span") or "")]).strip()
+    what = " ".join([one["command"], *one["select"], one["span"] or ""]).strip()
     failed = f", {one['failed']} failed" if one["failed"] else ""
     return (
         f"{one['run']}  {one['began'][:19]}Z  {one['state']:<9}  {one['done']} of {one['of']} windows{failed}  {what}"
@@ -176,7 +189,7 @@ def told(one: Mapping[str, Any]) -> str:
 def failing(ledger: Ledger, run: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The shards whose landing failed last in this run, each with its windows and the cause."""
     found = []
-    for dataset in run.get("datasets", ()):
+    for dataset in run["datasets"]:
         for fact in ledger.since("failed", dataset):
             if fact.body["run"] == run["run"] and fact.body["state"] == "failed":
                 found.append({"step": fact.id, "windows": list(fact.body["windows"]), "error": fact.body["error"]})

@@ -338,7 +338,7 @@ def _land(
 
     def heard(one: "Landed") -> None:
         if tracked:
-            tracked.count(failed=one.error is not None)
+            tracked.through((one.dataset, one.shard, one.window), failed=one.error is not None)
         if one.error:  # at once: who looks how far it is sees why not
             _failures(t.ledger, [Outcome(by[one.dataset, one.shard, one.window], one.error, landed=one)], run)
         what = f"{one.batch.rows} rows" if one.batch else f"failed: {one.error}"

@@ -130,7 +130,7 @@ async def _overview(place: Place, reading: Reading | None, grant: Grant) -> Resp
 
 def _runs(place: Place, grant: Grant) -> list[dict[str, Any]]:
     """The runs that landed nothing but what was granted."""
-    return [one for one in runs.listed(place.ledger) if grant is None or set(one.get("datasets", ())) <= grant]
+    return [one for one in runs.listed(place.ledger) if grant is None or set(one["datasets"]) <= grant]
 
 
 def _goes_on(run: Mapping[str, Any]) -> bool:
@@ -141,7 +141,7 @@ def _run(place: Place, grant: Grant, name: str) -> dict[str, Any]:
     found = next((one for one in _runs(place, grant) if one["run"] == name), None)
     if found is None:
         raise Problem(404, f"no run {name[:60]!r} is known of the last 30 days; /runs lists them")
-    span = Window.parse(found["span"]) if found.get("span") else None
+    span = Window.parse(found["span"]) if found["span"] else None
     contracts = [place.contracts[one] for one in found["datasets"] if one in place.contracts]
     heats = [heat.of(place.files, place.ledger, one, span) for one in contracts]
     return {
