@@ -1010,10 +1010,10 @@ def runs_watch(ctx: click.Context, lake: "Lake", run: str | None, once: bool) ->
     ledger = lake.target.ledger
     one = known.named(ledger, run)
     while not ctx.obj["json"]:
-        tell.progress(one)
+        pause = tell.progress(one)
         if once or one["state"] not in ("running", "paused"):
             break
-        time.sleep(1)
+        time.sleep(pause)
         one = known.named(ledger, one["run"])
     failing = known.failing(ledger, one)
     _out(ctx, {**one, "failing": failing}, tell.failing(failing))

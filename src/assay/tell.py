@@ -495,8 +495,8 @@ def _finite(value: Any) -> Any:
 # ------------------------------------------------------------------ runs
 
 
-def progress(one: Mapping[str, Any]) -> None:
-    """How far a run is, in one line of a terminal that the next takes the place of; elsewhere a line each."""
+def progress(one: Mapping[str, Any]) -> float:
+    """How far a run is, in one line of a terminal that the next takes the place of, elsewhere a line each; seconds until the next."""
     of, through = one["of"], one["done"] + one["failed"]
     share = through / of if of else 1.0
     began, beat = (datetime.fromisoformat(one[key]) for key in ("began", "beat"))
@@ -512,8 +512,9 @@ def progress(one: Mapping[str, Any]) -> None:
         end = "" if one["state"] in ("running", "paused") else "\n"
         sys.stdout.write(f"\r\x1b[K{line}{end}")
         sys.stdout.flush()
-    else:
-        out(line)
+        return 1.0
+    out(line)
+    return 5.0
 
 
 def failing(found: Sequence[Mapping[str, Any]]) -> list[str]:
