@@ -498,7 +498,7 @@ def _finite(value: Any) -> Any:
 def progress(one: Mapping[str, Any]) -> float:
     """How far a run is, in one line of a terminal that the next takes the place of, elsewhere a line each; seconds until the next."""
     of, through = one["of"], one["done"] + one["failed"]
-    share = through / of if of else 1.0
+    share = min(1.0, through / of) if of else 1.0
     began, beat = (datetime.fromisoformat(one[key]) for key in ("began", "beat"))
     minutes = max((beat - began).total_seconds() / 60, 1 / 60)
     left = (

@@ -270,8 +270,7 @@ class _Tree:
         try:
             self.start("prefect")
             self.start("serve")
-            await self.well("prefect")
-            await self.once("deploy", (sys.executable, "-m", "assay.flows.begin"))
+            await self.once("deploy", (sys.executable, "-m", "assay.flows.begin", str(READY)))  # waits for the server
             self.start("workers")
             await self.well("serve")
             if not self.stop.is_set():

@@ -1,9 +1,10 @@
-"""`python -m assay.flows.begin`: what `assay up` does once its server answers: deploy, and wake what is due already."""
+"""`python -m assay.flows.begin SECONDS`: what `assay up` does once its server answers: deploy, and wake what is due already."""
 
 import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -67,12 +68,21 @@ def _failed(lake: Lake, step: Step) -> bool:
     return found is not None and found.body["state"] == "failed"
 
 
+def _answered(seconds: float) -> None:
+    """Wait for the server: what this imports is there by then. Who deploys says what is wrong if it does not come."""
+    until = time.monotonic() + seconds
+    with get_client(sync_client=True) as client:
+        while client.api_healthcheck() is not None and time.monotonic() < until:
+            time.sleep(0.1)
+
+
 def main() -> int:
     """Deploy and wake; the exit code of what failed, after saying it."""
     tether.follow()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and so let go of what is held
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
+    _answered(float(sys.argv[1]))
     try:
         with lakes.open(Path(os.environ["ASSAY_LAKE"]), os.environ["ASSAY_ENV"]) as lake:
             changes = deploy.deploy(lake)
