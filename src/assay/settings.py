@@ -222,6 +222,10 @@ def _alerts(said: _Said, found: Any) -> tuple[Policy, ...]:
         if unknown := [word for word in one["when"] if word not in WHEN]:
             at = said.at(where, "when")
             raise SettingsError(f"{at}: {where}.when: {unknown[0]!r} means nothing; there are {', '.join(WHEN)}")
+        if "ending" in one["when"] and one.get("datasets"):
+            raise SettingsError(
+                f"{said.at(where, 'when')}: {where}.when: ending is about calendars, not about datasets; say it in a policy without datasets"
+            )
         when = tuple(word for word in WHEN if word in one["when"])
         out.append(Policy(name, when, tuple(dict.fromkeys(one.get("datasets", ()))), one.get("webhook", "")))
     return tuple(out)

@@ -17,7 +17,7 @@ import pytest
 
 from assay import clock, tell
 from assay.errors import SettingsError, WebhookFailed
-from assay.run import alerts
+from assay.run import alerts, loop
 from assay.run import lake as lakes
 from assay.settings import WHEN, Policy
 from tests.forked import Forked, Said
@@ -208,6 +208,20 @@ def test_a_step_that_may_be_on_its_way_is_no_failure_and_one_of_yesterday_is() -
     on = Policy("all", ("failing",))
     assert alerts.firing([on], status(a=dataset(failing=[step("started", hours=23)])), AT) == []
     assert alerts.firing([on], status(a=dataset(failing=[step("started", hours=25)])), AT) != []
+
+
+def test_a_step_that_failed_and_is_tried_again_fires_until_it_is_done(lake: Path) -> None:
+    policy(lake, 'when = ["failing"]')
+    with lakes.open(lake) as opened:
+        ledger = opened.target.ledger
+        fired = []
+        for state, error in (("failed", "SourceBusy: it was"), ("started", ""), ("done", "")):
+            loop.mark(ledger, "trades", "refine", state, "01A", error)
+            fired.append([one.cause for one in opened.alerts().firing])
+        loop.mark(ledger, "trades", "refine", "started", "01B")
+        assert opened.alerts().firing == []
+    assert len(fired[0]) == 1
+    assert fired == [fired[0], fired[0], []]
 
 
 def test_many_sentences_are_cut_and_none_begins_a_line_of_its_own() -> None:
@@ -548,7 +562,7 @@ def test_a_secret_of_bytes_is_no_address(lake: Path, monkeypatch: pytest.MonkeyP
     later(monkeypatch, 3)
     [error] = sent(lake).errors
     assert isinstance(error, SettingsError)
-    assert "holds no address" in str(error)
+    assert "DESK_HOOK cannot be read (UnicodeDecodeError)" in str(error)
 
 
 def test_it_can_be_called_where_an_event_loop_runs(lake: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:

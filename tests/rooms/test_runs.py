@@ -241,3 +241,28 @@ def test_a_page_of_runs_is_there_without_any_and_one_that_is_not_known_is_refuse
         raised.value.close()
         with tracked(a(lake.target.ledger, "01Y", of=3)), urllib.request.urlopen(f"{console}/runs") as answer:
             assert 'http-equiv="refresh"' in answer.read().decode()
+
+
+def test_a_key_reads_of_runs_what_was_landed_of_its_datasets_and_no_name_of_another(markets: Path):
+    with lakes.open(markets) as lake:
+        ledger = lake.target.ledger
+        for name, select, datasets in (
+            ("01A", ["price_eod", "splits"], ["splits"]),
+            ("01B", ["price_eod"], ["price_eod"]),
+        ):
+            with tracked(Run(ledger, name, {"command": "apply", "select": select, "datasets": datasets})):
+                pass
+        _, key = lake.create_key("ci", who="ada", datasets=["splits"], expires=None)
+        with lake.serving("127.0.0.1", 0, keyed=True) as console:
+
+            def page(path: str) -> str:
+                asked = urllib.request.Request(console + path, headers={"Authorization": f"Bearer {key}"})
+                with urllib.request.urlopen(asked) as answer:
+                    return answer.read().decode()
+
+            for path in ("/runs", "/runs/01A"):
+                assert "splits" in page(path)
+                assert "price_eod" not in page(path)
+            with pytest.raises(urllib.error.HTTPError, match="404") as raised:
+                page("/runs/01B")
+            raised.value.close()

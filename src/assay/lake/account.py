@@ -386,9 +386,13 @@ def late(contract: Contract, found: Account, at: datetime) -> Sequence[Late]:
     return () if found.paused and found.paused.retired else contract.late(found.captured_at, at)
 
 
-def failing(ledger: Ledger, dataset: str) -> list[dict[str, Any]]:
-    """What failed, or began and did not end, of a dataset's steps (of gold's, without one): with its error and attempts."""
+def failing(ledger: Ledger, dataset: str, *, retired: bool = False) -> list[dict[str, Any]]:
+    """What failed, or began and did not end, of a dataset's steps (of gold's, without one): with its error and attempts.
+
+    Of one that is `retired` no landing: nobody asks its source any more.
+    """
     steps = [f for kind in ("step", "failed") for f in ledger.since(kind, dataset) if f.body["state"] != "done"]
+    steps = [f for f in steps if not (retired and f.id.split(" ")[0] == "land")]
     return [{"step": f.id, "at": f.at.isoformat(), **f.body, "told": _failing(f)} for f in steps]
 
 

@@ -34,6 +34,10 @@ class Key(msgspec.Struct, frozen=True):
     expires: datetime | None = None
     format: int = FORMAT
 
+    def good(self, at: datetime) -> bool:
+        """Whether it has not expired at a moment."""
+        return not self.expires or self.expires > at
+
 
 class Revoked(msgspec.Struct, frozen=True):
     """That a key is good no more. It is so as soon as this object is there, whatever it holds."""
@@ -50,12 +54,15 @@ class Known:
     id: str
     key: Key
     revoked: Revoked | None = None
+    damaged: bool = False
 
     def state(self, at: datetime) -> str:
-        """`active`, `expired` or `revoked` at a moment."""
+        """`active`, `expired` or `revoked` at a moment; `damaged` where it is not what was written, and good for nothing."""
         if self.revoked:
             return "revoked"
-        return "expired" if self.key.expires and self.key.expires <= at else "active"
+        if self.damaged:
+            return "damaged"
+        return "active" if self.key.good(at) else "expired"
 
 
 def create(
@@ -93,34 +100,40 @@ def revoke(files: Files, its: str, *, who: str) -> Known:
     _spoken("who revokes it (--who)", who)
     data = msgspec.json.format(msgspec.json.encode(Revoked(who, now())), indent=1)
     files.put_new(revoked_name_of(its), data, "keys.revoke")
-    return Known(its, _read(files, its), _revoked(files, its))
+    return _known(files, its, gone=True)
 
 
 def listed(files: Files) -> list[Known]:
-    """All keys in the order in which they were made; LakeDamaged names one that is not what was written."""
-    found = [Known(its, _read(files, its), _revoked(files, its) if gone else None) for its, gone in _there(files)]
+    """All keys in the order in which they were made; those that are not what was written first."""
+    found = [_known(files, its, gone=gone) for its, gone in _there(files)]
     return sorted(found, key=lambda one: (one.key.at, one.id))
 
 
+def _known(files: Files, its: str, *, gone: bool) -> Known:
+    try:
+        key, damaged = _read(files, its), False
+    except LakeDamaged as error:
+        key, damaged = Key(str(error), "", "", datetime.min.replace(tzinfo=UTC)), True
+    return Known(its, key, _revoked(files, its) if gone else None, damaged)
+
+
 def active(files: Files, known: Mapping[str, Key | None]) -> dict[str, Key | None]:
-    """The keys that are good now, by id; of those in `known` nothing is read again.
+    """The keys that are not revoked, by id; of those in `known` nothing is read again. Some may have expired.
 
     One that is not what was written is None: it is good for nothing, and keeps no other from being so.
     """
     found: dict[str, Key | None] = {}
-    at = now()
     for its, gone in _there(files):
         if gone:
             continue
-        if its in known:
-            key = known[its]
+        if key := known.get(its):  # what was damaged may be mended
+            pass
         else:
             try:
                 key = _read(files, its)
             except LakeDamaged:
                 key = None
-        if key is None or not key.expires or key.expires > at:
-            found[its] = key
+        found[its] = key
     return found
 
 
@@ -128,7 +141,9 @@ def holder(shown: bytes, known: Mapping[str, Key | None]) -> Key | None:
     """Whose key a text is, of those that are known; None if it is nobody's."""
     said = _SHOWN.fullmatch(shown)
     key = known.get(said[1].decode()) if said else None
-    return key if said and key and hmac.compare_digest(_hashed(said[2]), key.secret_sha256) else None
+    if said is None or key is None or not key.good(now()):
+        return None
+    return key if hmac.compare_digest(_hashed(said[2]), key.secret_sha256) else None
 
 
 def until(text: str) -> datetime:

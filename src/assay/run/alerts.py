@@ -133,13 +133,16 @@ def _batches(found: Mapping[str, Mapping[str, Any]]) -> _Found:
 
 
 def _failing(one: Mapping[str, Any], at: datetime) -> _Found:
-    """Steps that failed, or began so long ago that they cannot be on their way; another kind of error is another cause."""
+    """Steps that failed, are tried again since, or began so long ago that they cannot be on their way.
+
+    Another kind of error is another cause.
+    """
     found = [
         step
         for step in one["failing"]
-        if step["state"] == "failed" or at - datetime.fromisoformat(step["at"]) > UNENDED
+        if step["state"] == "failed" or step["error"] or at - datetime.fromisoformat(step["at"]) > UNENDED
     ]
-    cause = [f"{step['step'].split(' ')[0]} {step['state']} {step['error'].partition(':')[0]}" for step in found]
+    cause = [f"{step['step'].split(' ')[0]} {step['error'].partition(':')[0]}" for step in found]
     return [step["told"] for step in found], cause, min((step["at"] for step in found), default=None)
 
 
@@ -161,7 +164,7 @@ def _drift(one: Mapping[str, Any], _: datetime) -> _Found:
 
 
 def _clock(one: Mapping[str, Any], _: datetime) -> _Found:
-    return ([one["clock"]], [""], None) if one["clock"] else ([], [], None)
+    return ([one["clock"]], [one["clock"]], None) if one["clock"] else ([], [], None)
 
 
 OF_DATASETS: Mapping[str, Callable[[Mapping[str, Any], datetime], _Found]] = {

@@ -4,7 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -255,8 +255,14 @@ class Lake:
         """
         from assay.run import alerts
 
-        found = self.status()
-        return alerts.run(self.target, found, now(), send=send)
+        damaged: list[AssayError] = []
+        for dataset in self.contracts:
+            try:
+                loop.brought(self, dataset)
+            except LakeDamaged as error:  # which keeps nobody from being told of the others
+                damaged.append(error)
+        found = alerts.run(self.target, self._standing(), now(), send=send)
+        return replace(found, errors=[*damaged, *found.errors])
 
     def _standing(self) -> dict[str, Any]:
         """What the ledger says of all datasets, and which alerts fire by that."""
@@ -264,9 +270,12 @@ class Lake:
 
         ledger, at = self.target.ledger, now()
         datasets: dict[str, Any] = {}
+        gone: set[str] = set()
         for dataset, contract in self.contracts.items():
             found = account.of(ledger, dataset)
             late = account.late(contract, found, at)
+            retired = found.paused is not None and found.paused.retired
+            gone |= {dataset} if retired else set()
             datasets[dataset] = {
                 "batches": int(found.landed.get("batches", 0)),
                 "captured": found.sum("captured"),
@@ -281,10 +290,10 @@ class Lake:
                 "lost": found.lost,
                 "captured_at": found.landed.get("captured_at"),
                 "origins": list(found.origins),
-                "failing": account.failing(ledger, dataset),
+                "failing": account.failing(ledger, dataset, retired=retired),
                 "clock": found.landed.get("clock"),
                 "complete": self.contract(dataset).complete,
-                "shrank": self._shrank(dataset, found),
+                "shrank": None if retired else self._shrank(dataset, found),
                 "paused": asdict(found.paused) | {"told": found.paused.told} if found.paused else None,
                 "late": [one.told for one in late],
                 "late_since": min(one.since for one in late).isoformat() if late else None,
@@ -299,7 +308,7 @@ class Lake:
             "lake": self.target.settings.name,
             "datasets": datasets,
             "failing": account.failing(ledger, ""),
-            "ending": ending(self.contracts.values(), at.date()),
+            "ending": ending((one for one in self.contracts.values() if one.dataset not in gone), at.date()),
         }
         return told | {"alerts": [one.data for one in alerts.firing(self.target.settings.alerts, told, at)]}
 
@@ -468,7 +477,7 @@ class Lake:
 
         t = self.target
         near = host in LOOPBACK
-        if not near and not any(keys.active(t.files, {}).values()):
+        if not near and not any(one and one.good(now()) for one in keys.active(t.files, {}).values()):
             raise UsageError(
                 f"--host {host}: beyond loopback only who shows an API key is let in, and none is active; `assay keys create NAME` makes one"
             )

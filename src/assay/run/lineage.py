@@ -133,6 +133,8 @@ def _jobs(lake: "Lake") -> list[Job]:
             kind = step["step"].split(" ")[0]
             key, at = (kind, dataset, step["run"]), datetime.fromisoformat(step["at"])
             if key in found and found[key].parts:
+                if step["state"] == "started":  # it goes on, or was killed: what it put is not all
+                    found[key].state = "started"
                 continue  # what was put counts
             job = found.setdefault(key, Job(*key, at, [], step["state"]))
             job.at = max(job.at, at)

@@ -425,8 +425,10 @@ def mark(ledger: Ledger, dataset: str, kind: str, state: str, run: str, error: s
     """Keep where a kind of step (land, refine, build) stands: one fact a dataset and kind, its attempts counted."""
     with _MARKING:
         before = ledger.newest("step", dataset, kind)
-        attempt = before.body["attempt"] if before and before.body["state"] != "done" else 0
-        body = {"state": state, "attempt": attempt + (state == "started"), "run": run, "error": error}
+        undone = before.body if before and before.body["state"] != "done" else {"attempt": 0, "error": ""}
+        if state == "started":  # it failed, until it is done
+            error = undone["error"]
+        body = {"state": state, "attempt": undone["attempt"] + (state == "started"), "run": run, "error": error}
         ledger.record([Fact("step", dataset, kind, now(), body, (before.version if before else 0) + 1)])
 
 

@@ -189,7 +189,12 @@ class LocalSecrets:
         if path.is_file():
             if path.stat().st_mode & 0o077:
                 raise SettingsError(f"secret {name}: {path} can be read by others; run chmod 600 on it")
-            return path.read_text().strip()
+            try:
+                return path.read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(
+                    f"secret {name}: {path} cannot be read ({type(error).__name__}); mend its owner or text"
+                ) from None
         raise SettingsError(
             f"secret {name} is missing: set it in the environment, or put it into {path} with mode 0600"
         )

@@ -130,7 +130,11 @@ async def _overview(place: Place, reading: Reading | None, grant: Grant) -> Resp
 
 def _runs(place: Place, grant: Grant) -> list[dict[str, Any]]:
     """The runs that landed nothing but what was granted."""
-    return [one for one in runs.listed(place.ledger) if grant is None or set(one["datasets"]) <= grant]
+    found = runs.listed(place.ledger)
+    if grant is None:
+        return found
+    # What was asked for may name more than what was landed.
+    return [{**one, "select": one["datasets"]} for one in found if set(one["datasets"]) <= grant]
 
 
 def _goes_on(run: Mapping[str, Any]) -> bool:

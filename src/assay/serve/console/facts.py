@@ -90,7 +90,9 @@ def standing(place: Place, reading: Reading | None, dataset: str) -> Standing:
     """Where a dataset stands now: what the ledger says of it, and how far its released rows reach."""
     released = _released(reading, dataset)
     title = released.title if released else place.contracts[dataset].title
-    found, failing = account.of(place.ledger, dataset), account.failing(place.ledger, dataset)
+    found = account.of(place.ledger, dataset)
+    retired = found.paused is not None and found.paused.retired
+    failing = account.failing(place.ledger, dataset, retired=retired)
     contract = place.contracts.get(dataset)
     late = account.late(contract, found, now()) if contract else ()
     try:
