@@ -287,7 +287,7 @@ def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(tmp_path
                 on = up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED") or up.of("prefect.engine")
                 return bool(up.release()) and not on and lake.plan() == []
 
-            up.until(whole, "all is done", 300)
+            up.until(whole, "all is done", 420)
             status = lake.status()["datasets"]["price_eod"]
             assert (status["failing"], status["unjudged"]) == ([], 0)
             assert not up.runs("FAILED"), up.runs("FAILED")

@@ -43,9 +43,9 @@ def alive(data: Path, run: str) -> bool:
     return _pid(_place(data) / run) is not None
 
 
-def processes(data: Path) -> list[int]:
-    """The processes of all flow runs of this machine."""
-    return [pid for path in _place(data).glob("*") if (pid := _pid(path))]
+def processes(data: Path) -> dict[str, int]:
+    """The processes of all flow runs of this machine, by the run."""
+    return {path.name: pid for path in _place(data).glob("*") if (pid := _pid(path))}
 
 
 def _pid(path: Path) -> int | None:

@@ -66,10 +66,15 @@ async def main(pools: Sequence[str], settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(one, stopping.set)
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stopping.set()
-    await _ended(settings.data)
+    stopped = await _ended(settings.data)
     for task in tasks:  # a worker that is cancelled kills what it started: by now, what had not begun
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    with contextlib.suppress(Exception):  # else they are found to have crashed, by the next who looks
+        async with get_client() as client:
+            for run in await _runs(client, settings, [StateType.RUNNING, StateType.CRASHED]):
+                if str(run.id) in stopped:
+                    await _set(client, run, AwaitingRetry(message="it was told to stop"))
     for task in done:
         if not task.cancelled() and (error := task.exception()):
             raise error
@@ -85,14 +90,15 @@ def _until(worker: ProcessWorker, stopping: asyncio.Event) -> None:
     worker.get_and_submit_flow_runs = taken
 
 
-async def _ended(data: Path) -> None:
-    """Tell the flow runs to stop, and wait for their end."""
-    until = time.monotonic() + ENDS
-    for pid in processes(data):
+async def _ended(data: Path) -> set[str]:
+    """Tell the flow runs to stop, and wait for their end; which they were."""
+    until, found = time.monotonic() + ENDS, processes(data)
+    for pid in found.values():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     while processes(data) and time.monotonic() < until:  # noqa: ASYNC110 - what is waited for are other processes
         await asyncio.sleep(0.2)
+    return set(found)
 
 
 def _said(*words: object) -> None:
