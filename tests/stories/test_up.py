@@ -246,57 +246,71 @@ def test_the_whole_comes_up_behind_a_password_releases_and_tells_what_a_hand_cha
         up.gone()
 
 
+class Asked:
+    """The markets lake, prices month by month, and its vendor, who is asked some 25 times a second."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.root = begun(tmp_path / "markets", "markets")
+        self.sandbox = assay_sandbox.Sandbox(limit=(100_000, 60.0))
+        contract = self.root / "contracts/price_eod.yaml"
+        contract.write_text(contract.read_text().replace("value: P10Y", "value: P1M"))
+        (self.root / "deploy.yaml").write_text("schedules: {refine: null, build: null, upkeep: null}\n")
+
+    def prices(self) -> int:
+        return sum("non-split" in one.path for one in self.sandbox.log)
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[Asked]:
+    one = Asked(tmp_path)
+    with one.sandbox.running() as url:
+        lakes_of(one.root, url)
+        yield one
+
+
+@pytest.mark.slow
+def test_told_to_stop_while_it_lands_it_puts_what_it_asked_for(asked: Asked):
+    with tree(asked.root) as up:
+        up.ready()
+        up.until(lambda: asked.prices() > 30, "landing began")
+        up.process.terminate()
+        assert up.process.wait(170) == 0, up.said[-4000:]
+        up.gone()
+    stopped = asked.prices()
+    assert 30 < stopped < 400
+    with lakes.open(asked.root) as lake:
+        assert lake.status()["datasets"]["price_eod"]["batches"] == stopped
+        assert not [one for one in runs.listed(lake.target.ledger) if one["state"] in ("running", "dead")]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     "FAULTS" not in os.environ, reason="minutes of faults, on a machine that does nothing else: FAULTS=1"
 )
-def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(tmp_path: Path):
-    root = begun(tmp_path / "markets", "markets")
-    sandbox = assay_sandbox.Sandbox(limit=(100_000, 60.0))
-    contract = root / "contracts/price_eod.yaml"
-    contract.write_text(contract.read_text().replace("value: P10Y", "value: P1M"))
-    (root / "deploy.yaml").write_text("schedules: {refine: null, build: null, upkeep: null}\n")
+def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(asked: Asked):
+    with lakes.open(asked.root) as lake, tree(asked.root) as up:
+        up.ready()
+        up.until(lambda: asked.prices() > 30, "landing began")
+        flow = up.until(lambda: up.flow("land price_eod"), "the process that lands prices")
+        for pid in (*up.of("assay.flows.workers"), flow):  # the worker and its flow at once: nobody marks the run
+            os.kill(pid, signal.SIGKILL)
+        up.until(lambda: "workers ended (signal 9); it is started again" in up.said, "the workers are started again")
+        up.until(lambda: up.of("assay.flows.workers"), "workers")
+        up.until(lambda: "its process is gone" in up.said, "the run is given back")
+        os.kill(up.of("assay.flows.server")[0], signal.SIGKILL)
+        up.until(lambda: "prefect ended (signal 9); it is started again" in up.said, "Prefect is started again")
 
-    def prices() -> int:
-        return sum("non-split" in one.path for one in sandbox.log)
+        def whole() -> bool:
+            on = up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED") or up.of("prefect.engine")
+            return bool(up.release()) and not on and lake.plan() == []
 
-    with sandbox.running() as url, lakes.open(lakes_of(root, url)) as lake:
-        with tree(root) as up:
-            up.ready()
-            up.until(lambda: prices() > 30, "landing began")
-            up.process.terminate()  # told to stop, it puts what it asked for
-            assert up.process.wait(170) == 0, up.said[-4000:]
-            up.gone()
-        stopped = prices()
-        assert 30 < stopped < 400
-        assert lake.status()["datasets"]["price_eod"]["batches"] == stopped
-        assert not [one for one in runs.listed(lake.target.ledger) if one["state"] in ("running", "dead")]
-
-        with tree(root) as up:
-            up.ready()
-            up.until(lambda: prices() > stopped + 30, "landing goes on")
-            flow = up.until(lambda: up.flow("land price_eod"), "the process that lands prices")
-            for pid in (*up.of("assay.flows.workers"), flow):  # the worker and its flow at once: nobody marks the run
-                os.kill(pid, signal.SIGKILL)
-            up.until(
-                lambda: "workers ended (signal 9); it is started again" in up.said, "the workers are started again"
-            )
-            up.until(lambda: up.of("assay.flows.workers"), "workers")
-            up.until(lambda: "its process is gone" in up.said, "the run is given back")
-            os.kill(up.of("assay.flows.server")[0], signal.SIGKILL)
-            up.until(lambda: "prefect ended (signal 9); it is started again" in up.said, "Prefect is started again")
-
-            def whole() -> bool:
-                on = up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED") or up.of("prefect.engine")
-                return bool(up.release()) and not on and lake.plan() == []
-
-            up.until(whole, "all is done", 420)
-            status = lake.status()["datasets"]["price_eod"]
-            assert (status["failing"], status["unjudged"]) == ([], 0)
-            assert not up.runs("FAILED"), up.runs("FAILED")
-            up.process.terminate()
-            assert up.process.wait(60) == 0
-            up.gone()
+        up.until(whole, "all is done", 420)
+        status = lake.status()["datasets"]["price_eod"]
+        assert (status["failing"], status["unjudged"]) == ([], 0)
+        assert not up.runs("FAILED"), up.runs("FAILED")
+        up.process.terminate()
+        assert up.process.wait(60) == 0
+        up.gone()
 
 
 def lakes_of(root: Path, url: str) -> Path:

@@ -70,7 +70,7 @@ def read(root: Path, env: str) -> Described:
     found = _section(lines, (), said or {}, own=True)
     own = found.pop("environments")
     lines.done()
-    return _described(_over(found, own.get(env, {})))
+    return _described(over(found, own.get(env, {})))
 
 
 # ------------------------------------------------------------------ reading
@@ -201,17 +201,17 @@ def _in_range(part: str, low: int, high: int) -> bool:
     return (first is None or low <= int(first) <= int(last) <= high) and (step is None or int(step) > 0)
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One mapping laid over another, key by key."""
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping laid over another, key by key, mappings in it too."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        out[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        out[key] = over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return out
 
 
 def _described(found: Mapping[str, Any]) -> Described:
-    pools = _over({name: {"concurrency_limit": n} for name, n in POOLS.items()}, found["pools"])
+    pools = over({name: {"concurrency_limit": n} for name, n in POOLS.items()}, found["pools"])
     return Described(
         pools={
             name: Pool(

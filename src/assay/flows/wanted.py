@@ -5,7 +5,7 @@ from typing import Any
 
 from assay.contract.model import Contract
 from assay.flows import schedules
-from assay.flows.described import Described, Pool
+from assay.flows.described import Described, Pool, over
 from assay.settings import Settings
 from assay.windows import Duration
 
@@ -39,10 +39,10 @@ def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Des
     place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env}}
 
     def deployment(flow: str, pool: str, about: str, **more: Any) -> dict[str, Any]:
-        job = _over(place, more.pop("job", {}))
+        job = over(place, more.pop("job", {}))
         return {
             "entrypoint": f"assay.flows.{flow}", "work_pool_name": pool, "work_queue_name": "default", "description": about,
-            "parameters": {}, "tags": mine, "schedules": [], "paused": False, "concurrency_limit": 1, "job_variables": job,
+            "parameters": {}, "tags": mine, "schedules": [], "paused": False, "concurrency_limit": None, "job_variables": job,
         } | more  # fmt: skip
 
     def scheduled(kind: str) -> list[dict[str, Any]]:
@@ -55,10 +55,10 @@ def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Des
         )
         for dataset, contract in contracts.items()
     } | {
-        "refine/landed": deployment("steps.refine", "transform", "Refines what is landed and not folded yet.", schedules=scheduled("refine"), concurrency_limit=None),
-        "build/gold": deployment("steps.build", "transform", "Builds and releases gold, if anything changed.", schedules=scheduled("build"), job=jobs["dbt-ecs-task"], concurrency_limit=None),
+        "refine/landed": deployment("steps.refine", "transform", "Refines what is landed and not folded yet.", schedules=scheduled("refine")),
+        "build/gold": deployment("steps.build", "transform", "Builds and releases gold, if anything changed.", schedules=scheduled("build"), job=jobs["dbt-ecs-task"]),
         "upkeep/lake": deployment("steps.upkeep", "transform", "Compacts, expires and removes, after saying what it would do.", schedules=scheduled("upkeep")),
-        "backfill-ingestion/backfill": deployment("backfill.backfill_historical_data", "backfill", "Lands, refines and releases the days of a span.", concurrency_limit=None),
+        "backfill-ingestion/backfill": deployment("backfill.backfill_historical_data", "backfill", "Lands, refines and releases the days of a span."),
     }  # fmt: skip
     if settings.alerts:
         deployments["alerts/lake"] = deployment(
@@ -138,11 +138,3 @@ def _automations(lake: str, env: str, mine: list[str], *, alerts: bool) -> dict[
             "description": "A gate that holds a batch is told at once."
         }
     return {one: {"enabled": True, "tags": mine} | said for one, said in found.items()}
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(below)
-    for key, value in above.items():
-        old = out.get(key)
-        out[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return out
