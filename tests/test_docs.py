@@ -103,6 +103,14 @@ SEEN = {
         "there is no data of environment 'prdo'; there is dev, prod",
         "exit code 2",
     ],
+    "docs/erase.md": [
+        "would erase trades: 2 keys, 2 lines, 1 kept answer",
+        "exit code 1",
+        "erased trades: 2 keys",
+        "no file of the lake's data holds it",
+        "2 erased",
+        "every place agrees",
+    ],
     "docs/gold.md": ["mart_month.yml: to paste and fill in", "exit code 2", "2024-01-01", "(equal)", "ERROR=0"],
     "docs/keys.md": [
         "`assay keys create NAME` makes one",

@@ -602,6 +602,58 @@ def remove(ctx: click.Context, lake: "Lake", dataset: str, key: tuple[str, ...],
     _by_hand(ctx, lake.remove(dataset, pairs(key, "the key"), who=who, why=why))
 
 
+@decide.command()
+@click.argument("dataset")
+@click.argument("subject", metavar="COLUMN=VALUE", required=False)
+@click.option("--why", help="The reason; it stays in the log with the decision.")
+@click.option("--who", default=lambda: os.environ.get("USER", ""), help="Who decides; the user's name unless told.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
+@click.option(
+    "--although-others-change",
+    "although",
+    is_flag=True,
+    help="Erase also where rows of others would be other ones.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an erasure that was stopped.")
+@click.pass_context
+def erase(
+    ctx: click.Context, dataset: str, subject: str | None, why: str | None, who: str, *, dry_run: bool, although: bool, resume: bool
+) -> None:  # fmt: skip
+    """Erase the rows of a subject for good, from every zone: all versions of the keys that have a value in a column.
+
+    Nobody else may have the lake open. Tombstones keep the account, and all that follows from bronze is made anew.
+    Backups, copies that others made and the source itself are not reached.
+
+    \b
+    Example:
+      assay decide erase orders customer=C-17 --why "request 2026-104" --dry-run
+    """
+    from assay.run import lake as lakes
+    from assay.run.hand import pairs
+
+    lakes.exists(ctx.obj["path"], ctx.obj["env"])
+    if resume is (subject is not None) or (not resume and not why):
+        raise UsageError("say whose rows by COLUMN=VALUE and --why, or --resume alone")
+    said = pairs([subject] if subject else [], "the subject")
+    with lakes.open(ctx.obj["path"], ctx.obj["env"], ctx.obj["target"], erasing=True) as lake:
+        lines: list[str] = []
+        data: dict[str, Any] = {}
+        if resume:
+            lake.resume_erasure(dataset)
+        for column, value in said.items():
+            found = lake.erase(dataset, column, value, who=who, why=why or "", dry=dry_run, although=although)
+            data, lines = found.data, tell.erased(found, dry=dry_run)
+        if dry_run:
+            _out(ctx, data, lines)
+            return
+        ctx.obj["say"](f"{dataset}: erased; what follows from bronze is made anew")
+        done = lake.apply(lake.plan(land=False), say=ctx.obj["say"])
+        left = [name for value in said.values() for name in lake.search(value)]
+        told = tell.searched(left) if said else ["`assay verify erased VALUE` looks whether it stands anywhere still"]
+        _out(ctx, {**data, "found_in": left}, [*lines, *told])
+        _raise([*done.errors, *tell.left(left)])
+
+
 def _by_hand(ctx: click.Context, done: "ByHand") -> None:
     found = {
         "key": dict(done.key), "changed": {name: list(values) for name, values in done.changed.items()},
@@ -729,6 +781,21 @@ def verify_rebuild(ctx: click.Context, lake: "Lake", dataset: str | None) -> Non
         lake.contract(dataset)
     found = prove.rebuild(lake, [dataset] if dataset else list(lake.contracts))
     _out(ctx, found, [f"{d}: {n} versions are the same" for d, n in found.items()])
+
+
+@verify.command("erased")
+@click.argument("value")
+@_with_lake
+def verify_erased(ctx: click.Context, lake: "Lake", value: str) -> None:
+    """Search a text in every file of the lake's data, inflated and decoded: exit code 1, and which files, if it stands in any.
+
+    \b
+    Example:
+      assay verify erased C-17
+    """
+    left = lake.search(value)
+    _out(ctx, {"found_in": left}, tell.searched(left))
+    _raise(tell.left(left))
 
 
 @cli.command()

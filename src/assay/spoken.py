@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-TERMS = ("accepted", "unchanged", "superseded", "duplicate", "quarantined", "held")
+TERMS = ("accepted", "unchanged", "superseded", "duplicate", "quarantined", "held", "erased")
 ALWAYS = ("accepted", "quarantined", "held")
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from assay.plan import Step
     from assay.refine import Refined
     from assay.run.alerts import Alerts
+    from assay.run.erase import Found
     from assay.serve.fenced import Answer
 
 NOTHING = (
@@ -164,6 +165,29 @@ def held(done: "Refined") -> "list[AssayError]":
         ),
         *map(GateClosed, done.hollow),
     ]
+
+
+def erased(found: "Found", *, dry: bool) -> list[str]:
+    """What an erasure took, or would take."""
+    lines = [f"{'would erase' if dry else 'erased'} {found.told}"]
+    if found.others:
+        lines.append(
+            f"rows of others are other ones by it: {'; '.join(found.others[:10])}"
+            + (" …" if len(found.others) > 10 else "")
+        )
+    return lines
+
+
+def searched(left: Sequence[str]) -> list[str]:
+    """In which files a text stands."""
+    return list(left) or ["no file of the lake's data holds it"]
+
+
+def left(names: Sequence[str]) -> "list[AssayError]":
+    """What is wrong with that."""
+    from assay.errors import AssayError
+
+    return [AssayError(f"it stands in {some(len(names), 'file')} of the lake's data still")] if names else []
 
 
 def status(found: Mapping[str, Any]) -> list[str]:

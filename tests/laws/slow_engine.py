@@ -153,7 +153,7 @@ class SlowEngine:
 def of(part: Lines) -> Iterator[tuple[int, int, bytes]]:
     for raw in gzip.decompress(Path(part.url).read_bytes()).split(b"\n"):
         envelope = ENVELOPE.match(raw)
-        if envelope and int(envelope[2]) in part.batches:
+        if envelope and int(envelope[2]) in part.batches and not raw[envelope.end() :].startswith(b'"_op":"erased",'):
             yield part.batches[int(envelope[2])], int(envelope[1]), raw
 
 

@@ -27,7 +27,7 @@ def test_nothing_is_lost_to_begin_with(tmp_path: Path, where: Where) -> None:
     found = lake.status()["datasets"]["things"]
     assert {k: found[k] for k in ("captured", *TERMS, "withdrawn", "batches", "unjudged")} == {
         "captured": 13, "accepted": 4, "unchanged": 0, "superseded": 0, "duplicate": 1, "quarantined": 2, "held": 6,
-        "withdrawn": 0, "batches": 3, "unjudged": 0,
+        "erased": 0, "withdrawn": 0, "batches": 3, "unjudged": 0,
     }  # fmt: skip
     lake.close()
 

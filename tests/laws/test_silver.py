@@ -21,6 +21,7 @@ from assay.lake import bronze, silver
 from assay.lake.bronze import Asked, Batch, Decision, Entry, Part
 from assay.lake.landing import enveloped
 from assay.ports import N
+from assay.spoken import TERMS
 from tests.laws.fold import log
 from tests.laws.fold.log import histories
 from tests.laws.fold.oracle import Oracle, Version
@@ -176,9 +177,7 @@ def same(made: Made, entries: list[log.Entry], *, sequence: bool) -> None:
     states = {p: a.state for p, a in right.accounts.items()}
     assert found.sums.get("void", 0) == sum(s == "void" for s in states.values())
     assert {divmod(h.place, N) for h in found.held} == {p for p, s in states.items() if s == "held"}
-    assert found.sum("rows") == sum(
-        found.sum(t) for t in ("accepted", "unchanged", "superseded", "duplicate", "quarantined", "held")
-    )
+    assert found.sum("rows") == sum(found.sum(t) for t in TERMS)
     assert found.sum("accepted") == len(right.current) + len(right.past)
     assert found.sum("withdrawn") == sum(c.get("withdrawn", 0) for c in right.counts.values())
 

@@ -50,7 +50,9 @@ def test_the_golden_entries_are_read_and_would_be_written_so() -> None:
     for text in entries:
         entry = bronze.decode(gzip.compress(text.encode()))
         kinds.add(entry.kind)
-        assert entry.format == (2 if {"pause", "retire", "resume"}.intersection(d.kind for d in entry.decisions) else 1)
+        acts = {d.kind for d in entry.decisions}
+        erased = any(b.erased.rows for b in entry.batches) or acts & {"erase", "erased"}
+        assert entry.format == (3 if erased else 2 if acts & {"pause", "retire", "resume"} else 1)
         assert json.loads(gzip.decompress(bronze.encode(entry))) == json.loads(text)
     assert kinds == {"landed", "contract", "decided", "swept"}
 
@@ -70,10 +72,10 @@ def test_every_stored_entry_says_its_format(files: DiskFiles, ledger: PlainLedge
 
 
 def test_what_a_newer_assay_wrote_is_named_whatever_it_looks_like() -> None:
-    for text in (b'{"format":3,"kind":"moved"}', b'{"format":3}'):
-        with pytest.raises(LakeDamaged, match=r"x was written by a newer assay \(format 3, this one reads 2\)"):
+    for text in (b'{"format":4,"kind":"moved"}', b'{"format":4}'):
+        with pytest.raises(LakeDamaged, match=r"x was written by a newer assay \(format 4, this one reads 3\)"):
             bronze.decode(gzip.compress(text), "x")
-    text = msgspec.json.encode(msgspec.structs.replace(bronze.draft("swept"), format=3))
+    text = msgspec.json.encode(msgspec.structs.replace(bronze.draft("swept"), format=4))
     with pytest.raises(LakeDamaged, match="newer assay"):
         bronze.decode(gzip.compress(text), "x")
 

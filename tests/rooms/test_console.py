@@ -445,6 +445,7 @@ def numbers(row: list[str]) -> dict[str, str]:
         "duplicate",
         "quarantined",
         "held",
+        "erased",
         "withdrawn",
         "waiting",
     )

@@ -12,9 +12,10 @@ import pytest
 from isal import igzip
 
 from assay.errors import LakeDamaged
-from assay.lake import evidence, keys, release
+from assay.lake import erasures, evidence, keys, release
 from assay.lake.evidence import Evidence, Stored
 from assay.ports import N, Rejected
+from assay.spoken import TERMS
 from assay.targets.local import DiskFiles
 from tests.conftest import ROOT
 
@@ -47,8 +48,21 @@ def test_the_golden_evidence_is_read_and_would_be_written_so(files: DiskFiles) -
     assert {*said} == {*Evidence.__struct_fields__}, "every field is shown"
     assert {key for one in said["verdicts"] for key in one} == {*evidence.Verdict.__struct_fields__}
     for one in found.verdicts:
-        terms = one.accepted + one.unchanged + one.superseded + one.duplicate + one.quarantined + one.held
+        terms = sum(getattr(one, term) for term in TERMS)
         assert one.state == "void" or terms == one.rows
+
+
+def test_the_golden_journal_of_an_erasure_is_read_and_would_be_written_so(files: DiskFiles) -> None:
+    [text] = examples("Erasures")
+    put(files, erasures.READY, text.encode())
+    found = erasures.begun(files)
+    assert found is not None
+    assert msgspec.json.decode(msgspec.json.encode(found)) == json.loads(text)
+    for wrong, told in ((b'{"format":2}', "newer assay"), (b"{}", "no journal of an erasure")):
+        files.delete(erasures.READY)
+        put(files, erasures.READY, wrong)
+        with pytest.raises(LakeDamaged, match=told):
+            erasures.begun(files)
 
 
 def test_the_golden_quarantine_is_read_and_would_be_written_so(files: DiskFiles) -> None:

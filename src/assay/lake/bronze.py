@@ -1,7 +1,8 @@
 """Bronze: raw records in immutable parts, and one log a dataset whose entries commit them."""
 
 import hashlib
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -20,12 +21,14 @@ from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
 from assay.lake import drift
 from assay.lake.drift import Shape
 from assay.lake.formats import refuse_newer
-from assay.ports import Fact, Files, Ledger, Lines, N
+from assay.ports import Counted, Fact, Files, Ledger, Lines, N
 from assay.spoken import is_text
 
-FORMAT = 2
+FORMAT = 3
 """The newest format of an entry that is read; each is written with the smallest that can hold it."""
 LEVEL = 1
+TOMBSTONE = re.compile(rb'^\{"_seq":[0-9]{1,18},"_n":([0-9]{1,9}),"_op":"erased",', re.MULTILINE)
+"""A line in whose place another was."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUNCH = 100  # facts that are recorded together, at most
 AHEAD = timedelta(minutes=5)
@@ -70,6 +73,42 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     raw: Raw | None = None
 
 
+class Erased(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The lines of a batch that were erased, as they stood in its gate: how many, and what was wrong with those that were bad.
+
+    `rows` is all of them, `quarantined` the rejected ones, `keyless` those of these without a readable key.
+    """
+
+    rows: int = 0
+    quarantined: int = 0
+    keyless: int = 0
+    reasons: dict[str, int] = {}
+    warnings: dict[str, int] = {}
+
+    def plus(self, more: Counted) -> "Erased":
+        """It with the lines of another erasure."""
+        reasons, warnings = Counter(self.reasons), Counter(self.warnings)
+        reasons.update(more.reasons)
+        warnings.update(more.warnings)
+        return Erased(
+            self.rows + more.rows, self.quarantined + more.quarantined, self.keyless + more.keyless, dict(reasons), dict(warnings)
+        )  # fmt: skip
+
+    def stood(self, left: Counted) -> Counted:
+        """What the gate judges: what is left of the batch, and the erased lines as they were."""
+        sums = [
+            dict(Counter(one) + Counter(two))
+            for one, two in ((left.reasons, self.reasons), (left.warnings, self.warnings))
+        ]
+        return Counted(
+            left.rows + self.rows, left.good + self.rows - self.quarantined, left.duplicate,
+            left.quarantined + self.quarantined, left.keyless + self.keyless, *sums,
+        )  # fmt: skip
+
+
+NONE_ERASED = Erased()
+
+
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one ask brought, and what one verdict is about.
 
@@ -80,6 +119,7 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         seen: the last position its lander had read before it asked.
         pieces: (part, its first line there from 0, how many), in the order of `_seq`.
         scope: what it is complete about, key column to lowest and highest value as texts; none where it is not.
+        erased: of its lines, those in whose place a tombstone lies by now: they are counted in `rows` still.
     """
 
     n: int
@@ -93,6 +133,7 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     end: date | None = None
     cursor: str | None = None
     scope: dict[str, tuple[str, str]] | None = None
+    erased: Erased = NONE_ERASED
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -100,12 +141,13 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `release`, `rejudge`, `withdraw` (what it lacks, whatever the limit), `exclude`, `lost` name a `batch` by position
     and n; `upsert` and `delete` hold a `record` as JSON text and the position its author had `seen`; `lost` may name
-    an `object` instead. `pause`, `retire` and `resume` are about the dataset: whether its source is asked.
+    an `object` instead. `pause`, `retire` and `resume` are about the dataset: whether its source is asked. `erase` says
+    that lines of a `batch` were erased, `erased` stands where a record by hand was.
     """
 
     kind: Literal[
-        "release", "rejudge", "withdraw", "upsert", "delete", "exclude", "lost", "erase", "pause", "retire", "resume"
-    ]
+        "release", "rejudge", "withdraw", "upsert", "delete", "exclude", "lost", "erase", "erased", "pause", "retire", "resume"
+    ]  # fmt: skip
     batch: tuple[int, int] | None = None
     record: str | None = None
     seen: int = 0
@@ -469,6 +511,7 @@ def check(files: Files, entry: Entry, *, whole: bool = False, lost: Collection[s
     `lost` are names that were declared lost: they are not looked at. LakeDamaged names the object.
     """
     _counts(entry)
+    buried: Counter[int] = Counter()
     for one in objects(entry):
         if one.name in lost:
             continue
@@ -478,8 +521,15 @@ def check(files: Files, entry: Entry, *, whole: bool = False, lost: Collection[s
                 raise LakeDamaged(f"{one.name} holds other counts than its entry says; restore it from a copy")
             if isinstance(one, Part):
                 _heads(entry, one, data.split(b"\n"))
+                buried.update(int(found[1]) for found in TOMBSTONE.finditer(data))
         elif _sha256(files.read(one.name)) != one.sha256:
             raise LakeDamaged(f"{one.name} is not what was written; restore it from a copy")
+    for batch in entry.batches if whole and not lost else ():
+        if buried[batch.n] != batch.erased.rows:
+            raise LakeDamaged(
+                f"{name_of(entry.dataset, entry.position)} says that {batch.erased.rows} lines of batch {batch.n} were erased, its parts "
+                f"hold {buried[batch.n]} tombstones; restore them from a copy"
+            )
 
 
 def _counts(entry: Entry) -> None:
@@ -666,15 +716,7 @@ def append(
         draft = make()
         if draft is None:
             return None
-        at = clock.now()
-        mine = msgspec.structs.replace(
-            draft,
-            dataset=dataset,
-            landing=landing,
-            position=tail.position + 1,
-            previous=tail.sha256,
-            captured_at=max(at, tail.captured_at + timedelta(microseconds=1)) if tail.captured_at else at,
-        )
+        mine = placed(draft, dataset, tail, landing)
         data = encode(mine)
         if files.put_new(name_of(dataset, mine.position), data, "land.entry"):
             return mine, _sha256(data)
@@ -683,6 +725,19 @@ def append(
 def draft(kind: Literal["landed", "contract", "decided", "swept"], **said: Any) -> Entry:
     """An entry that has no place yet; `append` gives it one."""
     return Entry(kind=kind, dataset="", position=0, previous=None, landing="", captured_at=EPOCH, **said)
+
+
+def placed(draft: Entry, dataset: str, tail: Tail, landing: str) -> Entry:
+    """A draft as the entry that follows a tail, now."""
+    at = clock.now()
+    return msgspec.structs.replace(
+        draft,
+        dataset=dataset,
+        landing=landing,
+        position=tail.position + 1,
+        previous=tail.sha256,
+        captured_at=max(at, tail.captured_at + timedelta(microseconds=1)) if tail.captured_at else at,
+    )
 
 
 def pin(files: Files, contract: Contract) -> str:

@@ -24,7 +24,7 @@ GZIP = 31  # as zlib's wbits: a gzip member without name and time, so the same l
 
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One act's account: rows = accepted + unchanged + superseded + duplicate + quarantined + held.
+    """One act's account: rows = accepted + unchanged + superseded + duplicate + quarantined + held + erased.
 
     Each term is counted from its own output. `withdrawn` keys are counted beside it, and so are those of the accepted
     rows that `changed` another version; evidence of before it was counted says 0.
@@ -60,6 +60,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicate: int = 0
     quarantined: int = 0
     held: int = 0
+    erased: int = 0
     withdrawn: int = 0
     changed: int = 0
     keyless: int = 0

@@ -251,10 +251,12 @@ class _Refiner:
             for place, (entry, batch) in batches.items():
                 counted = judged.get(place, Counted())
                 _whole(self.dataset, place, batch, counted)
-                why = closed(unit.contract[1], counted)
-                verdicts.append(_verdict(place, batch, "held" if why else "passed", counted, why))
+                stood, erased = batch.erased.stood(counted), batch.erased.rows
+                why = closed(unit.contract[1], stood)
+                verdict = _verdict(place, batch, "held" if why else "passed", counted, why)
+                verdicts.append(_less(verdict, rows=verdict.rows + erased, erased=erased))
                 if not why:
-                    acts.append(_act(place, entry, place, batch.scope, unit.contract[1], counted))
+                    acts.append(_act(place, entry, place, batch.scope, unit.contract[1], stood))
             folded = self._written(group, acts, draft, history, unit.contract[1])
             self._said(group, acts, verdicts, folded, unit.contract, draft, history, made)
 
@@ -303,7 +305,8 @@ class _Refiner:
             counted = group.judged().get(place, Counted())
             if kind != "withdraw" and not again:
                 _whole(self.dataset, place, batch, counted)
-            why = closed(contract[1], counted) if kind == "rejudge" and standing.state == "held" else ()
+            stood = batch.erased.stood(counted)
+            why = closed(contract[1], stood) if kind == "rejudge" and standing.state == "held" else ()
             verdict = _verdict(place, batch, "held" if why else "passed", counted, why, of=origin, was=was)
             freed = dict(Counter(chain.from_iterable(bad.values())))
             verdict = _less(verdict, judged_by=contract[0], freed=freed)
@@ -311,11 +314,11 @@ class _Refiner:
             if why:  # it stays held where it is counted as such: here is nothing of it
                 verdict = _less(verdict, rows=0, held=0)
             elif kind == "withdraw":
-                acts = [Act(place, entry.captured_at, origin, batch.scope, blocked=counted.keyless > 0, absent=True)]
+                acts = [Act(place, entry.captured_at, origin, batch.scope, blocked=stood.keyless > 0, absent=True)]
                 verdict = _less(verdict, rows=0, duplicate=0, quarantined=0, reasons={}, warnings={})
             else:
                 scope = None if again else batch.scope
-                acts = [_act(place, entry, origin, scope, contract[1], counted)]
+                acts = [_act(place, entry, origin, scope, contract[1], stood)]
             folded = self._written(group, acts, draft, history, contract[1])
             self._said(
                 group, acts, [verdict], folded, contract, draft, history, made, pending=standing.pending and again
@@ -465,20 +468,21 @@ def _with(verdict: Verdict, folded: Folded, bounds: Any, *, pending: bool) -> Ve
 
 
 def _whole(dataset: str, place: int, batch: bronze.Batch, counted: Counted) -> None:
-    if counted.rows != batch.rows:
+    if counted.rows + batch.erased.rows != batch.rows:
         raise LakeDamaged(
-            f"batch {place // N}.{place % N} of {dataset}: its entry says {batch.rows} rows, its parts hold {counted.rows}; "
+            f"batch {place // N}.{place % N} of {dataset}: its entry says {batch.rows} rows, {batch.erased.rows} of them erased, "
+            f"its parts hold {counted.rows}; "
             "nothing was published, `assay verify bronze` looks further"
         )
 
 
 def _adds_up(dataset: str, v: Verdict) -> None:
     """LakeDamaged if a verdict's terms do not sum to its rows."""
-    terms = v.accepted + v.unchanged + v.superseded + v.duplicate + v.quarantined + v.held
+    terms = sum(getattr(v, term) for term in TERMS)
     if v.state != "void" and terms != v.rows:
         raise LakeDamaged(
             f"batch {v.position}.{v.n} of {dataset}: {v.rows} rows captured, but {v.accepted} accepted + {v.unchanged} unchanged + "
-            f"{v.superseded} superseded + {v.duplicate} duplicate + {v.quarantined} quarantined + {v.held} held = {terms}; "
+            f"{v.superseded} superseded + {v.duplicate} duplicate + {v.quarantined} quarantined + {v.held} held + {v.erased} erased = {terms}; "
             "nothing was published, `assay verify bronze` looks further"
         )
 

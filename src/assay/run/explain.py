@@ -202,7 +202,7 @@ def find(
     types = {c.name: c.type for c in columns}
     for column in columns:
         if column.name in names:
-            _held(con, column, key[column.name])
+            held(con, column, key[column.name])
     where = " AND ".join(f"{ident(k)} = TRY_CAST(? AS {types[k]})" for k in names)
     found = con.execute(
         f"SELECT {', '.join(map(ident, types))} FROM {relation} WHERE {where} {order}", [key[k] for k in names]
@@ -210,11 +210,11 @@ def find(
     return dict(zip(types, found[0], strict=True)) if found else None
 
 
-def _held(con: duckdb.DuckDBPyConnection, column: Column, text: str) -> None:
+def held(con: duckdb.DuckDBPyConnection, column: Column, text: str) -> None:
     """UsageError for what is no value of the column: to have no such row is another thing, and to be rounded to one."""
     if not SqlType.parse(column.type).decimal:
-        [(held,)] = con.execute(f"SELECT TRY_CAST(? AS {column.type}) IS NOT NULL", [text]).fetchall()
-        if held:
+        [(fits,)] = con.execute(f"SELECT TRY_CAST(? AS {column.type}) IS NOT NULL", [text]).fetchall()
+        if fits:
             return
     try:
         query.value(column, text)

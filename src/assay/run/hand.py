@@ -63,7 +63,7 @@ def correct(
             raise UsageError(
                 f"{name} is of the key of {dataset}: another key is another row; `decide remove` takes this one"
             )
-    pair, seen = _ready(lake, contract)
+    pair, seen = ready(lake, contract)
     row = _current(lake, contract, pair, key)
     record = _record(lake, dataset, row)
     for name, value in values.items():
@@ -78,7 +78,7 @@ def correct(
 def remove(lake: "Lake", dataset: str, key: Mapping[str, str], who: str, why: str) -> ByHand:
     """See `Lake.remove`."""
     contract = lake.contract(dataset)
-    pair, seen = _ready(lake, contract)
+    pair, seen = ready(lake, contract)
     row = _current(lake, contract, pair, key)
     act = Decision("delete", record=_record(lake, dataset, row).decode(), seen=seen)
     _refused(lake, contract, act)
@@ -89,7 +89,7 @@ def remove(lake: "Lake", dataset: str, key: Mapping[str, str], who: str, why: st
 # ------------------------------------------------------------------ what is there
 
 
-def _ready(lake: "Lake", contract: Contract) -> tuple[Pair, int]:
+def ready(lake: "Lake", contract: Contract) -> tuple[Pair, int]:
     """Silver's tables, and the position that they were folded to: what is decided about is what the log says by now."""
     t, dataset = lake.target, contract.dataset
     loop.brought(lake, dataset)

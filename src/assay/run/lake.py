@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from assay.lake.keys import Known
     from assay.refine import Refined
     from assay.run.alerts import Alerts
+    from assay.run.erase import Found
     from assay.run.hand import ByHand
     from assay.serve.fenced import Answer, Result
     from assay.serve.reader import Reader
@@ -164,6 +165,31 @@ class Lake:
         from assay.run import hand
 
         return hand.remove(self, dataset, key, who, why)
+
+    def erase(
+        self, dataset: str, column: str, value: str, *, who: str, why: str, dry: bool = False, although: bool = False
+    ) -> "Found":
+        """Take all lines of the keys that have a value in a column out of bronze, and away all that follows from bronze.
+
+        `apply` makes that anew. With `dry` it is only said what would go. LakeBusy where another process has the lake
+        open. UsageError, before anything is changed, where there is nothing, or rows of others would be other ones
+        without these (not if `although`): a gate that closes or opens, say.
+        """
+        from assay.run import erase
+
+        return erase.erase(self, dataset, column, value, who, why, dry=dry, although=although)
+
+    def resume_erasure(self, dataset: str) -> None:
+        """Go on with an erasure that was stopped; UsageError if there is none. The lake is opened with `erasing`."""
+        from assay.run import erase
+
+        erase.resume(self, dataset)
+
+    def search(self, value: str) -> list[str]:
+        """The files of the lake's data in which a text stands, inflated and decoded as what they are."""
+        from assay.run import search
+
+        return search.search(self.target.files, value)
 
     def pause(self, dataset: str, kind: Literal["pause", "retire", "resume"], *, who: str, why: str) -> None:
         """Put into the log that a dataset's source is not asked, for a while or for good (`retire`), or is again (`resume`).
@@ -525,10 +551,13 @@ class Lake:
         return dict(upkeep.run(self.target, self.contracts, dry=dry, say=say))
 
 
-def open(path: str | Path, env: str = "dev", target: str = "local") -> Lake:  # noqa: A001 - as people know it from files
-    """The lake in a directory, its contracts checked; nothing of its data is read before it is asked for."""
+def open(path: str | Path, env: str = "dev", target: str = "local", *, erasing: bool = False) -> Lake:  # noqa: A001 - as people know it from files
+    """The lake in a directory, its contracts checked; nothing of its data is read before it is asked for.
+
+    LakeBusy where rows are being erased from it; `erasing` is for who goes on with that.
+    """
     settings, contracts, universes = promises(Path(path), env)
-    return Lake(targets.open(target, settings), contracts, universes)
+    return Lake(targets.open(target, settings, erasing=erasing), contracts, universes)
 
 
 def exists(root: Path, env: str) -> None:

@@ -114,7 +114,7 @@ def _judged(
         for v in one.verdicts:
             place, name = (v.position, v.n), f"batch {v.position}.{v.n}"
             out[place] = v
-            terms = v.accepted + v.unchanged + v.superseded + v.duplicate + v.quarantined + v.held
+            terms = sum(getattr(v, term) for term in TERMS)
             if v.state != "void" and terms != v.rows:
                 wrong.append(f"{name} evidence: {v.rows} captured is not the sum {terms} of its terms")
             if v.of is None and not v.origin and v.rows != landed.get(place):
@@ -126,7 +126,7 @@ def _judged(
 
 def _silver_counts(lake: "Lake", dataset: str, pair: Pair, judged: dict[tuple[int, int], Verdict]) -> Iterator[str]:
     rows = " UNION ALL ".join(
-        f"SELECT _position, _n FROM ({duck.relation(relation)})" for relation in _relations(lake, pair)
+        f"SELECT _position, _n FROM ({duck.relation(relation)})" for relation in relations(lake, pair)
     )
     with opened(lake) as con:
         found = con.execute(f"SELECT _position, _n, count(*) FROM ({rows}) GROUP BY ALL").fetchall()
@@ -207,7 +207,8 @@ def _other(ledger: Ledger, anew: Ledger, kind: str, dataset: str, compared: Call
             yield f"{dataset} ledger: the fact {kind} {name} is not what log and evidence give; {MOVE}"
 
 
-def _relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:
+def relations(lake: "Lake", pair: Pair) -> tuple[Relation, Relation]:
+    """Silver's current and past rows, of one commit."""
     current, past = silver.pinned(pair.current)
     files = lake.target.files
     return tables.relation(pair.current, current, files), tables.relation(pair.past, past, files)
@@ -330,7 +331,7 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
                 engine=t.engine,
             )
             total = 0
-            there = _relations(lake, pair)
+            there = relations(lake, pair)
             made = (draft.current([]), draft.past([]))
             for what, is_now, should_be in zip(("current", "past"), there, made, strict=True):
                 total += _compare(lake, dataset, what, is_now, should_be)
@@ -338,15 +339,23 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
     return out
 
 
-def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
-    key = lake.contract(dataset).key
+def differs(
+    lake: "Lake", is_now: Relation, should_be: Relation
+) -> tuple[list[str], list[tuple[Any, ...]], list[tuple[Any, ...]], int]:
+    """The columns, the rows that are there and should not be, those that should be and are not, and how many there are."""
     columns = [name for _, name, _ in is_now.columns]
     with opened(lake) as con:
         names = ", ".join(ident(c) for c in columns)
         con.execute(f"CREATE TABLE is_now AS SELECT {names} FROM ({duck.relation(is_now)})")
         con.execute(f"CREATE TABLE should_be AS SELECT {names} FROM ({duck.relation(should_be)})")
         extra, lost = _difference(con, "is_now", "should_be"), _difference(con, "should_be", "is_now")
-        number: int = con.execute("SELECT count(*) FROM is_now").fetchall()[0][0]
+        [(number,)] = con.execute("SELECT count(*) FROM is_now").fetchall()
+    return columns, extra, lost, number
+
+
+def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
+    key = lake.contract(dataset).key
+    columns, extra, lost, number = differs(lake, is_now, should_be)
     if not extra and not lost:
         return number
     at = [columns.index(k) for k in key] + [columns.index(c) for c in ("_position", "_n", "_seq")]

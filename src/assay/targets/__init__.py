@@ -2,11 +2,13 @@
 
 import importlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from assay.errors import SettingsError
+from assay.errors import LakeBusy, SettingsError
+from assay.lake import erasures
 from assay.ports import Engine, Files, Ledger, Limits, Secrets
 from assay.settings import Settings
 
@@ -14,6 +16,22 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
 NAMES = ("local",)
+
+
+class Use(Protocol):
+    """That a lake's data is in use, from when it is opened until it is closed."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else has the lake open while the block runs, or can open it; LakeBusy if somebody has."""
+        ...
+
+    def forget(self) -> None:
+        """Take away all that follows from bronze and contracts, ledger and catalog too: it is made anew."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,7 @@ class Target:
     open_catalog: "Callable[[], Catalog]"
     open_ledger: Callable[[], Ledger]
     open_engine: Callable[[], Engine]
+    use: Use | None = None
 
     @cached_property
     def catalog(self) -> "Catalog":
@@ -47,16 +66,30 @@ class Target:
         """What refines."""
         return self.open_engine()
 
-    def close(self) -> None:
-        """Let go of what was opened."""
+    def settle(self) -> None:
+        """Let go of ledger and catalog; whoever asks for them opens them again."""
         for one in ("catalog", "ledger"):
             if opened := self.__dict__.pop(one, None):
                 opened.close()
 
+    def close(self) -> None:
+        """Let go of what was opened."""
+        self.settle()
+        if self.use:
+            self.use.close()
 
-def open(name: str, settings: Settings) -> Target:  # noqa: A001 - read as targets.open
-    """The target of that name, opened for a lake; SettingsError where there is none."""
+
+def open(name: str, settings: Settings, *, erasing: bool = False) -> Target:  # noqa: A001 - read as targets.open
+    """The target of that name, opened for a lake; SettingsError where there is none.
+
+    LakeBusy where an erasure has begun and not ended, but for who goes on with it (`erasing`).
+    """
     if name not in NAMES:
         raise SettingsError(f"there is no target {name!r}; there is {', '.join(NAMES)}")
     opened: Target = importlib.import_module(f"assay.targets.{name}").open_target(settings)
+    if not erasing and (begun := erasures.begun(opened.files)):
+        opened.close()
+        raise LakeBusy(
+            f"an erasure of {begun.dataset} has begun here and did not end: `assay decide erase {begun.dataset} --resume` goes on with it"
+        )
     return opened

@@ -1,6 +1,9 @@
 """One machine: files on a disk, SQLite ledger, secrets from the environment or a file only its owner reads, DuckDB."""
 
+import fcntl
 import os
+import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ulid import ULID
 
 from assay.crash import effect
-from assay.errors import SettingsError
+from assay.errors import LakeBusy, SettingsError
 from assay.lake.files import SCRATCH, checked, clear_errors, lost
 from assay.ports import Engine, Ledger, Limits
 from assay.settings import Settings
@@ -221,6 +224,52 @@ class LocalSecrets:
         return path.read_bytes()
 
 
+class DiskUse:
+    """See `assay.targets.Use`: a shared lock on the data's directory, which a process keeps until it ends or closes the lake."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        self.close = weakref.finalize(self, os.close, self._handle)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise LakeBusy(f"rows are being erased below {root}: it can be opened when that has ended") from None
+        except OSError:  # a network's file system that knows no such locks: nothing can be erased there
+            pass
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which may have been lost with the attempt
+            raise LakeBusy(
+                f"another process has {self._root} open: stop what serves it, lands into it or works for Prefect, and run it again"
+            ) from None
+        except OSError as error:
+            raise SettingsError(
+                f"{self._root} cannot be locked ({error.strerror}): rows are erased on a disk of this machine alone"
+            ) from error
+        try:
+            yield
+        finally:
+            fcntl.flock(self._handle, fcntl.LOCK_SH)
+
+    def forget(self) -> None:
+        with clear_errors(self._root):
+            for name in DERIVED:
+                for path in sorted(self._root.glob(name)):
+                    with effect("erase.forget"):
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _sync(self._root)
+
+
+DERIVED = ("evidence", "quarantine", "warehouse", "serving", "releases", "catalog.db*", "ledger.db*", SCRATCH)
+"""What follows from bronze and contracts."""
+
+
 def open_target(settings: Settings) -> Target:
     """Open or create the lake's data below its directory, which only its owner may enter.
 
@@ -250,7 +299,8 @@ def open_target(settings: Settings) -> Target:
 
         return DuckDBEngine(limits)
 
-    return Target("local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine)
+    use = DiskUse(settings.data)
+    return Target("local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine, use)
 
 
 __all__ = ["DiskFiles", "LocalSecrets", "SqliteLedger", "open_target"]

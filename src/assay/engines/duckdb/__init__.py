@@ -476,9 +476,9 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True, exact: bool = Fa
     doubted = "false" if exact else f"CASE WHEN _is_json THEN {operators.doubted(plan)} ELSE false END"
     return f"""
 WITH _parsed AS (SELECT _part, _raw, TRY(json_transform(_raw, {text(operators.shape(plan))})) AS _v FROM {given} _g),
-_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete,
+_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, coalesce(_v._op = 'erased', false) AS _is_erased,
   CASE WHEN _v._op IN ('shard', 'window') THEN 'record:' || _v._op END AS _strange, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan, exact=exact)} FROM _parsed),
-_typed AS (SELECT * REPLACE ({is_json} AS _is_json), {values} FROM {source} WHERE _seq IS NOT NULL),
+_typed AS (SELECT * REPLACE ({is_json} AS _is_json), {values} FROM {source} WHERE _seq IS NOT NULL AND NOT _is_erased),
 _told AS (SELECT *, CASE WHEN _is_delete THEN concat_ws(';', {", ".join(of_key)})
   ELSE concat_ws(';', {", ".join([*refused, *rules])}) END AS _told FROM _typed),
 _found AS (

@@ -156,6 +156,7 @@ templates.globals["MEANS"] = {
     "duplicate": "a second row of the batch that says the same of its key",
     "quarantined": "rejected, with the reason",
     "held": "their batch's gate is closed: nothing of it is readable",
+    "erased": "taken out of every zone by a decision; a tombstone is counted",
     "replaced": "held, and landed again since: that passed",
     "withdrawn": "keys that a complete answer lacks",
     "waiting": "landed and not judged yet",

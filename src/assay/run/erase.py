@@ -1,0 +1,391 @@
+"""Erasure: the rows of a subject leave every zone of a lake."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ulid import ULID
+
+from assay.contract.model import Contract
+from assay.errors import LakeBusy, UsageError
+from assay.lake import bronze, erasures, silver
+from assay.lake.bronze import Decision, Entry, Erased, Part
+from assay.lake.erasures import Journal, Overlaid
+from assay.lake.files import scratch_directory
+from assay.lake.release import Column as Shown
+from assay.lake.silver import Pair
+from assay.ports import Files, N
+from assay.refine.history import Timeline, hand_line
+from assay.run import hand, prove
+from assay.run.explain import held, render
+from assay.run.search import spelt
+from assay.spoken import is_text, some
+
+if TYPE_CHECKING:
+    from assay.run.lake import Lake
+
+TOGETHER = 5_000
+"""Lines whose values are computed at once."""
+SHOWN = 10
+Key = tuple[str, ...]
+"""A key's values as texts."""
+
+
+@dataclass
+class Found:
+    """What an erasure takes: lines by position, part and number; acts of decisions by position; answers by position and n.
+
+    `keys` are the subject's, as texts; `places` are (position, n, seq) of all of them, as silver's rows name them.
+    """
+
+    dataset: str
+    column: str
+    keys: set[Key] = field(default_factory=set)
+    lines: dict[int, dict[int, list[int]]] = field(default_factory=dict)
+    acts: dict[int, set[int]] = field(default_factory=dict)
+    answers: dict[int, set[int]] = field(default_factory=dict)
+    places: set[tuple[int, int, int]] = field(default_factory=set)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Lines of bronze."""
+        return sum(len(hit) for parts in self.lines.values() for hit in parts.values())
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """It as plain values."""
+        return {
+            "dataset": self.dataset, "column": self.column, "keys": len(self.keys), "lines": self.rows,
+            "by_hand": sum(map(len, self.acts.values())), "answers": sum(map(len, self.answers.values())),
+            "entries": len(self.lines.keys() | self.acts.keys() | self.answers.keys()), "others": list(self.others),
+        }  # fmt: skip
+
+    @property
+    def told(self) -> str:
+        """It as a line."""
+        of = self.data
+        more = [
+            some(of[name], what)
+            for name, what in (("by_hand", "record by hand"), ("answers", "kept answer"))
+            if of[name]
+        ]
+        return f"{self.dataset}: {', '.join([some(of['keys'], 'key'), some(of['lines'], 'line'), *more])} in {of['entries']} entries of the log"
+
+
+def erase(
+    lake: "Lake", dataset: str, column: str, value: str, who: str, why: str, *, dry: bool, although: bool
+) -> Found:  # fmt: skip
+    """See `Lake.erase`."""
+    files, contract = lake.target.files, lake.contract(dataset)
+    if erasures.begun(files):
+        raise UsageError(f"an erasure has begun here and did not end: `assay decide erase {dataset} --resume` first")
+    _sensible(contract, column, value, who, why)
+    use = lake.target.use
+    if use is None:
+        raise UsageError(f"rows cannot be erased on the target {lake.target.name}")
+    with use.alone():
+        pair, _ = hand.ready(lake, contract)
+        found = _Subject(lake, contract, column, value).found()
+        if dry:
+            return found
+        erasures.discard(files)
+        with _undone(files):
+            journal = _staged(lake, contract, found, value, who, why)
+            found.others = _others(lake, contract, pair, found)
+            if found.others and not although:
+                raise UsageError(
+                    f"without these lines, rows of others would be other ones than today: {'; '.join(found.others[:SHOWN])}. Nothing was "
+                    "erased; --although-others-change does it all the same"
+                )
+        erasures.ready(files, journal)
+        _finish(lake, journal)
+    return found
+
+
+@contextmanager
+def _undone(files: Files) -> Iterator[None]:
+    """What the block staged is taken away if it does not end well."""
+    try:
+        yield
+    except BaseException:
+        erasures.discard(files)
+        raise
+
+
+def resume(lake: "Lake", dataset: str) -> None:
+    """Go on with an erasure that was stopped; UsageError if there is none."""
+    journal = erasures.begun(lake.target.files)
+    if journal is None or journal.dataset != dataset or lake.target.use is None:
+        raise UsageError(f"no erasure of {dataset} has begun and not ended")
+    with lake.target.use.alone():
+        _finish(lake, journal)
+
+
+def _finish(lake: "Lake", journal: Journal) -> None:
+    assert lake.target.use  # noqa: S101 - it was asked for
+    lake.target.settle()
+    erasures.finish(lake.target.files, journal, lake.target.use.forget)
+
+
+def _sensible(contract: Contract, column: str, value: str, who: str, why: str) -> None:
+    if column not in (one.name for one in contract.columns):
+        raise UsageError(
+            f"{contract.dataset} has no column {column!r}; it has {', '.join(c.name for c in contract.columns)}"
+        )
+    if not value.strip() or not is_text(value):
+        raise UsageError(f"say whose rows are erased: {column}=VALUE, a text in UTF-8")
+    if not who.strip() or not why.strip():
+        raise UsageError("a decision says who decided, and why")
+    if not is_text(who) or not is_text(why) or len(who) + len(why) > bronze.LONGEST:
+        raise UsageError(f"who decided and why are texts in UTF-8, of {bronze.LONGEST:,} characters together at most")
+    if _stands(value, why):
+        raise UsageError("the reason stays in the log: say it without the value that is erased")
+
+
+def _stands(value: str, text: str) -> bool:
+    """Whether a text holds the value as words of its own."""
+    return re.search(rf"(?<!\w){re.escape(value.strip())}(?!\w)", text) is not None
+
+
+# ------------------------------------------------------------------ what is the subject's
+
+
+class _Subject:
+    """Whose rows are erased: all lines of the keys that a line with the value has, and lines that have it and no key."""
+
+    def __init__(self, lake: "Lake", contract: Contract, column: str, value: str) -> None:
+        self._files, self._engine, self._contract = lake.target.files, lake.target.engine, contract
+        self._column, self._text = contract.column(column), value.strip()
+        self._raw = {one.encode() for one in spelt(value)}
+        with prove.opened(lake) as con:
+            held(con, Shown(column, self._column.type), value)
+            [(self._value,)] = con.execute(f"SELECT TRY_CAST(? AS {self._column.type})", [value]).fetchall()
+        self._lost = bronze.lost(lake.target.files, lake.target.ledger, contract.dataset)
+        self._keyed = not any(contract.column(k).ordinal for k in contract.key)
+        self._keys: set[Key] = set()
+        self._rejected = False
+
+    def found(self) -> Found:
+        """All of it. UsageError where there is nothing, or it is what the source is asked for."""
+        dataset, out = self._contract.dataset, Found(self._contract.dataset, self._column.name)
+        for entry, _ in bronze.since(self._files, dataset, 0):
+            self._asked_for(entry)
+            for _, lines in self._parts(entry):
+                for line, row in self._rows(lines):
+                    self._learn(line, row)
+            for _, line, row in self._by_hand(entry):
+                self._learn(line, row)
+        acts: dict[tuple[int, int], tuple[int, int]] = {}
+        seqs: dict[tuple[int, int], set[int]] = defaultdict(set)
+        for entry, _ in bronze.since(self._files, dataset, 0):
+            for part, lines in self._parts(entry):
+                hit = [number for number, (line, row) in enumerate(self._rows(lines)) if self._is_of(line, row)]
+                if hit:
+                    out.lines.setdefault(entry.position, {})[part] = hit
+                    for number in hit:
+                        n, seq = _numbers(lines[number])
+                        seqs[entry.position, n].add(seq)
+            for n, line, row in self._by_hand(entry):
+                if self._is_of(line, row):
+                    out.acts.setdefault(entry.position, set()).add(n)
+                    seqs[entry.position, n].add(0)
+            for n, one in enumerate(entry.decisions):
+                if one.batch:
+                    acts[entry.position, n] = one.batch
+            if answers := self._answers(entry, {n for (position, n) in seqs if position == entry.position}):
+                out.answers[entry.position] = answers
+        if not (out.lines or out.acts or out.answers):
+            raise UsageError(f"nothing in the log of {dataset} has this {self._column.name}")
+        out.keys = self._keys
+        out.places = {(*place, seq) for place, those in seqs.items() for seq in those}
+        out.places |= {(*act, seq) for act, batch in acts.items() for seq in seqs.get(batch, ())}
+        return out
+
+    def _asked_for(self, entry: Entry) -> None:
+        for batch in entry.batches:
+            if self._text in (batch.shard, batch.cursor):
+                raise UsageError(
+                    f"the source of {self._contract.dataset} is asked by this {self._column.name}: it names shards of the log, which cannot be "
+                    "erased from; take it out of the universe and `assay decide exclude` its batches"
+                )
+
+    def _parts(self, entry: Entry) -> Iterator[tuple[int, list[bytes]]]:
+        for number, part in enumerate(entry.parts):
+            gone = part.name in self._lost[1] or part.name in bronze.only_of(entry, self._lost[0])
+            if not (gone and not self._files.exists(part.name)):
+                yield number, bronze.inflated(self._files, part).split(b"\n")[:-1]
+
+    def _rows(self, lines: Sequence[bytes]) -> Iterator[tuple[bytes, Mapping[str, Any] | None]]:
+        for first in range(0, len(lines), TOGETHER):
+            those = lines[first : first + TOGETHER]
+            yield from zip(those, self._engine.rows(self._contract, those), strict=True)
+
+    def _by_hand(self, entry: Entry) -> Iterator[tuple[int, bytes, Mapping[str, Any] | None]]:
+        acts = [(n, hand_line(one, n)) for n, one in enumerate(entry.decisions) if one.kind in ("upsert", "delete")]
+        for (n, line), row in zip(acts, self._engine.rows(self._contract, [line for _, line in acts]), strict=True):
+            yield n, line, row
+
+    def _answers(self, entry: Entry, touched: Collection[int]) -> set[int]:
+        """The batches whose answers are not to be kept: of lines that are erased, or the answer itself has the value."""
+        out = {batch.n for batch in entry.batches if batch.n in touched}
+        for batch in entry.batches:
+            for asked in batch.requests:
+                if asked.raw and batch.n not in out and self._files.exists(asked.raw.name):
+                    answer = bronze.inflated(self._files, asked.raw)
+                    if any(raw in answer for raw in self._raw):
+                        out.add(batch.n)
+        return out
+
+    def _has(self, line: bytes, row: Mapping[str, Any] | None) -> bool:
+        """Whether a line has the value in the column; one that is no JSON, anywhere."""
+        if row is not None and row[self._column.name] == self._value:
+            return True
+        record = _record(line)
+        if row is None and record is None:
+            return any(raw in line for raw in self._raw)
+        return row is None and any(self._text == text for path in self._column.origins for text in _texts(record, path))
+
+    def _learn(self, line: bytes, row: Mapping[str, Any] | None) -> None:
+        if not self._keyed or erasures.is_tombstone(line) or not self._has(line, row):
+            return
+        if row is not None:
+            self._keys.add(self._key(row))
+        elif said := self._said(line):  # a contract before this one may have let it in
+            self._keys.add(said)
+            self._rejected = True
+
+    def _is_of(self, line: bytes, row: Mapping[str, Any] | None) -> bool:
+        if erasures.is_tombstone(line):
+            return False
+        if self._has(line, row) or (self._keyed and row is not None and self._key(row) in self._keys):
+            return True
+        return (row is None or self._rejected) and self._said(line) in self._keys
+
+    def _key(self, row: Mapping[str, Any]) -> Key:
+        return tuple(render(row[k]) or "" for k in self._contract.key)
+
+    def _said(self, line: bytes) -> Key:
+        """The key of a line as its record spells it; empty if it does not spell all of it."""
+        record = _record(line)
+        columns = (self._contract.column(k).origins for k in self._contract.key)
+        key = [next((text for path in origins for text in _texts(record, path)), None) for origins in columns]
+        return () if None in key else tuple(str(one) for one in key)
+
+
+def _numbers(line: bytes) -> tuple[int, int]:
+    """The n and seq that a line says of itself."""
+    head = json.loads(line[: line.index(b",", line.index(b',"_n":') + 1)] + b"}")
+    return head["_n"], head["_seq"]
+
+
+def _record(line: bytes) -> Any:
+    """The record of a line, objects as pairs and numbers as they are spelt; None if it is no JSON object."""
+    try:
+        found = json.loads(
+            line.split(b'"_record":', 1)[1][:-1],
+            object_pairs_hook=_Pairs,
+            parse_int=str,
+            parse_float=str,
+            parse_constant=str,
+        )
+    except (ValueError, RecursionError, IndexError):
+        return None
+    return found if isinstance(found, _Pairs) else None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with all its names, equal ones too."""
+
+
+def _texts(record: Any, path: Sequence[str]) -> Iterator[str]:
+    """All that a record says at a path, as texts."""
+    if path:
+        for name, value in record if isinstance(record, _Pairs) else ():
+            if name == path[0]:
+                yield from _texts(value, path[1:])
+    elif isinstance(record, str | bool):
+        yield str(record).lower() if isinstance(record, bool) else record.strip()
+
+
+# ------------------------------------------------------------------ the log as it will be
+
+
+def _staged(lake: "Lake", contract: Contract, found: Found, value: str, who: str, why: str) -> Journal:
+    """Lay down all parts and entries that are other ones then, each naming the one before, and the decision as the last."""
+    files, dataset = lake.target.files, contract.dataset
+    timeline = Timeline.read(files, lake.target.ledger, dataset)
+    positions: list[int] = []
+    gone: set[str] = set()
+    kept: set[str] = set()
+    acts: list[Decision] = []
+    tail = bronze.NONE
+    for entry, its in bronze.since(files, dataset, 0):
+        position = entry.position
+        parts: dict[int, Part] = {}
+        for number, hit in found.lines.get(position, {}).items():
+            parts[number], stored = erasures.buried(files, entry.parts[number], hit)
+            if not files.put_new(parts[number].name, stored, "erase.part"):
+                raise LakeBusy(f"{parts[number].name} holds something else already")
+        erased = _erased(lake, timeline, entry, found.lines.get(position, {}))
+        acts += [Decision("erase", batch=(position, n)) for n in erased]
+        reason = "it held what was erased" if _stands(value, entry.why) else entry.why
+        new = erasures.rewritten(
+            entry, tail.sha256, parts, erased, found.answers.get(position, set()), found.acts.get(position, set()), reason
+        )  # fmt: skip
+        gone |= {one.name for one in bronze.objects(entry)}
+        kept |= {one.name for one in bronze.objects(new)}
+        if new == entry:
+            tail = tail.then(entry, its)
+        else:
+            positions.append(position)
+            tail = tail.then(new, erasures.stage(files, new))
+    said = bronze.draft("decided", decisions=tuple(acts) or (Decision("erase"),), who=who, why=why, format=3)
+    decision = bronze.placed(said, dataset, tail, str(ULID()))
+    erasures.stage(files, decision)
+    return Journal(dataset, (*positions, decision.position), tuple(sorted(gone - kept)))
+
+
+def _erased(lake: "Lake", timeline: Timeline, entry: Entry, parts: Mapping[int, Sequence[int]]) -> dict[int, Erased]:
+    """What is erased of each batch by n, as its lines stand in the gate now."""
+    files, seqs = lake.target.files, defaultdict[int, set[int]](set)
+    numbers = {batch.n for batch in entry.batches}
+    for part, hit in parts.items():
+        lines = bronze.inflated(files, entry.parts[part]).split(b"\n")
+        for n, seq in (_numbers(lines[number]) for number in hit):
+            if n in numbers:
+                seqs[n].add(seq)
+    if not seqs:
+        return {}
+    contract = timeline.contract(entry.position)[1]
+    wanted = {n: entry.position * N + n for n in seqs}
+    only = {wanted[n]: those for n, those in seqs.items()}
+    with lake.target.engine.group(contract, bronze.parts(files, entry, wanted), only) as group:
+        counted = group.judged()
+    return {n: bronze.batch_of(entry, n).erased.plus(counted[wanted[n]]) for n in sorted(seqs)}
+
+
+def _others(lake: "Lake", contract: Contract, pair: Pair, found: Found) -> list[str]:
+    """The rows of others that would be other ones: silver as the log gives it now, against what the staged log gives."""
+    from assay.refine import anew
+
+    t, head = lake.target, silver.head(pair.current)
+    out: list[str] = []
+    with scratch_directory(t.files) as scratch:
+        draft = anew(
+            contract.dataset, pair, head.position, scratch, files=Overlaid(t.files), catalog=t.catalog, ledger=t.ledger,
+            engine=t.engine,
+        )  # fmt: skip
+        made = (draft.current([]), draft.past([]))
+        for is_now, will_be in zip(prove.relations(lake, pair), made, strict=True):
+            columns, less, more, _ = prove.differs(lake, is_now, will_be)
+            at = [columns.index(c) for c in ("_position", "_n", "_seq")]
+            changed = [row for row in less if tuple(row[i] for i in at) not in found.places] + more
+            out += dict.fromkeys(
+                ", ".join(f"{k}={render(row[columns.index(k)])}" for k in contract.key) for row in changed
+            )
+    return list(dict.fromkeys(out))
