@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EFFECTS = (
+    "lake.format",
     "land.contract",
     "land.part",
     "land.entry",
@@ -32,6 +33,7 @@ EFFECTS = (
     "keys.create",
     "keys.revoke",
     "alert.tell",
+    "upgrade.ledger",
 )
 
 

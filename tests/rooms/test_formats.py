@@ -12,7 +12,7 @@ import pytest
 from isal import igzip
 
 from assay.errors import LakeDamaged
-from assay.lake import evidence, keys, release
+from assay.lake import evidence, formats, keys, release
 from assay.lake.evidence import Evidence, Stored
 from assay.ports import N, Rejected
 from assay.targets.local import DiskFiles
@@ -98,6 +98,19 @@ def test_the_golden_key_is_read_and_would_be_written_so(files: DiskFiles) -> Non
     stored = files.read(keys.name_of(made.id))
     assert {*json.loads(stored)} == {*keys.Key.__struct_fields__}
     assert made.id == hashlib.sha256(stored).hexdigest()[:16]
+
+
+def test_the_golden_number_is_read_and_would_be_written_so(files: DiskFiles) -> None:
+    [text] = [one.rstrip("\n").encode() for one in examples("Format of the lake")]
+    put(files, formats.name_of(formats.FORMAT), text)
+    assert f"`{formats.name_of(formats.FORMAT)}`" in (ROOT / "docs/formats.md").read_text()
+    assert formats.of(files) == formats.FORMAT
+    said = msgspec.json.decode(text, type=formats.Number)
+    assert {*json.loads(text)} == {*formats.Number.__struct_fields__}, "every field is shown"
+    other = DiskFiles(files.root / "other")
+    formats.put(other, formats.FORMAT)
+    assert json.loads(other.read(formats.name_of(formats.FORMAT))).keys() == json.loads(text).keys()
+    assert formats._encoded(said.lake, said.assay) == text
 
 
 def test_what_is_stored_says_its_format(files: DiskFiles) -> None:

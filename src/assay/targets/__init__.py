@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from assay.errors import SettingsError
+from assay.lake import formats
 from assay.ports import Engine, Files, Ledger, Limits, Secrets
 from assay.settings import Settings
 
@@ -20,7 +21,8 @@ NAMES = ("local",)
 class Target:
     """Everything of one lake where it runs; steps take its parts, never the whole.
 
-    Catalog, ledger and engine are opened when they are first asked for.
+    Catalog, ledger and engine are opened when they are first asked for. `upgrade_ledger` makes a ledger of a former format
+    one of today's, where there is one.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Target:
     open_catalog: "Callable[[], Catalog]"
     open_ledger: Callable[[], Ledger]
     open_engine: Callable[[], Engine]
+    upgrade_ledger: Callable[[], None] = lambda: None
 
     @cached_property
     def catalog(self) -> "Catalog":
@@ -55,8 +58,9 @@ class Target:
 
 
 def open(name: str, settings: Settings) -> Target:  # noqa: A001 - read as targets.open
-    """The target of that name, opened for a lake; SettingsError where there is none."""
+    """The target of that name, opened for a lake; SettingsError where there is none, WrongFormat if the lake is a newer assay's."""
     if name not in NAMES:
         raise SettingsError(f"there is no target {name!r}; there is {', '.join(NAMES)}")
     opened: Target = importlib.import_module(f"assay.targets.{name}").open_target(settings)
+    formats.of(opened.files)
     return opened

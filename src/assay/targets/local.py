@@ -250,7 +250,13 @@ def open_target(settings: Settings) -> Target:
 
         return DuckDBEngine(limits)
 
-    return Target("local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine)
+    def upgrade_ledger() -> None:
+        if (path := settings.data / "ledger.db").exists():
+            SqliteLedger(path, upgrade=True).close()
+
+    return Target(
+        "local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine, upgrade_ledger
+    )
 
 
 __all__ = ["DiskFiles", "LocalSecrets", "SqliteLedger", "open_target"]
