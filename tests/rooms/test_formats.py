@@ -12,7 +12,7 @@ import pytest
 from isal import igzip
 
 from assay.errors import LakeDamaged
-from assay.lake import evidence, formats, keys, release
+from assay.lake import evidence, formats, keys, release, retention
 from assay.lake.evidence import Evidence, Stored
 from assay.ports import N, Rejected
 from assay.targets.local import DiskFiles
@@ -139,6 +139,23 @@ def test_what_a_newer_assay_wrote_is_named_whatever_it_looks_like(files: DiskFil
         put(files, name, igzip.compress(text))
         with pytest.raises(LakeDamaged, match="is not evidence any more"):
             evidence.read(files, "x", 2)
+
+
+def test_a_text_that_is_none_any_more_is_damage(files: DiskFiles) -> None:
+    [text] = examples("Release")
+    name = release.name_of(7)
+    put(files, name, text.encode().replace(b'"mart_', b'"\xb0art_'))
+    for read in (release.read, retention._pins):
+        with pytest.raises(LakeDamaged, match=f"{name} is not a release any more"):
+            read(files, 7)
+    key, revoked = (one.rstrip("\n").encode() for one in examples("API keys"))
+    its = hashlib.sha256(key).hexdigest()[:16]
+    put(files, keys.name_of(its), key.replace(b"research", b"\xb0esearch"))
+    assert keys.active(files, {}) == {its: None}
+    assert keys.listed(files)[0].damaged
+    put(files, keys.revoked_name_of(its), revoked.replace(b"ada", b"\xb0da"))
+    with pytest.raises(LakeDamaged, match="the key stays revoked"):
+        keys.listed(files)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", bytes(200)])

@@ -10,6 +10,8 @@ from assay.ports import Files
 
 FORMAT, FIRST = 2, 1
 """The format of the lakes that this assay makes; that of the lakes that say none."""
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec says of bytes that are no JSON of a kind; the second where a text is no UTF-8."""
 _WHERE = "bronze/_format/"  # where it outlives what is made anew, and comes along into a backup
 _NAME = re.compile(rf"{_WHERE}(\d{{4,9}})\.json", re.ASCII)
 
@@ -51,7 +53,7 @@ def of(files: Files) -> int:
     data = files.read(name)
     try:
         said: Number | None = msgspec.json.decode(data, type=Number)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         said = None
     if number > FORMAT:
         wrote = f"assay {said.assay}" if said else "a newer assay"
