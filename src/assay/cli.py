@@ -37,7 +37,7 @@ Examples:
 
 \b
 Exit codes: 0 done · 1 failed · 2 settings, contract or arguments are wrong · 3 the source refused ·
-4 a gate is closed · 5 the lake is damaged · 6 gold was not released ·
+4 a gate is closed · 5 the lake is damaged, or of another format · 6 gold was not released ·
 7 an alert fires · 75 busy, try again
 """
 
@@ -813,6 +813,34 @@ def upkeep(ctx: click.Context, lake: "Lake", really: bool) -> None:
 
 
 @cli.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.pass_context
+def upgrade(ctx: click.Context, dry_run: bool) -> None:
+    """Bring the lake's data to the format of this assay, step by step. Stopped anywhere, it goes on when it is run again.
+
+    Stop first what runs on this environment; what was forgotten does no harm.
+
+    \b
+    Example:
+      assay upgrade --dry-run
+    """
+    from contextlib import closing
+
+    from assay import settings, targets, up
+    from assay.run import lake as lakes
+    from assay.run.upgrade import upgrade as run
+
+    lakes.exists(ctx.obj["path"], ctx.obj["env"])
+    said = settings.read(ctx.obj["path"], ctx.obj["env"])
+    with closing(targets.open(ctx.obj["target"], said)) as target:
+        found = run(target, dry=True)
+        if found.steps and not dry_run:
+            with up.alone(said.data):
+                found = run(target, say=ctx.obj["say"])
+    _out(ctx, {"from": found.before, "to": found.now, "steps": found.steps}, tell.upgraded(found, dry=dry_run))
+
+
+@cli.command()
 @click.argument("table")
 @click.argument("key", nargs=-1)
 @click.option("--column", help="One column; without it the whole row is recomputed.")
@@ -1211,7 +1239,6 @@ def up(ctx: click.Context, own: str | None, port: int, prefect_port: int, databa
     Example:
       assay up
     """
-    _prefect()
     _up(ctx, ctx.obj["path"], own or ctx.obj["env"], port, prefect_port, database)
 
 
@@ -1242,7 +1269,9 @@ def _up(
         raise UsageError("--port 0 takes any free port; `assay up` wants one that is known")
     found = described.read(root, env)
     lakes.exists(root, env)
-    lakes.promises(root, env)
+    with lakes.open(root, env) as lake:
+        lake.target.ledger.newest("release", "")  # refused here, rather than by each process by itself
+    _prefect()
     url = tree.database(database) if database else ""
     one = tree.Up(settings.read(root, env), port, prefect_port, url, tuple(found.pools))
     tree.run(one, ctx.obj["say"], watched if watch else None, once=once)

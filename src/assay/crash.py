@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EFFECTS = (
+    "lake.format",
     "land.contract",
     "land.part",
     "land.entry",
@@ -38,6 +39,7 @@ EFFECTS = (
     "keys.create",
     "keys.revoke",
     "alert.tell",
+    "upgrade.ledger",
 )
 
 

@@ -11,6 +11,7 @@ AssayError
 │   └── SourceSuspect  the operator: the vendor answered, but the answer cannot be trusted
 ├── GateClosed         the data's owner: the batch is held, its reasons are in the evidence
 ├── LakeDamaged        the operator: what is stored is not what was written
+│   └── WrongFormat    the operator: `assay upgrade`, or the newer assay that is named
 ├── LakeBusy           nobody: another process holds what this one needs; run it again
 │   └── CommitUnknown  nobody: whether a commit is in must be looked for before it is tried again
 ├── BuildFailed        the model's author: dbt or one of its tests said no; the old release stays
@@ -96,6 +97,10 @@ class LakeDamaged(AssayError):
     """Stored bytes, counts or references do not agree with each other."""
 
     exit_code = 5
+
+
+class WrongFormat(LakeDamaged):
+    """What is stored is whole, and of a format that this assay does not read: it is a newer one's, or wants `assay upgrade`."""
 
 
 class LakeBusy(AssayError):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from assay.refine import Refined
     from assay.run.alerts import Alerts
     from assay.run.erase import Found
+    from assay.run.upgrade import Upgraded
     from assay.serve.fenced import Answer
 
 NOTHING = (
@@ -471,6 +472,16 @@ def upkeep(found: Mapping[str, Any], *, dry: bool) -> list[str]:
     if not lines:
         return ["there is nothing to do"]
     return [*lines, "nothing was changed; --apply does it"] if dry else lines
+
+
+def upgraded(found: "Upgraded", *, dry: bool) -> list[str]:
+    """What an upgrade did, or would do."""
+    if not found.steps:
+        return [f"there is nothing to do: the lake has format {found.now}"]
+    if not dry:
+        return [f"upgraded from format {found.before} to {found.now}"]
+    steps = [f"format {number} to {number + 1}: {step}" for number, step in enumerate(found.steps, found.before)]
+    return [*steps, "nothing was changed; without --dry-run it is done"]
 
 
 def rows(found: "Answer", form: str) -> None:

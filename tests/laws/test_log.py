@@ -21,7 +21,7 @@ from isal import igzip
 from assay import clock
 from assay.contract import odcs
 from assay.errors import AssayError, LakeBusy, LakeDamaged
-from assay.lake import bronze
+from assay.lake import bronze, formats
 from assay.lake.bronze import NONE, Asked, Entry, Tail
 from assay.lake.landing import Ask, Landing
 from assay.ports import Files, Ledger
@@ -436,6 +436,7 @@ def test_a_flipped_bit_of_any_object_is_named(tmp_path: Path) -> None:
     draw = random.Random(3)
 
     def verify() -> None:
+        formats.of(files)
         for entry, _ in bronze.since(files, DATASET, 0):
             bronze.check(files, entry)
             if entry.contract != "k":
@@ -444,7 +445,7 @@ def test_a_flipped_bit_of_any_object_is_named(tmp_path: Path) -> None:
 
     verify()
     names = list(files.names(""))
-    assert len(names) == 4 + 3 * 2 + 1
+    assert len(names) == 4 + 3 * 2 + 1 + 1
     for name in names:
         path = tmp_path / "lake" / name
         path.chmod(0o600)

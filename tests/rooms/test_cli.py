@@ -197,6 +197,12 @@ def _ready(lake: Path, *args: str) -> None:
         cli.main(["--lake", str(lake), "--quiet", *args])
 
 
+def _newer(lake: Path) -> list[object]:
+    (lake / "data/dev/bronze/_format").mkdir(parents=True)
+    (lake / "data/dev/bronze/_format/0099.json").write_bytes(b"{}")
+    return ["status"]
+
+
 REACHED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "SettingsError": (_no_lake, "it has no assay.toml; `assay init"),
     "ContractError": (_bad_contract, r"trades\.yaml:\d+: no column has primaryKey: true"),
@@ -207,6 +213,7 @@ REACHED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "SourceSuspect": (_suspect, r"no file of .*files is called trades\.csv"),
     "GateClosed": (_held, "1 batch is held: `assay status` says why"),
     "LakeDamaged": (_damaged, "is not what was written; restore it from a copy"),
+    "WrongFormat": (_newer, r"has format 99, made by a newer assay; this is assay \d"),
     "BuildFailed": (_not_built, "gold was not built; nothing is released yet"),
     "AlertFiring": (_fires, "1 alert fires"),
     "WebhookFailed": (_not_told, "alert desk: webhook HOOK gave no answer within 10 s: Connection refused; it is kept"),

@@ -12,7 +12,7 @@ import pytest
 from isal import igzip
 
 from assay.errors import LakeDamaged
-from assay.lake import erasures, evidence, keys, release
+from assay.lake import erasures, evidence, formats, keys, release, retention
 from assay.lake.evidence import Evidence, Stored
 from assay.ports import N, Rejected
 from assay.spoken import TERMS
@@ -114,6 +114,19 @@ def test_the_golden_key_is_read_and_would_be_written_so(files: DiskFiles) -> Non
     assert made.id == hashlib.sha256(stored).hexdigest()[:16]
 
 
+def test_the_golden_number_is_read_and_would_be_written_so(files: DiskFiles) -> None:
+    [text] = [one.rstrip("\n").encode() for one in examples("Format of the lake")]
+    put(files, formats.name_of(formats.FORMAT), text)
+    assert f"`{formats.name_of(formats.FORMAT)}`" in (ROOT / "docs/formats.md").read_text()
+    assert formats.of(files) == formats.FORMAT
+    said = msgspec.json.decode(text, type=formats.Number)
+    assert {*json.loads(text)} == {*formats.Number.__struct_fields__}, "every field is shown"
+    other = DiskFiles(files.root / "other")
+    formats.put(other, formats.FORMAT)
+    assert json.loads(other.read(formats.name_of(formats.FORMAT))).keys() == json.loads(text).keys()
+    assert formats._encoded(said.lake, said.assay) == text
+
+
 def test_what_is_stored_says_its_format(files: DiskFiles) -> None:
     made = Evidence(1, None, "x", "refined", "run", datetime(2026, 1, 1, tzinfo=UTC), 0, 1, "0" * 64)
     assert json.loads(igzip.decompress(evidence.encode(made)))["format"] == 1
@@ -140,6 +153,23 @@ def test_what_a_newer_assay_wrote_is_named_whatever_it_looks_like(files: DiskFil
         put(files, name, igzip.compress(text))
         with pytest.raises(LakeDamaged, match="is not evidence any more"):
             evidence.read(files, "x", 2)
+
+
+def test_a_text_that_is_none_any_more_is_damage(files: DiskFiles) -> None:
+    [text] = examples("Release")
+    name = release.name_of(7)
+    put(files, name, text.encode().replace(b'"mart_', b'"\xb0art_'))
+    for read in (release.read, retention._pins):
+        with pytest.raises(LakeDamaged, match=f"{name} is not a release any more"):
+            read(files, 7)
+    key, revoked = (one.rstrip("\n").encode() for one in examples("API keys"))
+    its = hashlib.sha256(key).hexdigest()[:16]
+    put(files, keys.name_of(its), key.replace(b"research", b"\xb0esearch"))
+    assert keys.active(files, {}) == {its: None}
+    assert keys.listed(files)[0].damaged
+    put(files, keys.revoked_name_of(its), revoked.replace(b"ada", b"\xb0da"))
+    with pytest.raises(LakeDamaged, match="the key stays revoked"):
+        keys.listed(files)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", bytes(200)])

@@ -18,7 +18,7 @@ from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
-from assay.lake import drift
+from assay.lake import drift, formats
 from assay.lake.drift import Shape
 from assay.lake.formats import refuse_newer
 from assay.ports import Counted, Fact, Files, Ledger, Lines, N
@@ -784,6 +784,8 @@ def put_contract(files: Files, ledger: Ledger, contract: Contract, *, everything
                 f"{contract.path or dataset}: this contract was replaced at position {said[last + 1][0]} of {dataset}; "
                 "take the newer contract, or say it anew (raise its version)"
             )
+        if not said:
+            formats.begin(files)
         pin(files, contract)
         anew = everything or (before is not None and _refines_otherwise(files, before, contract))
         return draft("contract", contract=mine, everything=anew, replaces=before, run=run)

@@ -12,7 +12,7 @@ import msgspec
 
 from assay.clock import now
 from assay.errors import LakeBusy, LakeDamaged, UsageError
-from assay.lake.formats import refuse_newer
+from assay.lake.formats import UNREADABLE, refuse_newer
 from assay.ports import Files
 
 FORMAT, BEFORE = 1, "assay_"
@@ -184,7 +184,7 @@ def _read(files: Files, its: str) -> Key:
     refuse_newer(name, data, FORMAT)
     try:
         found = msgspec.json.decode(data, type=Key)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         found = None
     if found is None or _id(data) != its:
         raise LakeDamaged(
@@ -199,7 +199,7 @@ def _revoked(files: Files, its: str) -> Revoked:
     refuse_newer(name, data, FORMAT)
     try:
         return msgspec.json.decode(data, type=Revoked)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise LakeDamaged(f"{name} is not what was written; the key stays revoked, restore it from a copy") from error
 
 

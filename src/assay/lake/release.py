@@ -13,7 +13,7 @@ import msgspec
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake.evidence import DataFile
 from assay.lake.files import sha256_of
-from assay.lake.formats import refuse_newer
+from assay.lake.formats import UNREADABLE, refuse_newer
 from assay.ports import Files, Relation
 
 FORMAT = 1
@@ -195,7 +195,7 @@ def stored(files: Files, number: int) -> tuple[Release, str]:
     refuse_newer(name_of(number), data, FORMAT)
     try:
         found = msgspec.json.decode(data, type=Release)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise LakeDamaged(f"{name_of(number)} is not a release any more ({error}); restore it from a copy") from error
     return found, hashlib.sha256(data).hexdigest()
 

@@ -15,6 +15,7 @@ from ulid import ULID
 from assay import clock
 from assay.errors import LakeBusy, LakeDamaged
 from assay.lake import release, silver, tables
+from assay.lake.formats import UNREADABLE
 from assay.ports import Files
 from assay.settings import Upkeep
 
@@ -112,7 +113,7 @@ def kept(files: Files, policy: Upkeep | None, at: datetime) -> Kept:
 def _pins(files: Files, number: int) -> _Pins:
     try:
         return msgspec.json.decode(files.read(release.name_of(number)), type=_Pins)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise LakeDamaged(
             f"{release.name_of(number)} is not a release any more ({error}); restore it from a copy"
         ) from error
@@ -149,7 +150,7 @@ def intent(files: Files, release_id: str) -> Intent | None:
         return None
     try:
         return msgspec.json.decode(files.read(name), type=Intent)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise LakeDamaged(f"{name} is no intent any more ({error}); take it away once no build is running") from error
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from assay.errors import LakeBusy, SettingsError
-from assay.lake import erasures
+from assay.lake import erasures, formats
 from assay.ports import Engine, Files, Ledger, Limits, Secrets
 from assay.settings import Settings
 
@@ -38,7 +38,8 @@ class Use(Protocol):
 class Target:
     """Everything of one lake where it runs; steps take its parts, never the whole.
 
-    Catalog, ledger and engine are opened when they are first asked for.
+    Catalog, ledger and engine are opened when they are first asked for. `upgrade_ledger` makes a ledger of a former format
+    one of today's, where there is one.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Target:
     open_ledger: Callable[[], Ledger]
     open_engine: Callable[[], Engine]
     use: Use | None = None
+    upgrade_ledger: Callable[[], None] = lambda: None
 
     @cached_property
     def catalog(self) -> "Catalog":
@@ -80,15 +82,15 @@ class Target:
 
 
 def open(name: str, settings: Settings, *, erasing: bool = False) -> Target:  # noqa: A001 - read as targets.open
-    """The target of that name, opened for a lake; SettingsError where there is none.
+    """The target of that name, opened for a lake; SettingsError where there is none, WrongFormat if the lake is a newer assay's.
 
     LakeBusy where an erasure has begun and not ended, but for who goes on with it (`erasing`).
     """
     if name not in NAMES:
         raise SettingsError(f"there is no target {name!r}; there is {', '.join(NAMES)}")
     opened: Target = importlib.import_module(f"assay.targets.{name}").open_target(settings)
+    formats.of(opened.files)
     if not erasing and (begun := erasures.begun(opened.files)):
-        opened.close()
         raise LakeBusy(
             f"an erasure of {begun.dataset} has begun here and did not end: `assay decide erase {begun.dataset} --resume` goes on with it"
         )

@@ -299,8 +299,14 @@ def open_target(settings: Settings) -> Target:
 
         return DuckDBEngine(limits)
 
+    def upgrade_ledger() -> None:
+        if (path := settings.data / "ledger.db").exists():
+            SqliteLedger(path, upgrade=True).close()
+
     use = DiskUse(settings.data)
-    return Target("local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine, use)
+    return Target(
+        "local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine, use, upgrade_ledger
+    )
 
 
 __all__ = ["DiskFiles", "LocalSecrets", "SqliteLedger", "open_target"]

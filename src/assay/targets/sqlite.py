@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from assay import clock
-from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError
+from assay.crash import effect
+from assay.errors import AssayError, LakeBusy, LakeDamaged, SettingsError, WrongFormat
 from assay.ports import Fact, bodies
 
-FORMAT = 2
+FORMAT, FORMER = 2, 1
 PAGE = 100
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS facts (kind TEXT, dataset TEXT, id TEXT, at TEXT, version INTEGER, body TEXT, "
@@ -27,6 +28,7 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, owner TEXT, until INTEGER) WITHOUT ROWID",
 )
 _COLUMNS = "kind, dataset, id, at, version, body, crc32"
+_FORMER = "kind, dataset, id, at, version, body FROM facts"  # in format 1 no row told its crc32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -35,10 +37,10 @@ class SqliteLedger:
     """See `assay.ports.Ledger`. One file; many processes and threads may use it at once.
 
     Where the file cannot be written it is read, and `record` and `claim` are SettingsError. LakeBusy if another
-    process holds it for longer than `wait` seconds.
+    process holds it for longer than `wait` seconds. WrongFormat for a file of a former format, unless it is to `upgrade` it.
     """
 
-    def __init__(self, path: Path, *, wait: float = 60) -> None:
+    def __init__(self, path: Path, *, wait: float = 60, upgrade: bool = False) -> None:
         self._path = path
         self._wait = wait
         self._lock = threading.RLock()
@@ -50,6 +52,8 @@ class SqliteLedger:
             with self._errors():
                 if writable:
                     self._prepare()
+                if upgrade:
+                    self._upgrade()
                 self._check()
         except AssayError:
             self.close()
@@ -122,6 +126,16 @@ class SqliteLedger:
                     for statement in (*_SCHEMA, f"PRAGMA user_version = {FORMAT}"):
                         con.execute(statement)
 
+    def _upgrade(self) -> None:
+        """Make a file of format 1 one of today's, all or nothing: what nothing else knows stays, the rest is adopted anew."""
+        with effect("upgrade.ledger"), self._transaction() as con:
+            if con.execute("PRAGMA user_version").fetchone() == (FORMER,):
+                kept = con.execute(f"SELECT {_FORMER} WHERE kind IN ('step', 'failed', 'release', 'upkeep')").fetchall()
+                con.execute("DROP TABLE facts")
+                for statement in (*_SCHEMA, f"PRAGMA user_version = {FORMAT}"):
+                    con.execute(statement)
+                con.executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)", [(*row, _crc32(row)) for row in kept])
+
     def _write_ahead(self) -> None:
         """Turn the write-ahead log on; of several that open a new file at once SQLite refuses some without waiting."""
         ends = time.monotonic() + self._wait
@@ -136,6 +150,11 @@ class SqliteLedger:
 
     def _check(self) -> None:
         found = self._con.execute("PRAGMA user_version").fetchone()[0]
+        if found == FORMER:
+            raise WrongFormat(
+                f"{self._path} is a ledger of format {found}: `assay upgrade` makes it one of format {FORMAT}. Where that finds "
+                "nothing to do, move it away: it is an index and is rebuilt from the lake"
+            )
         if found != FORMAT:
             raise LakeDamaged(
                 f"{self._path} is a ledger of format {found}, not {FORMAT}; move it away: it is an index and is "
