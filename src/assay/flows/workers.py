@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -45,9 +47,17 @@ STARTED = 5
 """So often within a day a run that crashed is started again; then it is left to a person."""
 STARTS = timedelta(seconds=60)
 """So long a worker may take from taking a run to its process."""
+PAUSE, LONGEST = timedelta(seconds=30), timedelta(hours=1)
+"""Before a run that failed is started again: the first time, at most."""
 DAY = timedelta(days=1)
 GONE = "its process is gone"
 _UNDER_WAY = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+_PASSES = re.compile(r"\b(SourceBusy|LakeBusy|CommitUnknown|SettingsError)\b")
+"""What passes by itself, or once there is room on the disk again."""
+_STAYS = re.compile(
+    r"\b(ContractError|UsageError|SourceRefused|KeyRefused|SourceSuspect|GateClosed|LakeDamaged|BuildFailed)\b"
+)
+"""What stays until somebody acts."""
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +143,7 @@ def _woken() -> list[str]:
 
 
 async def _tended(client: PrefectClient, settings: Settings, before: set[UUID]) -> set[UUID]:
-    """The runs that have no process now; those that had none `before` either are started again, and those that crashed."""
+    """The runs that have no process now; those that had none `before` either are started again, and those that crashed or failed."""
     gone = set()
     for one in await _runs(client, settings, _UNDER_WAY):
         if not alive(settings.data, str(one.id)) and not _starting(one):
@@ -144,6 +154,9 @@ async def _tended(client: PrefectClient, settings: Settings, before: set[UUID]) 
     for one in await _runs(client, settings, [StateType.CRASHED]):
         if not alive(settings.data, str(one.id)) and await _due(client, one):
             await _set(client, one, AwaitingRetry(message="it crashed"))
+    for one in await _runs(client, settings, [StateType.FAILED]):
+        if await _passes(client, one):
+            await _set(client, one, AwaitingRetry(message="why it failed may have passed"))
     return gone - before
 
 
@@ -179,6 +192,23 @@ async def _due(client: PrefectClient, run: FlowRun) -> bool:
         1 for one in await client.read_flow_run_states(run.id) if one.is_crashed() and now() - one.timestamp < DAY
     )
     return crashes <= STARTED and bool(now() - run.state.timestamp > timedelta(seconds=LOOK * 2 ** (crashes - 1)))
+
+
+async def _passes(client: PrefectClient, run: FlowRun) -> bool:
+    """Whether a run that failed is tried again: by what may have passed, later each time, and no later run was to do the same."""
+    said, ended = (run.state.message or "", run.state.timestamp) if run.state else ("", now())
+    if not now() - DAY < ended < now() - PAUSE or (_STAYS.search(said) and not _PASSES.search(said)):
+        return False
+    failed = sum(1 for one in await client.read_flow_run_states(run.id) if one.is_failed())
+    if now() - ended < min(LONGEST, PAUSE * 2 ** min(failed - 1, 10)):
+        return False
+    later = await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]),
+            expected_start_time=FlowRunFilterExpectedStartTime(after_=run.expected_start_time, before_=now()),
+        )
+    )
+    return not any(one.id != run.id and one.parameters == run.parameters for one in later)
 
 
 def _starting(run: FlowRun) -> bool:
