@@ -121,11 +121,12 @@ async def _tend(settings: Settings) -> None:
     Now and then, start what the ledger says is to be done and nobody does: an event may be lost with the server.
     """
     gone: set[UUID] = set()
+    over: set[UUID] = set()
     woken = time.monotonic()
     async with get_client() as client:
         while True:
             try:
-                gone = await _tended(client, settings, gone)
+                gone = await _tended(client, settings, gone, over)
                 if time.monotonic() - woken > WAKES:
                     woken = time.monotonic()
                     busy = await _runs(client, settings, [*_UNDER_WAY, StateType.SCHEDULED])
@@ -133,7 +134,7 @@ async def _tend(settings: Settings) -> None:
                         for name in await asyncio.to_thread(_woken):
                             log.warning("%s was to be done, and nobody did: it is started", name)
             except Exception as error:  # noqa: BLE001 - a server that is away, a run that was deleted: it looks again
-                log.debug("looked in vain: %s", type(error).__name__)
+                log.info("looked in vain for runs that ended: %r", error)
             await asyncio.sleep(LOOK)
 
 
@@ -142,7 +143,7 @@ def _woken() -> list[str]:
         return wake(lake, land=False)
 
 
-async def _tended(client: PrefectClient, settings: Settings, before: set[UUID]) -> set[UUID]:
+async def _tended(client: PrefectClient, settings: Settings, before: set[UUID], over: set[UUID]) -> set[UUID]:
     """The runs that have no process now; those that had none `before` either are started again, and those that crashed or failed."""
     gone = set()
     for one in await _runs(client, settings, _UNDER_WAY):
@@ -155,7 +156,7 @@ async def _tended(client: PrefectClient, settings: Settings, before: set[UUID]) 
         if not alive(settings.data, str(one.id)) and await _due(client, one):
             await _set(client, one, AwaitingRetry(message="it crashed"))
     for one in await _runs(client, settings, [StateType.FAILED]):
-        if await _passes(client, one):
+        if one.id not in over and await _passes(client, one, over):
             await _set(client, one, AwaitingRetry(message="why it failed may have passed"))
     return gone - before
 
@@ -194,13 +195,14 @@ async def _due(client: PrefectClient, run: FlowRun) -> bool:
     return crashes <= STARTED and bool(now() - run.state.timestamp > timedelta(seconds=LOOK * 2 ** (crashes - 1)))
 
 
-async def _passes(client: PrefectClient, run: FlowRun) -> bool:
-    """Whether a run that failed is tried again: by what may have passed, later each time, and no later run was to do the same."""
+async def _passes(client: PrefectClient, run: FlowRun, over: set[UUID]) -> bool:
+    """Whether a run that failed is tried again: by what may have passed, later each time.
+
+    One after which another run was to do the same is `over`.
+    """
     said, ended = (run.state.message or "", run.state.timestamp) if run.state else ("", now())
-    if not now() - DAY < ended < now() - PAUSE or (_STAYS.search(said) and not _PASSES.search(said)):
-        return False
-    failed = sum(1 for one in await client.read_flow_run_states(run.id) if one.is_failed())
-    if now() - ended < min(LONGEST, PAUSE * 2 ** min(failed - 1, 10)):
+    pause = min(LONGEST, PAUSE * 2 ** min(max(run.run_count - 1, 0), 10))
+    if not now() - DAY < ended < now() - pause or (_STAYS.search(said) and not _PASSES.search(said)):
         return False
     later = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -208,7 +210,9 @@ async def _passes(client: PrefectClient, run: FlowRun) -> bool:
             expected_start_time=FlowRunFilterExpectedStartTime(after_=run.expected_start_time, before_=now()),
         )
     )
-    return not any(one.id != run.id and one.parameters == run.parameters for one in later)
+    if any(one.id != run.id and one.parameters == run.parameters for one in later):
+        over.add(run.id)
+    return run.id not in over
 
 
 def _starting(run: FlowRun) -> bool:
