@@ -309,10 +309,10 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
         yield one
 
 
-def whole(up: Tree, lake: Lake) -> bool:
-    """Whether all is landed, refined and released, and no run goes on."""
-    on = up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED") or up.of("prefect.engine")
-    return bool(up.release()) and not on and lake.plan() == []
+def whole(up: Tree, lake: Lake, *left: str) -> bool:
+    """Whether all is landed, refined and released, and no run goes on or has failed but those that are left to a person."""
+    on = [one for one in up.runs("RUNNING", "PENDING", "CANCELLING", "CRASHED", "FAILED") if one["id"] not in left]
+    return bool(up.release()) and not on and not up.of("prefect.engine") and lake.plan() == []
 
 
 def holds(up: Tree, lake: Lake) -> None:
@@ -336,7 +336,7 @@ def test_told_to_stop_while_it_lands_it_puts_what_it_asked_for_and_waits_for_no_
         up.until(lambda: any(one.fault for one in asked.sandbox.log), "the vendor hangs")
         time.sleep(2)
         up.process.terminate()
-        assert up.process.wait(50) == 0, up.said[-4000:]
+        assert up.process.wait(100) == 0, up.said[-4000:]
         up.gone()
     stopped = asked.prices()
     assert 30 < stopped < 290
@@ -365,8 +365,7 @@ def test_whatever_is_killed_the_backfill_ends_and_nothing_stays_running(asked: A
         up.until(lambda: up.was("land price_eod", "it crashed"), "the run that crashed is given back")
         os.kill(up.of("assay.flows.server")[0], signal.SIGKILL)
         up.until(lambda: "prefect ended (signal 9); it is started again" in up.said, "Prefect is started again")
-        up.until(lambda: whole(up, lake), "all is done", 420)
-        assert not up.runs("FAILED"), up.runs("FAILED")
+        up.until(lambda: whole(up, lake), "all is done", 240)
         holds(up, lake)
 
 
@@ -421,14 +420,16 @@ def test_a_vendor_that_hangs_and_a_disk_that_fills_are_told_and_once_over_all_is
             assert "SourceBusy: 127.0.0.1 did not answer completely: " in told[0]["error"], told
             up.until(lambda: lake.status()["datasets"]["splits"]["batches"], "others land meanwhile")
 
+            up.until(lambda: up.runs("FAILED"), "the mistake is told")
             fill(ballast)
             asked.sandbox.faults.clear()
             up.until(lambda: "no room left below" in up.said or "the disk is full" in up.said, "the full disk is told")
-            time.sleep(20)
+            time.sleep(10)
             ballast.unlink()
-            up.until(lambda: whole(up, lake), "all is done", 240)
-            left = [(one["id"], one["run_count"]) for one in up.runs("FAILED")]
-            assert left == [(mistake, 1)], "what a person must mend is started once"
+            up.until(lambda: whole(up, lake, mistake), "all is done", 240)
+            assert [one["run_count"] for one in up.runs("FAILED")] == [1], (
+                "what a person must mend is not started again"
+            )
             holds(up, lake)
 
 
