@@ -23,6 +23,7 @@ from assay import targets, tether
 from assay.clock import now
 from assay.errors import AssayError, LakeBusy, SettingsError, UsageError
 from assay.lake import keys
+from assay.lake.files import clear_errors
 from assay.settings import Settings
 from assay.spoken import printable
 
@@ -138,7 +139,8 @@ def database(url: str) -> str:
 def alone(data: Path) -> Iterator[None]:
     """Hold the lock that all processes of the tree are tethered to; LakeBusy if another tree holds it."""
     path = data / "up" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         until = time.monotonic() + 5  # the tethered of one that was killed are still ending
@@ -240,8 +242,7 @@ def run(up: Up, say: Callable[[str], None], watched: Callable[[], bool] | None =
 
     `watched` is called again and again until it is true; with `once` everything stops then.
     """
-    up.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with alone(up.data):
+    with clear_errors(up.data), alone(up.data):
         for port, option in ((up.prefect_port, "--prefect-port"), (up.port, "--port")):
             free(port, option)
         (up.data / "prefect").mkdir(exist_ok=True, mode=0o700)

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ LISTED = 500
 
 @dataclass
 class Here:
-    """The lake of a flow run, the run's id in the ledger, the sources that refused their key; and whether the run was stopped.
+    """The lake of a flow run, the run's id in the ledger, the sources that refused their key; and whether the run is to stop.
 
     `tracked` is the run as the ledger knows it, while it lands.
     """
@@ -44,7 +45,7 @@ class Here:
     run: str
     name: str
     refused: set[str] = field(default_factory=set)
-    stopped: bool = False
+    stopped: threading.Event = field(default_factory=threading.Event)
     tracked: Run | None = None
     _bar: Any = None
     _told: float = 0.0

@@ -36,16 +36,18 @@ LISTED = 20
 
 
 def _again(_: Any, run: Any, state: Any) -> bool:
-    """Whether a task is tried again: a busy vendor twice, unless it wishes for longer, and a busy lake to the end."""
+    """Wait, and say whether a task is tried again: a busy vendor twice, unless it wishes for longer, and a busy lake to the end."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, SourceBusy):
-        return run.run_count <= 2 and (error.retry_after or 0) <= PATIENCE
-    return isinstance(error, LakeBusy)
+        passes = run.run_count <= 2 and (error.retry_after or 0) <= PATIENCE
+    else:
+        passes = isinstance(error, LakeBusy)
+    # It waits here: nothing ends Prefect's own sleep where the run is to stop.
+    return passes and not here().stopped.wait(WAITS[run.run_count - 1])
 
 
 _options: dict[str, Any] = {
-    "cache_policy": NO_CACHE, "persist_result": False, "retries": len(WAITS), "retry_delay_seconds": list(WAITS),
-    "retry_condition_fn": _again,
+    "cache_policy": NO_CACHE, "persist_result": False, "retries": len(WAITS), "retry_condition_fn": _again,
 }  # fmt: skip
 
 
@@ -56,7 +58,7 @@ _options: dict[str, Any] = {
 def ingest_data(chunk: Chunk) -> int:
     """Land what is missing of a chunk by now, in one landing; how many windows. The first error, if any, names the others."""
     one, days = here(), str(chunk.span or "")
-    if one.stopped or one.cancelled:
+    if one.stopped.is_set() or one.cancelled:
         raise UsageError("not asked: the run was stopped")
     contract = one.lake.contract(chunk.dataset)
     if contract.source in one.refused:
@@ -130,7 +132,7 @@ def ingest(chunks: Sequence[Chunk], what: Mapping[str, Any], *, live: bool) -> l
         return []
     run = Run(
         one.lake.target.ledger, one.run, {**what, "datasets": datasets}, {one.lake.contract(name).source for name in datasets},
-        live=live, of=sum(len(chunk.steps) for chunk in chunks),
+        live=live, of=sum(len(chunk.steps) for chunk in chunks), stopped=one.stopped,
     )  # fmt: skip
     with tracked(run) as one.tracked:
         return _asked(chunks)
@@ -152,7 +154,7 @@ def _asked(chunks: Sequence[Chunk]) -> list[AssayError]:
             done += len(chunk.steps)
             one.progress(done, of)
     except BaseException:  # stopped: what was asked is paid for, and is put before the lake is closed
-        one.stopped = True
+        one.stopped.set()
         until = time.monotonic() + STOPS
         for future in asked:
             future.wait(timeout=max(0.0, until - time.monotonic()))

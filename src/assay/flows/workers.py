@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -45,9 +47,17 @@ STARTED = 5
 """So often within a day a run that crashed is started again; then it is left to a person."""
 STARTS = timedelta(seconds=60)
 """So long a worker may take from taking a run to its process."""
+PAUSE, LONGEST = timedelta(seconds=30), timedelta(hours=1)
+"""Before a run that failed is started again: the first time, at most."""
 DAY = timedelta(days=1)
 GONE = "its process is gone"
 _UNDER_WAY = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+_PASSES = re.compile(r"\b(SourceBusy|LakeBusy|CommitUnknown|SettingsError)\b")
+"""What passes by itself, or once there is room on the disk again."""
+_STAYS = re.compile(
+    r"\b(ContractError|UsageError|SourceRefused|KeyRefused|SourceSuspect|GateClosed|LakeDamaged|BuildFailed)\b"
+)
+"""What stays until somebody acts."""
 
 log = logging.getLogger(__name__)
 
@@ -111,11 +121,12 @@ async def _tend(settings: Settings) -> None:
     Now and then, start what the ledger says is to be done and nobody does: an event may be lost with the server.
     """
     gone: set[UUID] = set()
+    over: set[UUID] = set()
     woken = time.monotonic()
     async with get_client() as client:
         while True:
             try:
-                gone = await _tended(client, settings, gone)
+                gone = await _tended(client, settings, gone, over)
                 if time.monotonic() - woken > WAKES:
                     woken = time.monotonic()
                     busy = await _runs(client, settings, [*_UNDER_WAY, StateType.SCHEDULED])
@@ -123,7 +134,7 @@ async def _tend(settings: Settings) -> None:
                         for name in await asyncio.to_thread(_woken):
                             log.warning("%s was to be done, and nobody did: it is started", name)
             except Exception as error:  # noqa: BLE001 - a server that is away, a run that was deleted: it looks again
-                log.debug("looked in vain: %s", type(error).__name__)
+                log.info("looked in vain for runs that ended: %r", error)
             await asyncio.sleep(LOOK)
 
 
@@ -132,8 +143,8 @@ def _woken() -> list[str]:
         return wake(lake, land=False)
 
 
-async def _tended(client: PrefectClient, settings: Settings, before: set[UUID]) -> set[UUID]:
-    """The runs that have no process now; those that had none `before` either are started again, and those that crashed."""
+async def _tended(client: PrefectClient, settings: Settings, before: set[UUID], over: set[UUID]) -> set[UUID]:
+    """The runs that have no process now; those that had none `before` either are started again, and those that crashed or failed."""
     gone = set()
     for one in await _runs(client, settings, _UNDER_WAY):
         if not alive(settings.data, str(one.id)) and not _starting(one):
@@ -144,6 +155,9 @@ async def _tended(client: PrefectClient, settings: Settings, before: set[UUID]) 
     for one in await _runs(client, settings, [StateType.CRASHED]):
         if not alive(settings.data, str(one.id)) and await _due(client, one):
             await _set(client, one, AwaitingRetry(message="it crashed"))
+    for one in await _runs(client, settings, [StateType.FAILED]):
+        if one.id not in over and await _passes(client, one, over):
+            await _set(client, one, AwaitingRetry(message="why it failed may have passed"))
     return gone - before
 
 
@@ -179,6 +193,26 @@ async def _due(client: PrefectClient, run: FlowRun) -> bool:
         1 for one in await client.read_flow_run_states(run.id) if one.is_crashed() and now() - one.timestamp < DAY
     )
     return crashes <= STARTED and bool(now() - run.state.timestamp > timedelta(seconds=LOOK * 2 ** (crashes - 1)))
+
+
+async def _passes(client: PrefectClient, run: FlowRun, over: set[UUID]) -> bool:
+    """Whether a run that failed is tried again: by what may have passed, later each time.
+
+    One after which another run was to do the same is `over`.
+    """
+    said, ended = (run.state.message or "", run.state.timestamp) if run.state else ("", now())
+    pause = min(LONGEST, PAUSE * 2 ** min(max(run.run_count - 1, 0), 10))
+    if not now() - DAY < ended < now() - pause or (_STAYS.search(said) and not _PASSES.search(said)):
+        return False
+    later = await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]),
+            expected_start_time=FlowRunFilterExpectedStartTime(after_=run.expected_start_time, before_=now()),
+        )
+    )
+    if any(one.id != run.id and one.parameters == run.parameters for one in later):
+        over.add(run.id)
+    return run.id not in over
 
 
 def _starting(run: FlowRun) -> bool:

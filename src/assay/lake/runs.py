@@ -47,13 +47,16 @@ class Run:
     began: datetime = field(default_factory=now)
     state: str = "running"
     cancelled: bool = False
+    stopped: threading.Event = field(default_factory=threading.Event)
     _version: int = 0
     _wish: str = ""
     _read: float = float("-inf")
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wish(self) -> str:
-        """What it has to do now: `pause`, `cancel`, `yield` to a load that is served first, or "" to go on."""
+        """What it has to do now: `stop` with its process, `pause`, `cancel`, `yield` to a load that is served first, or "" to go on."""
+        if self.stopped.is_set():
+            return "stop"
         with self._lock:
             if self.cancelled:
                 return "cancel"

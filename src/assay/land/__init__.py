@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,8 @@ LEASE = timedelta(minutes=10)
 ASTRAY = timedelta(hours=2)
 PAUSE = 0.5
 """Seconds between two looks whether a run may go on."""
+STOPS = 30.0
+"""Seconds that asks on their way have, once their run is to stop."""
 log = logging.getLogger(__name__)
 
 
@@ -135,7 +137,7 @@ def land(
     another run is landing is left to it (LakeBusy). An interrupt lets go of what is not complete, and puts the rest.
     `done` hears of each ask as its fate is known, and not of those that were not asked. `wish` is looked at before each
     ask: while it says `pause` or `yield` nothing is asked, and at `pause` what is complete is put; after `cancel`
-    nothing more is. `root` is the lake that may hold the source.
+    nothing more is, and after `stop` what is on its way has STOPS seconds more. `root` is the lake that may hold the source.
     """
     try:
         return waited(
@@ -195,7 +197,13 @@ class _Landings:
         self.left = Counter(one.contract.dataset for one in self.asks)
         try:
             async with self.source.connect(self.secrets, self.settings) as remote:
-                await together(self._items(), lambda one: self._work(one, remote), lambda: size(remote))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None) as limit:
+                        watch = asyncio.create_task(self._stop(limit))
+                        try:
+                            await together(self._items(), lambda one: self._work(one, remote), lambda: size(remote))
+                        finally:
+                            watch.cancel()
         finally:  # also when it is interrupted: what is complete was paid for
             for slice_ in (*self.closing, *self.open.values()):
                 self._commit(slice_)
@@ -210,7 +218,7 @@ class _Landings:
     def _not_asked(self, one: Wanted) -> None:
         first = self.refused[0]
         if isinstance(first, _CancelledError):
-            why = "the run was cancelled"
+            why = str(first)
         else:
             why = "the key was refused" if isinstance(first, KeyRefused) else "this machine's clock is wrong"
         self._add(one, error=type(first)(f"not asked: {why}"), asked=False)
@@ -225,12 +233,22 @@ class _Landings:
         """Wait while that is wished, or end all asks to come."""
         while not self.refused and (said := self.wish()):
             if said == "cancel":
-                self.refused.append(_CancelledError("not asked: the run was cancelled"))
+                self.refused.append(_CancelledError("the run was cancelled"))
             elif said == "pause":
                 self.closing += self.open.values()
                 self.open.clear()
                 self._settle()
             await asyncio.sleep(PAUSE)
+
+    async def _stop(self, limit: asyncio.Timeout) -> None:
+        """End all asks to come once the run is to stop, and those that have no answer soon: a vendor may never give one."""
+        said = ""
+        while said != "stop":
+            await asyncio.sleep(PAUSE)
+            with suppress(AssayError):  # a ledger that is held for long
+                said = self.wish()
+        self.refused.append(_CancelledError("the run was stopped"))
+        limit.reschedule(asyncio.get_running_loop().time() + STOPS)
 
     async def _work(self, one: Wanted, remote: Any) -> None:
         await self._wait()
@@ -250,6 +268,9 @@ class _Landings:
             finally:
                 if not complete:
                     self._let_go(one)
+        except asyncio.CancelledError:
+            self._add(one, error=_CancelledError("no answer came before the run was stopped"), asked=False)
+            raise
         except (KeyRefused, _WrongClockError) as caught:
             error = caught
             self.refused.append(caught)

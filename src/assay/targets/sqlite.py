@@ -222,7 +222,7 @@ class SqliteLedger:
                 )
             case sqlite3.SQLITE_FULL:
                 return SettingsError(
-                    f"{self._path} cannot be written: the disk is full. It is an index and heals itself"
+                    f"{self._path} cannot be written: the disk is full; free some and run it again. It is an index and heals itself"
                 )
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
                 return SettingsError(f"{self._path} cannot be used: {error}")
