@@ -126,12 +126,12 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 @contextmanager
-def _lake(ctx: click.Context) -> "Iterator[Lake]":
+def _lake(ctx: click.Context, *, erasing: bool = False) -> "Iterator[Lake]":
     from assay.run import lake as lakes
 
     if ctx.info_name not in ("plan", "apply", "land"):
         lakes.exists(ctx.obj["path"], ctx.obj["env"])
-    with lakes.open(ctx.obj["path"], ctx.obj["env"], ctx.obj["target"]) as lake:
+    with lakes.open(ctx.obj["path"], ctx.obj["env"], ctx.obj["target"], erasing=erasing) as lake:
         yield lake
 
 
@@ -628,30 +628,29 @@ def erase(
     Example:
       assay decide erase orders customer=C-17 --why "request 2026-104" --dry-run
     """
-    from assay.run import lake as lakes
     from assay.run.hand import pairs
+    from assay.run.search import SHORTEST
 
-    lakes.exists(ctx.obj["path"], ctx.obj["env"])
-    if resume is (subject is not None) or (not resume and not why):
-        raise UsageError("say whose rows by COLUMN=VALUE and --why, or --resume alone")
-    said = pairs([subject] if subject else [], "the subject")
-    with lakes.open(ctx.obj["path"], ctx.obj["env"], ctx.obj["target"], erasing=True) as lake:
-        lines: list[str] = []
-        data: dict[str, Any] = {}
+    with _lake(ctx, erasing=True) as lake:
+        if resume is (subject is not None) or (not resume and not why):
+            raise UsageError("say whose rows by COLUMN=VALUE and --why, or --resume alone")
+        [(column, value)] = pairs([subject], "the subject").items() if subject else [("", "")]
+        data: dict[str, Any] = {"dataset": dataset}
         if resume:
             lake.resume_erasure(dataset)
-        for column, value in said.items():
+        else:
             found = lake.erase(dataset, column, value, who=who, why=why or "", dry=dry_run, although=although)
-            data, lines = found.data, tell.erased(found, dry=dry_run)
-        if dry_run:
-            _out(ctx, data, lines)
-            return
-        ctx.obj["say"](f"{dataset}: erased; what follows from bronze is made anew")
+            data = found.data
+            if dry_run:
+                _out(ctx, data, tell.erased(found, dry=True))
+                return
+            for line in tell.erased(found, dry=False):
+                ctx.obj["say"](line)
+        ctx.obj["say"]("what follows from bronze is made anew")
         done = lake.apply(lake.plan(land=False), say=ctx.obj["say"])
-        left = [name for value in said.values() for name in lake.search(value)]
-        told = tell.searched(left) if said else ["`assay verify erased VALUE` looks whether it stands anywhere still"]
-        _out(ctx, {**data, "found_in": left}, [*lines, *told])
-        _raise([*done.errors, *tell.left(left)])
+        left = lake.search(value) if len(value.strip()) >= SHORTEST else None
+        _out(ctx, {**data, "found_in": left}, tell.searched(left))
+        _raise([*done.errors, *tell.left(left or [])])
 
 
 def _by_hand(ctx: click.Context, done: "ByHand") -> None:

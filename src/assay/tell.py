@@ -179,8 +179,12 @@ def erased(found: "Found", *, dry: bool) -> list[str]:
     return lines
 
 
-def searched(left: Sequence[str]) -> list[str]:
-    """In which files a text stands."""
+def searched(left: Sequence[str] | None) -> list[str]:
+    """In which files a text stands; None where it was not searched for."""
+    if left is None:
+        return [
+            "`assay verify erased VALUE` says whether a text stands in any file still, if it is long enough to tell"
+        ]
     return list(left) or ["no file of the lake's data holds it"]
 
 
@@ -188,7 +192,7 @@ def left(names: Sequence[str]) -> "list[AssayError]":
     """What is wrong with that."""
     from assay.errors import AssayError
 
-    return [AssayError(f"it stands in {some(len(names), 'file')} of the lake's data still")] if names else []
+    return [AssayError(f"it stands in {some(len(names), 'file')} of the lake's data still, or may")] if names else []
 
 
 def status(found: Mapping[str, Any]) -> list[str]:

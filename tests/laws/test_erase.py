@@ -120,6 +120,22 @@ class Things:
         return [one for (one,) in self.made.current(self.contract, "id")]
 
 
+def asked(things: Things, shard: str, params: dict[str, str], *records: bytes, raw: bytes | None = None) -> Entry:
+    """An answer to a request with parameters, landed and refined; it may be kept as it came."""
+    made, contract = things.made, things.contract
+    seen = bronze.adopt(made.files, made.ledger, "things")
+    with Landing(
+        made.files, made.ledger, "things", seen, run="r", source="fmp", code="0" * 64, origin="synthetic",
+        capture=contract.capture_fingerprint, contract=contract.sha256, reads=[("id",), ("note",)],
+    ) as landing:  # fmt: skip
+        with landing.ask(shard, None) as ask:
+            ask.page(Asked(params, bronze.EPOCH, 1, "1" * 64, len(records)), list(records), raw, "csv")
+        put = landing.commit()
+    assert put
+    made.refine(contract)
+    return put[0]
+
+
 def tree(root: Path) -> dict[str, bytes]:
     """All files but scratch and databases that a reader may touch."""
     return {
@@ -217,7 +233,7 @@ def test_all_that_is_of_a_key_goes_wherever_it_stands(begin: Callable[..., Thing
     others = Counter({row: n for row, n in things.rows().items() if row[0] in ("b", "f")})
     found = things.erase("note", NAME)
     assert found.data == {
-        "dataset": "things", "column": "note", "keys": 3, "lines": 6, "by_hand": 1, "answers": 4, "entries": 5, "others": [],
+        "dataset": "things", "column": "note", "keys": 3, "lines": 6, "by_hand": 1, "answers": 0, "entries": 5, "others": [],
     }  # fmt: skip
     assert things.rows() == others
     assert [things.entry(n).batches[0].erased for n in range(2, 6)] == [
@@ -242,9 +258,10 @@ def test_no_hash_of_what_was_there_stays(begin: Callable[..., Things]) -> None:
     [part] = things.entry(2).parts
     gone = [hashlib.sha256(stored[things.root / bronze.name_of("things", n)]).hexdigest() for n in (2, 3)]
     row_hashes = [one for (one,) in things.made.current(things.contract, "_hash") if one]
-    assert all(things.lake.search(one[:16]) for one in (part.sha256, gone[0]))
+    names = [part.sha256, part.sha256[:16], *gone]
+    assert all(map(things.lake.search, names[:3]))
     things.erase("id", "a")
-    assert [one for one in (part.sha256, *gone) if things.lake.search(one[:16])] == []
+    assert [one for one in names if things.lake.search(one)] == []
     assert len([one for one in row_hashes if things.lake.search(one)]) == len(row_hashes) - 1
     before, after = (things.entry(n).batches[0].requests[0] for n in (3, 2))
     assert (bool(before.sha256), after.sha256, after.span, after.raw) == (True, "", None, None)
@@ -332,6 +349,73 @@ def test_equal_keys_that_are_numbered_are_erased_one_by_one(begin: Callable[...,
         things.erase("note", "x")
 
 
+def test_what_only_looks_like_the_value_stays(begin: Callable[..., Things]) -> None:
+    things = begin()
+    things.land(record(id='"4711"'), record(id='"b"'), b'{"id":"Ben","amount":1.4711', b'{"id":"Cleo","note":"due 4711')
+    kept = asked(things, "x", {}, record(id='"c"'), raw=b"c;x4711;47110")
+    asked(things, "y", {}, record(id='"d"'), raw=b"d;4711")
+    found = things.erase("id", "4711")
+    assert (found.data["lines"], found.data["answers"]) == (2, 1)
+    [ben] = prove.rejected(things.lake, "things")
+    assert "Ben" in ben["line"]
+    assert things.entry(kept.position).batches[0].requests[0].raw
+    assert things.ids() == ["b", "c", "d"]
+    assert things.lake.search("4711") == []
+
+
+def test_a_text_with_blanks_around_it_is_the_same_subject(begin: Callable[..., Things]) -> None:
+    things = begin()
+    things.land(record(note='" Ben "'), record(id='"b"', note='"Ben"'), record(id='"c"', note='"Benny"'))
+    things.erase("note", "Ben ")
+    assert things.ids() == ["c"]
+
+
+def test_of_what_was_declared_lost_nothing_is_read_and_no_answer_stays(begin: Callable[..., Things]) -> None:
+    things = begin()
+    things.land(record(id='"a"'), record(id='"b"'))
+    missing, damaged = (
+        asked(things, shard, {}, record(id=f'"{shard}"', note=json.dumps(NAME)), raw=NAME.encode())
+        for shard in ("m", "d")
+    )
+    (things.root / missing.parts[0].name).unlink()
+    (things.root / damaged.parts[0].name).write_bytes(gzip.compress(NAME.encode()))
+    things.made.decide(things.contract, *(Decision("lost", batch=(one.position, 0)) for one in (missing, damaged)))
+    assert things.lake.search(NAME)
+    things.erase("id", "a")
+    assert things.ids() == ["b"]
+    assert things.lake.search(NAME) == []
+    assert not (things.root / damaged.parts[0].name).exists()
+    things.proved()
+
+
+def test_silver_that_bronze_does_not_give_again_keeps_an_erasure_from_being_done(tmp_path: Path) -> None:
+    contracts = every_type(), every_type(("id: things", "id: stuff"), ("  - name: things", "  - name: stuff"))
+    lake, _ = lake_of(tmp_path, *contracts)
+    t = lake.target
+    made = Made(tmp_path, t.files, t.catalog, t.ledger, t.engine, t.limits)
+    for contract in contracts:
+        made.land(contract, [record(), record(id='"b"')])
+        made.refine(contract)
+    [part] = [one for one in tmp_path.glob("bronze/stuff/dt=*/*") if "ndjson" in one.name]
+    whole = part.read_bytes()
+    part.unlink()
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match=r"(?s)bronze does not give it.*stuff"):
+        erase.erase(lake, "things", "id", "a", **BY, dry=False, although=False)
+    part.write_bytes(whole)
+    with pytest.raises(UsageError, match=r"(?s)stuff: this checkout has no contract of it"):
+        erase.erase(Lake(t, {"things": contracts[0]}, {}), "things", "id", "a", **BY, dry=False, although=False)
+    assert {k: v for k, v in before.items() if "/dt=" not in k} == {
+        k: v for k, v in tree(tmp_path).items() if "/dt=" not in k
+    }
+    erase.erase(lake, "things", "id", "a", **BY, dry=False, although=False)
+    made = Made(tmp_path, t.files, t.catalog, t.ledger, t.engine, t.limits)
+    for contract in contracts:
+        made.refine(contract)
+    assert [made.current(one, "id") for one in contracts] == [[("b",)], [("a",), ("b",)]]
+    lake.close()
+
+
 # ------------------------------------------------------------------ what is refused
 
 
@@ -340,9 +424,14 @@ REFUSED = {
     "no value": ("id", " ", {}, "say whose rows"),
     "a value of another type": ("day", "soon", {}, "day"),
     "one that nobody has": ("id", "nobody", {}, "nothing in the log of things has this id"),
-    "a reason that holds it": ("id", "a", {"why": "for a"}, "the reason stays in the log"),
+    "a reason that holds it": ("id", "a", {"why": "for A"}, "who decided and why stay in the log"),
+    "who holds it": ("id", "a", {"who": "a"}, "who decided and why stay in the log"),
+    "a value that would be rounded": ("whole", "6.6", {}, "whole: the value is not a bigint"),
+    "a day with an hour": ("day", "2024-02-29 10:00", {}, "write 2024-01-05"),
+    "a truth in another spelling": ("flag", "t", {}, "write true or false"),
     "no reason": ("id", "a", {"why": " "}, "and why"),
     "what the source is asked by": ("id", "all", {}, "is asked by this id"),
+    "what stands among what it is asked": ("note", "Ben", {}, "is asked by this note"),
 }
 
 
@@ -351,6 +440,7 @@ def test_what_is_wrong_is_said_before_anything_is_changed(begin: Callable[..., T
     column, value, by, told = REFUSED[what]
     things = begin()
     things.land(record(), record(id='"all"'))
+    asked(things, "some", {"client": "Ben"}, record(note='"Ben"'))
     before = tree(things.root)
     with pytest.raises(UsageError, match=told):
         erase.erase(things.lake, "things", column, value, **{**BY, **by}, dry=False, although=False)
@@ -370,7 +460,7 @@ def test_a_dry_run_changes_nothing(begin: Callable[..., Things]) -> None:
     things.land(record(), record(id='"b"'))
     before = tree(things.root)
     found = things.erase("id", "a", dry=True)
-    assert found.told == "things: 1 key, 1 line, 1 kept answer in 1 entries of the log"
+    assert found.told == "things: 1 key, 1 line in 1 position of the log"
     assert tree(things.root) == before
 
 
@@ -386,6 +476,20 @@ def test_nobody_else_may_have_it_open(begin: Callable[..., Things]) -> None:
         DiskUse(things.root)
     things.erase("id", "a")
     DiskUse(things.root).close()
+
+
+def test_two_at_once_and_one_that_was_closed_are_told_so(begin: Callable[..., Things]) -> None:
+    things = begin()
+    first, second = DiskUse(things.root), DiskUse(things.root)
+    things.lake.close()
+    with pytest.raises(LakeBusy, match=r"another process has .* open"), first.alone():
+        pass
+    second.close()
+    with first.alone(), pytest.raises(LakeBusy, match="are being erased"):
+        DiskUse(things.root)
+    with pytest.raises(LakeBusy, match="was closed"), second.alone():
+        pass
+    first.close()
 
 
 def test_who_slept_meanwhile_puts_nothing(begin: Callable[..., Things]) -> None:
@@ -490,19 +594,21 @@ def _database(path: Path) -> None:
     with duckdb.connect(str(path)) as con:
         con.execute("CREATE SCHEMA s")
         con.execute(
-            f"CREATE TABLE s.t AS SELECT repeat('x', 200) || CASE range WHEN 5000 THEN '{NAME}' ELSE md5(range::VARCHAR) END AS t FROM range(9000)"
+            f"CREATE TABLE s.t AS SELECT repeat('x ', 100) || CASE range WHEN 5000 THEN '{NAME}' ELSE md5(range::VARCHAR) END AS t FROM range(9000)"
         )
 
 
 def _sqlite(path: Path) -> None:
     with sqlite3.connect(path) as con:
         con.execute("CREATE TABLE t (a, b)")
-        con.execute("INSERT INTO t VALUES (?, ?)", ["x" * 4060 + NAME, NAME.encode()])
+        con.execute("INSERT INTO t VALUES (?, ?)", ["x " * 2030 + NAME, NAME.encode()])
     con.close()
 
 
 KINDS: dict[str, Callable[[Path], object]] = {
     "text.json": lambda path: path.write_text(json.dumps({"a": NAME})),
+    "dotnet.json": lambda path: path.write_text(json.dumps(NAME).replace("\\u00eb", "\\u00EB").replace("-", "\\u002D")),
+    "twice.gz": lambda path: path.write_bytes(gzip.compress(gzip.compress(NAME.encode()))),
     "ours.json": lambda path: path.write_text(json.dumps({"a": NAME}, ensure_ascii=False)),
     "lines.ndjson.gz": lambda path: path.write_bytes(gzip.compress(NAME.encode())),
     f"{NAME}.txt": lambda path: path.write_text("nothing"),
@@ -520,7 +626,19 @@ def test_a_text_is_found_in_every_kind_of_file(tmp_path: Path, kind: str) -> Non
     assert search.search(made.files, NAME) == []
     KINDS[kind](tmp_path / "deep/er" / kind)
     assert search.search(made.files, NAME) == [f"deep/er/{kind}"]
-    assert search.search(made.files, f"{NAME}x") == []
+    for other in (f"{NAME}x", NAME[1:], NAME[:-1]):
+        assert search.search(made.files, other) == []
+
+
+def test_what_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    made.close()
+    (tmp_path / "broken.db").write_bytes(b"SQLite format 3\0" + b"x" * 200)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1" + b"x" * 200)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    found = search.search(made.files, NAME)
+    assert [one.partition(" ")[0] for one in found] == ["broken.db", "broken.parquet"]
+    assert all("cannot be looked into" in one for one in found)
 
 
 def test_the_search_finds_a_value_in_all_that_a_lake_makes_of_it(kept: Kept) -> None:
@@ -529,8 +647,8 @@ def test_the_search_finds_a_value_in_all_that_a_lake_makes_of_it(kept: Kept) -> 
         found = lake.search("NVDA")
         kinds = Counter(Path(one).suffix for one in found)
         assert kinds == {".gz": 2, ".parquet": 2, ".avro": 2, ".duckdb": 1}
-        with pytest.raises(UsageError, match="which text"):
-            lake.search(" ")
+        with pytest.raises(UsageError, match="less than 4 characters"):
+            lake.search("abc ")
     said = run(root, "verify", "erased", "NVDA")
     assert (said.code, said.out.splitlines()) == (1, found)
     assert "it stands in 7 files of the lake's data still" in said.err
@@ -540,16 +658,14 @@ def test_the_search_finds_a_value_in_all_that_a_lake_makes_of_it(kept: Kept) -> 
 def test_the_command_says_what_it_would_take_and_took(kept: Kept) -> None:
     root = kept.begin("released")
     said = run(root, *ERASE, "--dry-run")
-    assert said.out == "would erase trades: 2 keys, 2 lines, 1 kept answer in 1 entries of the log\n"
+    assert said.out == "would erase trades: 2 keys, 2 lines, 1 kept answer in 1 position of the log\n"
     for wrong in (("trades",), ("trades", "symbol=NVDA"), ("trades", "symbol=NVDA", "--resume", "--why", "x")):
         assert run(root, "decide", "erase", *wrong).code == 2
     assert run(root, "decide", "erase", "trades", "--resume").code == 2
     said = run(root, *ERASE)
     assert said.code == 0, said.err
-    assert said.out.splitlines() == [
-        "erased trades: 2 keys, 2 lines, 1 kept answer in 1 entries of the log",
-        "no file of the lake's data holds it",
-    ]
+    assert said.out.splitlines() == ["no file of the lake's data holds it"]
+    assert "erased trades: 2 keys, 2 lines, 1 kept answer in 1 position of the log" in said.err
     said = run(root, "explain", "silver.trades", "trade_id=T-0001", "--column", "price")
     assert "184.25" in said.out
     assert run(root, "plan").out.startswith("nothing is missing")

@@ -76,14 +76,14 @@ def buried(files: Files, part: Part, hit: Sequence[int]) -> tuple[Part, bytes]:
 
 def rewritten(
     entry: Entry, previous: str | None, parts: Mapping[int, Part], erased: Mapping[int, Erased], answers: set[int],
-    acts: set[int], why: str,
+    acts: set[int], who: str, why: str,
 ) -> Entry:  # fmt: skip
     """An entry as it stands after an erasure.
 
     `parts` by their number; what was `erased` of batches by n, whose `answers` are not kept any more, nor their hashes;
-    numbers of `acts` whose record was erased. Examples of values go wherever anything does.
+    numbers of `acts` whose record was erased; `who` and `why` without it. Examples of values go wherever anything does.
     """
-    if not (parts or answers or acts or why != entry.why):
+    if not (parts or answers or acts or (who, why) != (entry.who, entry.why)):
         return msgspec.structs.replace(entry, previous=previous)
     batches = tuple(
         msgspec.structs.replace(
@@ -100,7 +100,7 @@ def rewritten(
         fields = tuple(msgspec.structs.replace(one, example="") for one in shape.fields)
         shape = msgspec.structs.replace(shape, fields=fields)
     return msgspec.structs.replace(
-        entry, format=3, previous=previous, batches=batches, shape=shape, why=why,
+        entry, format=3, previous=previous, batches=batches, shape=shape, who=who, why=why,
         parts=tuple(parts.get(number, part) for number, part in enumerate(entry.parts)),
         decisions=tuple(bronze.Decision("erased") if n in acts else one for n, one in enumerate(entry.decisions)),
     )  # fmt: skip

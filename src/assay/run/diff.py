@@ -30,8 +30,13 @@ class Side(NamedTuple):
     """One of the two releases, and where its files lie."""
 
     env: str
-    files: Files
+    target: targets.Target
     release: Release
+
+    @property
+    def files(self) -> Files:
+        """Its objects."""
+        return self.target.files
 
 
 def diff(
@@ -49,7 +54,7 @@ def diff(
 
     UsageError if there is no such release or table; LakeDamaged if a file that serves one is lost, or holds a key twice.
     """
-    after = _side(lake, new) if new is not None else Side(_env(lake), lake.target.files, lake.released())
+    after = _side(lake, new) if new is not None else Side(_env(lake), lake.target, lake.released())
     before = _side(lake, old) if old is not None else _before(after)
     names = list(dict.fromkeys(g.name for side in (before, after) for g in side.release.gold))
     chosen = [name.removeprefix("gold.") for name in tables]
@@ -71,20 +76,20 @@ def _side(lake: "Lake", spoken: int | str) -> Side:
     if not found:
         raise UsageError(f"{spoken!r} names no release; say 12, or prod:12 for one of another environment")
     env, number = found[1] or _env(lake), int(found[2])
-    files = lake.target.files
+    target = lake.target
     if env != _env(lake):
         from assay.run.lake import exists
 
         exists(lake.root, env)
-        files = targets.open(lake.target.name, settings.read(lake.root, env)).files
-    return Side(env, files, release.read(files, number))
+        target = targets.open(lake.target.name, settings.read(lake.root, env))
+    return Side(env, target, release.read(target.files, number))
 
 
 def _before(after: Side) -> Side:
     older = [n for n in release.numbers(after.files) if n < after.release.number]
     if not older:
         raise UsageError(f"release {after.release.number} is the oldest there is; name another as OLD")
-    return Side(after.env, after.files, release.read(after.files, older[-1]))
+    return Side(after.env, after.target, release.read(after.files, older[-1]))
 
 
 def _described(side: Side) -> dict[str, Any]:

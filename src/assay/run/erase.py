@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
-from assay.contract.model import Contract
-from assay.errors import LakeBusy, UsageError
+from assay.contract.model import Column, Contract
+from assay.errors import AssayError, LakeBusy, UsageError
 from assay.lake import bronze, erasures, silver
 from assay.lake.bronze import Decision, Entry, Erased, Part
 from assay.lake.erasures import Journal, Overlaid
@@ -20,10 +20,11 @@ from assay.lake.release import Column as Shown
 from assay.lake.silver import Pair
 from assay.ports import Files, N
 from assay.refine.history import Timeline, hand_line
-from assay.run import hand, prove
-from assay.run.explain import held, render
-from assay.run.search import spelt
+from assay.run import hand, prove, search
+from assay.run.explain import render
+from assay.serve import query
 from assay.spoken import is_text, some
+from assay.sqltypes import SqlType
 
 if TYPE_CHECKING:
     from assay.run.lake import Lake
@@ -37,7 +38,8 @@ Key = tuple[str, ...]
 
 @dataclass
 class Found:
-    """What an erasure takes: lines by position, part and number; acts of decisions by position; answers by position and n.
+    """What an erasure takes: lines by position, part and number; acts of decisions by position; answers by position and n, of
+    which so many were `kept` as they came.
 
     `keys` are the subject's, as texts; `places` are (position, n, seq) of all of them, as silver's rows name them.
     """
@@ -48,6 +50,7 @@ class Found:
     lines: dict[int, dict[int, list[int]]] = field(default_factory=dict)
     acts: dict[int, set[int]] = field(default_factory=dict)
     answers: dict[int, set[int]] = field(default_factory=dict)
+    kept: int = 0
     places: set[tuple[int, int, int]] = field(default_factory=set)
     others: list[str] = field(default_factory=list)
 
@@ -61,7 +64,7 @@ class Found:
         """It as plain values."""
         return {
             "dataset": self.dataset, "column": self.column, "keys": len(self.keys), "lines": self.rows,
-            "by_hand": sum(map(len, self.acts.values())), "answers": sum(map(len, self.answers.values())),
+            "by_hand": sum(map(len, self.acts.values())), "answers": self.kept,
             "entries": len(self.lines.keys() | self.acts.keys() | self.answers.keys()), "others": list(self.others),
         }  # fmt: skip
 
@@ -74,7 +77,7 @@ class Found:
             for name, what in (("by_hand", "record by hand"), ("answers", "kept answer"))
             if of[name]
         ]
-        return f"{self.dataset}: {', '.join([some(of['keys'], 'key'), some(of['lines'], 'line'), *more])} in {of['entries']} entries of the log"
+        return f"{self.dataset}: {', '.join([some(of['keys'], 'key'), some(of['lines'], 'line'), *more])} in {some(of['entries'], 'position')} of the log"
 
 
 def erase(
@@ -102,9 +105,27 @@ def erase(
                     f"without these lines, rows of others would be other ones than today: {'; '.join(found.others[:SHOWN])}. Nothing was "
                     "erased; --although-others-change does it all the same"
                 )
+            _made_anew(lake, dataset)
         erasures.ready(files, journal)
         _finish(lake, journal)
     return found
+
+
+def _made_anew(lake: "Lake", dataset: str) -> None:
+    """UsageError for a dataset whose silver bronze would not give again: all of it is to go."""
+    wrong = [
+        f"{other}: this checkout has no contract of it"
+        for other in sorted({name.split("/")[1] for name in lake.target.files.names("bronze/")} - lake.contracts.keys())
+        if not other.startswith("_")
+    ]
+    for other in lake.contracts:
+        if other != dataset:
+            try:
+                prove.rebuild(lake, [other])
+            except AssayError as error:
+                wrong.append(f"{other}: {error}")
+    if wrong:
+        raise UsageError("nothing was erased, since all silver is made anew then, and bronze does not give it", *wrong)
 
 
 @contextmanager
@@ -129,7 +150,11 @@ def resume(lake: "Lake", dataset: str) -> None:
 def _finish(lake: "Lake", journal: Journal) -> None:
     assert lake.target.use  # noqa: S101 - it was asked for
     lake.target.settle()
-    erasures.finish(lake.target.files, journal, lake.target.use.forget)
+    try:
+        erasures.finish(lake.target.files, journal, lake.target.use.forget)
+    except AssayError as error:
+        on = f"the erasure has begun: mend that, and `assay decide erase {journal.dataset} --resume` goes on with it"
+        raise type(error)(*error.args, on) from error
 
 
 def _sensible(contract: Contract, column: str, value: str, who: str, why: str) -> None:
@@ -143,13 +168,13 @@ def _sensible(contract: Contract, column: str, value: str, who: str, why: str) -
         raise UsageError("a decision says who decided, and why")
     if not is_text(who) or not is_text(why) or len(who) + len(why) > bronze.LONGEST:
         raise UsageError(f"who decided and why are texts in UTF-8, of {bronze.LONGEST:,} characters together at most")
-    if _stands(value, why):
-        raise UsageError("the reason stays in the log: say it without the value that is erased")
+    if _stands(value, why) or _stands(value, who):
+        raise UsageError("who decided and why stay in the log: say them without the value that is erased")
 
 
 def _stands(value: str, text: str) -> bool:
     """Whether a text holds the value as words of its own."""
-    return re.search(rf"(?<!\w){re.escape(value.strip())}(?!\w)", text) is not None
+    return re.search(rf"(?<!\w)(?<!\d[.]){re.escape(value.strip())}(?!\w|[.]\d)", text, re.IGNORECASE) is not None
 
 
 # ------------------------------------------------------------------ what is the subject's
@@ -161,10 +186,8 @@ class _Subject:
     def __init__(self, lake: "Lake", contract: Contract, column: str, value: str) -> None:
         self._files, self._engine, self._contract = lake.target.files, lake.target.engine, contract
         self._column, self._text = contract.column(column), value.strip()
-        self._raw = {one.encode() for one in spelt(value)}
-        with prove.opened(lake) as con:
-            held(con, Shown(column, self._column.type), value)
-            [(self._value,)] = con.execute(f"SELECT TRY_CAST(? AS {self._column.type})", [value]).fetchall()
+        self._raw = search.spelt(value)
+        self._value = _value(self._column, self._text)
         self._lost = bronze.lost(lake.target.files, lake.target.ledger, contract.dataset)
         self._keyed = not any(contract.column(k).ordinal for k in contract.key)
         self._keys: set[Key] = set()
@@ -199,6 +222,7 @@ class _Subject:
                     acts[entry.position, n] = one.batch
             if answers := self._answers(entry, {n for (position, n) in seqs if position == entry.position}):
                 out.answers[entry.position] = answers
+                out.kept += sum(bool(asked.raw) for b in entry.batches if b.n in answers for asked in b.requests)
         if not (out.lines or out.acts or out.answers):
             raise UsageError(f"nothing in the log of {dataset} has this {self._column.name}")
         out.keys = self._keys
@@ -208,7 +232,8 @@ class _Subject:
 
     def _asked_for(self, entry: Entry) -> None:
         for batch in entry.batches:
-            if self._text in (batch.shard, batch.cursor):
+            asked = [text for one in batch.requests for text in one.params.values()]
+            if any(_stands(self._text, text) for text in (batch.shard, batch.cursor or "", *asked)):
                 raise UsageError(
                     f"the source of {self._contract.dataset} is asked by this {self._column.name}: it names shards of the log, which cannot be "
                     "erased from; take it out of the universe and `assay decide exclude` its batches"
@@ -216,9 +241,12 @@ class _Subject:
 
     def _parts(self, entry: Entry) -> Iterator[tuple[int, list[bytes]]]:
         for number, part in enumerate(entry.parts):
-            gone = part.name in self._lost[1] or part.name in bronze.only_of(entry, self._lost[0])
-            if not (gone and not self._files.exists(part.name)):
+            if part.name not in self._gone(entry):
                 yield number, bronze.inflated(self._files, part).split(b"\n")[:-1]
+
+    def _gone(self, entry: Entry) -> set[str]:
+        """The objects of an entry that were declared lost: nobody reads them."""
+        return self._lost[1] | bronze.only_of(entry, self._lost[0])
 
     def _rows(self, lines: Sequence[bytes]) -> Iterator[tuple[bytes, Mapping[str, Any] | None]]:
         for first in range(0, len(lines), TOGETHER):
@@ -231,23 +259,23 @@ class _Subject:
             yield n, line, row
 
     def _answers(self, entry: Entry, touched: Collection[int]) -> set[int]:
-        """The batches whose answers are not to be kept: of lines that are erased, or the answer itself has the value."""
-        out = {batch.n for batch in entry.batches if batch.n in touched}
+        """The batches whose answers are not to be kept: of lines that are erased or lost, or the answer itself has the value."""
+        gone = self._gone(entry)
+        lost = {b.n for b in entry.batches if any(entry.parts[part].name in gone for part, _, _ in b.pieces)}
+        out = {b.n for b in entry.batches if b.n in touched or (b.n in lost and any(a.sha256 for a in b.requests))}
         for batch in entry.batches:
-            for asked in batch.requests:
-                if asked.raw and batch.n not in out and self._files.exists(asked.raw.name):
-                    answer = bronze.inflated(self._files, asked.raw)
-                    if any(raw in answer for raw in self._raw):
-                        out.add(batch.n)
+            for raw in (asked.raw for asked in batch.requests if asked.raw):
+                if batch.n not in out and (raw.name in gone or self._raw.search(bronze.inflated(self._files, raw))):
+                    out.add(batch.n)
         return out
 
     def _has(self, line: bytes, row: Mapping[str, Any] | None) -> bool:
         """Whether a line has the value in the column; one that is no JSON, anywhere."""
-        if row is not None and row[self._column.name] == self._value:
+        if row is not None and _bare(row[self._column.name]) == self._value:
             return True
         record = _record(line)
         if row is None and record is None:
-            return any(raw in line for raw in self._raw)
+            return self._raw.search(search.plain(line)) is not None
         return row is None and any(self._text == text for path in self._column.origins for text in _texts(record, path))
 
     def _learn(self, line: bytes, row: Mapping[str, Any] | None) -> None:
@@ -275,6 +303,21 @@ class _Subject:
         columns = (self._contract.column(k).origins for k in self._contract.key)
         key = [next((text for path in origins for text in _texts(record, path)), None) for origins in columns]
         return () if None in key else tuple(str(one) for one in key)
+
+
+def _value(column: Column, text: str) -> Any:
+    """A text as a value of the column, exactly; UsageError says what is expected."""
+    kind = SqlType.parse(column.type)
+    if kind.timed and not kind.zoned and text.upper().endswith("Z"):
+        raise UsageError(f"{column.name} is a time of no zone: say it without one")
+    try:
+        return query.value(Shown(column.name, column.type), text)
+    except query.Problem as error:
+        raise UsageError(error.detail) from None
+
+
+def _bare(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
 
 
 def _numbers(line: bytes) -> tuple[int, int]:
@@ -322,6 +365,8 @@ def _staged(lake: "Lake", contract: Contract, found: Found, value: str, who: str
     positions: list[int] = []
     gone: set[str] = set()
     kept: set[str] = set()
+    unread: set[str] = set()  # parts that were declared lost: what they still hold is looked at by nobody
+    lost = bronze.lost(files, lake.target.ledger, dataset)
     acts: list[Decision] = []
     tail = bronze.NONE
     for entry, its in bronze.since(files, dataset, 0):
@@ -333,11 +378,12 @@ def _staged(lake: "Lake", contract: Contract, found: Found, value: str, who: str
                 raise LakeBusy(f"{parts[number].name} holds something else already")
         erased = _erased(lake, timeline, entry, found.lines.get(position, {}))
         acts += [Decision("erase", batch=(position, n)) for n in erased]
-        reason = "it held what was erased" if _stands(value, entry.why) else entry.why
+        who_was, why_was = ("erased" if _stands(value, text) else text for text in (entry.who, entry.why))
         new = erasures.rewritten(
-            entry, tail.sha256, parts, erased, found.answers.get(position, set()), found.acts.get(position, set()), reason
+            entry, tail.sha256, parts, erased, found.answers.get(position, set()), found.acts.get(position, set()), who_was, why_was
         )  # fmt: skip
         gone |= {one.name for one in bronze.objects(entry)}
+        unread |= lost[1] | bronze.only_of(entry, lost[0])
         kept |= {one.name for one in bronze.objects(new)}
         if new == entry:
             tail = tail.then(entry, its)
@@ -347,7 +393,7 @@ def _staged(lake: "Lake", contract: Contract, found: Found, value: str, who: str
     said = bronze.draft("decided", decisions=tuple(acts) or (Decision("erase"),), who=who, why=why, format=3)
     decision = bronze.placed(said, dataset, tail, str(ULID()))
     erasures.stage(files, decision)
-    return Journal(dataset, (*positions, decision.position), tuple(sorted(gone - kept)))
+    return Journal(dataset, (*positions, decision.position), tuple(sorted((gone - kept) | unread)))
 
 
 def _erased(lake: "Lake", timeline: Timeline, entry: Entry, parts: Mapping[int, Sequence[int]]) -> dict[int, Erased]:

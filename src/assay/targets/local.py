@@ -231,20 +231,25 @@ class DiskUse:
         self._root = root
         self._handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         self.close = weakref.finalize(self, os.close, self._handle)
+        self._shared()
+
+    def _shared(self) -> None:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise LakeBusy(f"rows are being erased below {root}: it can be opened when that has ended") from None
+            raise LakeBusy(f"rows are being erased below {self._root}: it can be opened when that has ended") from None
         except OSError:  # a network's file system that knows no such locks: nothing can be erased there
             pass
 
     @contextmanager
     def alone(self) -> Iterator[None]:
+        if not self.close.alive:
+            raise LakeBusy(f"{self._root} was closed; open the lake again")
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which may have been lost with the attempt
+            self._shared()  # which was lost with the attempt
             raise LakeBusy(
                 f"another process has {self._root} open: stop what serves it, lands into it or works for Prefect, and run it again"
             ) from None

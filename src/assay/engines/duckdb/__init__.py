@@ -44,6 +44,7 @@ _UNREADABLE = {
 }
 # A line that is no JSON still says whose it is: we wrote its beginning.
 _ENVELOPE = r'^\{"_seq":([0-9]{1,18}),"_n":([0-9]{1,9}),'
+_TOMBSTONE = _ENVELOPE + '"_op":"erased",'
 _ENVELOPE_BYTES = re.compile(_ENVELOPE[1:].encode())
 
 
@@ -476,7 +477,7 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True, exact: bool = Fa
     doubted = "false" if exact else f"CASE WHEN _is_json THEN {operators.doubted(plan)} ELSE false END"
     return f"""
 WITH _parsed AS (SELECT _part, _raw, TRY(json_transform(_raw, {text(operators.shape(plan))})) AS _v FROM {given} _g),
-_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, coalesce(_v._op = 'erased', false) AS _is_erased,
+_read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, CASE WHEN _v._op = 'erased' THEN regexp_matches(_raw, {text(_TOMBSTONE)}) ELSE false END AS _is_erased,
   CASE WHEN _v._op IN ('shard', 'window') THEN 'record:' || _v._op END AS _strange, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan, exact=exact)} FROM _parsed),
 _typed AS (SELECT * REPLACE ({is_json} AS _is_json), {values} FROM {source} WHERE _seq IS NOT NULL AND NOT _is_erased),
 _told AS (SELECT *, CASE WHEN _is_delete THEN concat_ws(';', {", ".join(of_key)})
