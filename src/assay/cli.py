@@ -74,7 +74,6 @@ def cli(ctx: click.Context, path: Path, env: str, target: str, as_json: bool, qu
     handler = logging.StreamHandler()
     handler.setFormatter(tell.Logged("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
-    logging.getLogger("stamina").setLevel(logging.ERROR)  # its line says neither whom nor why; land.http's does
 
 
 _received: list[int] = []
