@@ -207,6 +207,20 @@ def test_leases_of_what_failed_are_let_go_of(lake: Lake) -> None:
     assert lake.ledger.claim(land._lease(wanted("refused")[0]), "another", clock.now() + timedelta(minutes=1))
 
 
+def test_whom_a_run_waits_for_gets_what_it_has_not_begun(lake: Lake) -> None:
+    asks, said = wanted("fine", *"abcdef"), iter(["", "yield"])
+    got: list[bool] = []
+
+    def wish() -> str:
+        word = next(said, None)
+        if word is None and not got:
+            got.extend(lake.ledger.claim(land._lease(one), "another", clock.now()) for one in asks)
+        return word or ""
+
+    assert all(one.error is None for one in lake.land(*asks, wish=wish))
+    assert got == [False, True, True, True, True, True]
+
+
 @pytest.mark.parametrize(("minutes", "lands"), [(119, True), (-119, True), (121, False), (-121, False)])
 def test_a_clock_that_is_hours_off_the_answers_lands_nothing(lake: Lake, minutes: int, lands: bool) -> None:
     asks = [

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,10 @@ class _Slice:
 
 @dataclass
 class _Landings:
-    """One call of `land`: an open slice a dataset, and those that wait for their last asks."""
+    """One call of `land`: an open slice a dataset, and those that wait for their last asks.
+
+    `ahead` are the leases that were claimed for asks to come, and whether they are ours.
+    """
 
     asks: Sequence[Wanted]
     settings: SourceSettings
@@ -188,6 +192,7 @@ class _Landings:
     unusable: dict[str, AssayError | None] = field(default_factory=dict)
     open: dict[str, _Slice] = field(default_factory=dict)
     closing: list[_Slice] = field(default_factory=list)
+    ahead: dict[str, bool] = field(default_factory=dict)
 
     async def run(self) -> list[Landed]:
         self.source: Source = load(self.asks[0].contract.source, self.root)
@@ -197,6 +202,7 @@ class _Landings:
             async with self.source.connect(self.secrets, self.settings) as remote:
                 await together(self._items(), lambda one: self._work(one, remote), lambda: size(remote))
         finally:  # also when it is interrupted: what is complete was paid for
+            self._let_go_ahead()
             for slice_ in (*self.closing, *self.open.values()):
                 self._commit(slice_)
         for one in self.waiting:
@@ -224,6 +230,7 @@ class _Landings:
     async def _wait(self) -> None:
         """Wait while that is wished, or end all asks to come."""
         while not self.refused and (said := self.wish()):
+            self._let_go_ahead()  # whoever is waited for may want the same
             if said == "cancel":
                 self.refused.append(_CancelledError("not asked: the run was cancelled"))
             elif said == "pause":
@@ -241,7 +248,7 @@ class _Landings:
         error: AssayError | None = None
         try:
             self._prepare(one.contract)
-            if not self.ledger.claim(_lease(one), self.run_id, clock.now() + LEASE):
+            if not self._is_ours(one, size(remote)):
                 raise LakeBusy(f"{one.contract.dataset} {one.shard!r} {one.window}: another run is landing it")  # noqa: TRY301
             try:
                 complete = False
@@ -249,7 +256,7 @@ class _Landings:
                 complete = True
             finally:
                 if not complete:
-                    self._let_go(one)
+                    self._let_go([_lease(one)])
         except (KeyRefused, _WrongClockError) as caught:
             error = caught
             self.refused.append(caught)
@@ -331,8 +338,8 @@ class _Landings:
             except AssayError as caught:
                 error = caught
         batches = {batch.n: batch for batch in entry.batches} if entry else {}
+        self._let_go(map(_lease, one.complete.values()))
         for n, wanted in sorted(one.complete.items()):
-            self._let_go(wanted)
             if entry and n in batches:
                 self._add(wanted, position=entry.position, batch=batches[n], error=error)
             else:
@@ -341,11 +348,26 @@ class _Landings:
                 )
                 self._add(wanted, error=error or LakeBusy(void))
 
-    def _let_go(self, one: Wanted) -> None:
-        try:
-            self.ledger.claim(_lease(one), self.run_id, clock.now())
-        except AssayError:  # it ends by itself
-            log.debug("lease %s was not let go of", _lease(one), exc_info=True)
+    def _is_ours(self, one: Wanted, number: int) -> bool:
+        """Whether an ask's lease is ours; so many, its own and those of the next asks, are taken in one write."""
+        name = _lease(one)
+        if name not in self.ahead:
+            names = [name, *map(_lease, islice(self.waiting, number - 1))]
+            ours = self.ledger.claims(names, self.run_id, clock.now() + LEASE)
+            self.ahead.update((name, name in ours) for name in names)
+        return self.ahead.pop(name)
+
+    def _let_go_ahead(self) -> None:
+        """Let go of the leases of asks that have not begun."""
+        self._let_go(name for name, ours in self.ahead.items() if ours)
+        self.ahead.clear()
+
+    def _let_go(self, leases: Iterable[str]) -> None:
+        if names := list(leases):
+            try:
+                self.ledger.claims(names, self.run_id, clock.now())
+            except AssayError:  # they end by themselves
+                log.debug("%s leases were not let go of", len(names), exc_info=True)
 
 
 def _lease(one: Wanted) -> str:
