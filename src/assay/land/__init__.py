@@ -162,6 +162,7 @@ class _Slice:
     """A landing in the making: asks that are on their way, and those that are complete, by their number."""
 
     landing: Landing
+    fields: tuple[str, ...]
     begun: float = field(default_factory=time.monotonic)
     asked: int = 0
     running: int = 0
@@ -287,8 +288,7 @@ class _Landings:
         into.running += 1
         into.asked += 1
         try:
-            fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
-            wanted = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
+            wanted = Ask(contract.dataset, contract.options, one.shard, one.days, into.fields)
             scope = scope_of(contract, one.shard, one.days)
             with into.landing.ask(one.shard, one.window, scope=scope) as ask:
                 async with aclosing(self.source.fetch(wanted, remote)) as pages:  # type: ignore[type-var]
@@ -312,7 +312,8 @@ class _Landings:
                 code=self.source.code, origin=self.settings.origin, capture=contract.capture_fingerprint,
                 contract=contract.sha256, reads=[path for column in contract.columns for path in column.origins],
             )  # fmt: skip
-            one = self.open[contract.dataset] = _Slice(landing)
+            fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
+            one = self.open[contract.dataset] = _Slice(landing, fields)
         return one
 
     def _settle(self) -> None:
