@@ -17,7 +17,7 @@ from assay import clock, land
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.errors import ContractError, KeyRefused, LakeBusy, LakeDamaged, SettingsError, SourceRefused, SourceSuspect
-from assay.lake import bronze
+from assay.lake import bronze, coverage
 from assay.land.source import SourceSettings
 from assay.targets.local import DiskFiles
 from assay.targets.sqlite import SqliteLedger
@@ -256,6 +256,19 @@ def test_slices_are_bounded_by_time(lake: Lake, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(land, "SECONDS", 0.0)
     lake.land(*wanted("fine", *"abc"))
     assert sorted(lake.batches("fine")) == [["a"], ["b"], ["c"]]
+
+
+def test_the_next_plan_reads_nothing_of_what_was_landed(lake: Lake) -> None:
+    asks, read = wanted("fine", "a", "b"), []
+    lake.land(*asks)
+
+    def entries(after: int) -> Iterator[tuple[bronze.Entry, str]]:
+        for one in bronze.since(lake.files, "fine", after):
+            read.append(one)
+            yield one
+
+    assert sorted(coverage.bring(entries, lake.ledger, asks[0].contract).covers) == ["a", "b"]
+    assert read == []
 
 
 def test_a_dataset_is_put_as_soon_as_nothing_of_it_is_left_to_ask(lake: Lake) -> None:

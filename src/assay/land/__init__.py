@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from assay import clock
 from assay.contract.model import Column, Contract
 from assay.errors import AssayError, ContractError, KeyRefused, LakeBusy, SettingsError, SourceSuspect, UsageError
-from assay.lake import bronze
+from assay.lake import bronze, coverage
 from assay.lake.bronze import Asked, Batch, Entry
 from assay.lake.landing import Landing
 from assay.land.pace import size
@@ -162,6 +163,7 @@ class _Slice:
     """A landing in the making: asks that are on their way, and those that are complete, by their number."""
 
     landing: Landing
+    contract: Contract
     fields: tuple[str, ...]
     begun: float = field(default_factory=time.monotonic)
     asked: int = 0
@@ -313,7 +315,7 @@ class _Landings:
                 contract=contract.sha256, reads=[path for column in contract.columns for path in column.origins],
             )  # fmt: skip
             fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
-            one = self.open[contract.dataset] = _Slice(landing, fields)
+            one = self.open[contract.dataset] = _Slice(landing, contract, fields)
         return one
 
     def _settle(self) -> None:
@@ -336,6 +338,8 @@ class _Landings:
                 if one.complete and (put := one.landing.commit()):
                     entry = put[0]
                     bronze.adopt(self.files, self.ledger, dataset)
+                    # Now, and not at the next plan: that would cost all that was landed since the last one.
+                    coverage.bring(partial(bronze.since, self.files, dataset), self.ledger, one.contract)
             except AssayError as caught:
                 error = caught
         batches = {batch.n: batch for batch in entry.batches} if entry else {}
