@@ -1,14 +1,18 @@
 """Measures a backfill of ten thousand windows on Prefect: CPU of everything, Prefect's server included.
 
-    scripts/bench backfill [--symbols 100] [--days 100] [--limit 2]
+    scripts/bench backfill [--symbols 100] [--days 100] [--singly 10] [--limit 2]
 
 Ours is the flow `backfill-ingestion` on a server of its own: each window asked, one task run and one entry a chunk, then a
-refine. The yardstick is a thread pool that fetches the same answers and writes as many files of them, gzipped, synced, renamed.
-Beside it: `assay backfill` without Prefect. How many commits and entries it took is printed, and whether memory stayed flat.
-Last line: `backfill ratio R`, CPU of the landing and of Prefect's server over the thread pool's; the line before, all of it.
+refine. The yardstick is a thread pool that fetches the same answers and writes as many files of them, gzipped, synced, renamed:
+with bare `http.client`, which R is over, with `requests`, and in a loop with `aiohttp`, which we ask with ourselves.
+Beside it: `assay backfill` without Prefect, and a flow with a task run a window, of fewer windows, that fetches and writes as the pool does.
+How many commits and entries it took is printed, and whether memory stayed flat.
+Last line: `backfill ratio R`, CPU of the landing and of Prefect's server over the bare pool's; the lines before say it of the whole
+process, and over the other pools.
 """
 
 import argparse
+import asyncio
 import gzip
 import http.client
 import json
@@ -19,8 +23,10 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from importlib import import_module
 from pathlib import Path
 from threading import local
 from typing import Any
@@ -33,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venvs/prefect/bin/python"
 PATH = "/stable/historical-price-eod/non-split-adjusted"
 CHUNK = 150
+CLIENTS = ("http.client", "requests", "aiohttp")
 FLOW = """
 import json, os, resource, sys, time
 from datetime import datetime
@@ -91,50 +98,106 @@ def told(root: Path) -> dict[str, Any]:
     }
 
 
-def yard(base: str, out: Path, symbols: list[str], days: list[date]) -> rounds.Figures:
-    """The thread pool, in a process of its own."""
-    return rounds.run(__file__, "--yard", base, out, ",".join(symbols), days[0], len(days))
+def asked(window: tuple[str, date]) -> str:
+    symbol, day = window
+    return f"{PATH}?symbol={symbol}&from={day}&to={day}"
 
 
-def fetched(base: str, out: Path, symbols: list[str], start: date, number: int) -> None:
-    begun, kept, host = rounds.begin(), local(), base.removeprefix("http://")
-    out.mkdir()
+def written(out: Path, n: int, answers: Iterable[bytes]) -> None:
+    """A file of answers, durable before it has its name."""
+    made, name = out / f"{n}.tmp", out / f"{n}.json.gz"
+    with made.open("wb") as file:
+        file.write(gzip.compress(b"\n".join(answers), 1, mtime=0))
+        file.flush()
+        os.fsync(file.fileno())
+    made.rename(name)
 
-    def fetch(window: tuple[str, date]) -> bytes:
+
+def content(out: Path) -> bytes:
+    """All answers in the order of their windows."""
+    names = sorted(out.glob("*.json.gz"), key=lambda one: int(one.name.partition(".")[0]))
+    return b"\n".join(gzip.decompress(one.read_bytes()) for one in names)
+
+
+def bare(base: str) -> Callable[[str], bytes]:
+    """What fetches an answer by bare `http.client`."""
+    kept, host = local(), base.removeprefix("http://")
+
+    def fetch(path: str) -> bytes:
         if not hasattr(kept, "connection"):
             kept.connection = http.client.HTTPConnection(host)
-        symbol, day = window
-        kept.connection.request(
-            "GET", f"{PATH}?symbol={symbol}&from={day}&to={day}", headers={"Accept-Encoding": "gzip"}
-        )
+        kept.connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
         return gzip.decompress(kept.connection.getresponse().read())
 
-    def land(n: int) -> None:
-        made, name = out / f"{n}.tmp", out / f"{n}.json.gz"
-        with made.open("wb") as file:
-            file.write(gzip.compress(b"\n".join(map(fetch, windows[n : n + CHUNK])), 1, mtime=0))
-            file.flush()
-            os.fsync(file.fileno())
-        made.rename(name)
+    return fetch
 
+
+def requested(base: str) -> Callable[[str], bytes]:
+    """What fetches an answer by `requests`, a session a thread."""
+    import requests
+
+    kept = local()
+
+    def fetch(path: str) -> bytes:
+        if not hasattr(kept, "session"):
+            kept.session = requests.Session()
+        answer = kept.session.get(base + path, timeout=60)
+        answer.raise_for_status()
+        return answer.content
+
+    return fetch
+
+
+async def awaited(base: str, out: Path, windows: Sequence[tuple[str, date]]) -> None:
+    """The same by `aiohttp`, which we ask with ourselves: one loop and eight that ask instead of eight threads."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(base, raise_for_status=True) as session:
+        chunks = iter(range(0, len(windows), CHUNK))
+
+        async def fetch(path: str) -> bytes:
+            async with session.get(path) as answer:
+                return await answer.read()
+
+        async def land() -> None:
+            for n in chunks:
+                written(out, n, [await fetch(asked(one)) for one in windows[n : n + CHUNK]])
+
+        await asyncio.gather(*(land() for _ in range(8)))
+
+
+def yard(client: str, base: str, out: Path, symbols: list[str], days: list[date]) -> rounds.Figures:
+    """A yardstick, in a process of its own."""
+    return rounds.run(__file__, "--yard", client, base, out, ",".join(symbols), days[0], len(days))
+
+
+def fetched(client: str, base: str, out: Path, symbols: list[str], start: date, number: int) -> None:
+    import_module(client)
+    begun = rounds.begin()
+    out.mkdir()
     windows = [(one, start + timedelta(days=n)) for n in range(number) for one in symbols]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(land, range(0, len(windows), CHUNK)))
+    if client == "aiohttp":
+        asyncio.run(awaited(base, out, windows))
+    else:
+        fetch = {"http.client": bare, "requests": requested}[client](base)
+        with ThreadPoolExecutor(8) as pool:
+            chunks = {n: map(asked, windows[n : n + CHUNK]) for n in range(0, len(windows), CHUNK)}
+            list(pool.map(lambda n: written(out, n, map(fetch, chunks[n])), chunks))
     rounds.report(begun)
 
 
-def flow(root: Path, place: Path, start: date, end: date) -> rounds.Figures:
-    """The backfill on a Prefect server, and what both used."""
+def prefect(place: Path, *command: Any, **environment: str) -> rounds.Figures:
+    """What a script with a flow printed, which ran beside a Prefect server of its own, and what the server used."""
     port = free()
     url = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {
+    said = os.environ | environment | {
         "PREFECT_HOME": str(place), "PREFECT_API_URL": url, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_ENABLED": "false", "ASSAY_LAKE": str(root), "FMP_API_KEY": "bench", "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+        "PREFECT_SERVER_UI_ENABLED": "false", "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     }  # fmt: skip
     place.mkdir()
     with (place / "log").open("wb") as log:
         server = subprocess.Popen(
-            [PYTHON, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--port", str(port)], env=environment, stdout=log, stderr=log
+            [PYTHON, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--port", str(port)], env=said, stdout=log, stderr=log
         )  # fmt: skip
     try:
         while True:
@@ -144,7 +207,7 @@ def flow(root: Path, place: Path, start: date, end: date) -> rounds.Figures:
             except OSError:
                 time.sleep(0.2)
         done = subprocess.run(
-            [PYTHON, "-c", FLOW, str(start), str(end)], env=environment | {"SERVER": str(server.pid)}, capture_output=True, text=True, check=False
+            [PYTHON, *map(str, command)], env=said | {"SERVER": str(server.pid)}, capture_output=True, text=True, check=False
         )  # fmt: skip
         if done.returncode:
             raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
@@ -161,33 +224,42 @@ def flow(root: Path, place: Path, start: date, end: date) -> rounds.Figures:
 
 def main() -> None:
     if sys.argv[1:2] == ["--yard"]:
-        base, out, symbols, start, number = sys.argv[2:]
-        fetched(base, Path(out), symbols.split(","), date.fromisoformat(start), int(number))
+        client, base, out, symbols, start, number = sys.argv[2:]
+        fetched(client, base, Path(out), symbols.split(","), date.fromisoformat(start), int(number))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--symbols", type=int, default=100)
     parser.add_argument("--days", type=int, default=100)
+    parser.add_argument("--singly", type=int, default=10, help="days of which each window is a task run")
     parser.add_argument("--limit", type=float, help="exit 1 where the ratio is above")
-    asked = parser.parse_args()
-    windows = asked.symbols * asked.days
-    with tempfile.TemporaryDirectory(prefix="bench-backfill-") as name, server(asked.symbols, asked.days) as remote:
+    said = parser.parse_args()
+    windows, singly = said.symbols * said.days, said.symbols * said.singly
+    with tempfile.TemporaryDirectory(prefix="bench-backfill-") as name, server(said.symbols, said.days) as remote:
         root, end = Path(name), date.fromisoformat(remote["to"]) + timedelta(days=1)
-        start = date.fromisoformat(remote["from"])
-        days = [start + timedelta(days=n) for n in range(asked.days)]
-        made = lake(root / "flow", remote["base"], remote["symbols"], start, end)
-        plain = lake(root / "plain", remote["base"], remote["symbols"], start, end)
-        pool = yard(remote["base"], root / "pool", remote["symbols"], days)  # the vendor makes its answers now
-        pool = yard(remote["base"], root / "pool2", remote["symbols"], days)
-        ours = flow(made, root / "prefect", start, end)
+        base, symbols, start = remote["base"], remote["symbols"], date.fromisoformat(remote["from"])
+        days = [start + timedelta(days=n) for n in range(said.days)]
+        made = lake(root / "flow", base, symbols, start, end)
+        plain = lake(root / "plain", base, symbols, start, end)
+        yard("http.client", base, root / "first", symbols, days)  # the vendor makes its answers now
+        pools = {client: yard(client, base, root / client, symbols, days) for client in CLIENTS}
+        wanted = content(root / "first")
+        if any(content(root / client) != wanted for client in CLIENTS):
+            raise SystemExit("the pools wrote different answers")
+        ours = prefect(root / "prefect", "-c", FLOW, start, end, ASSAY_LAKE=str(made), FMP_API_KEY="bench")
         what = told(made)
         if what["batches"] != windows or what["unjudged"]:
             raise SystemExit(f"{what['batches']} of {windows} windows are landed, {what['unjudged']} not judged")
+        each = prefect(
+            root / "each", rounds.HERE / "yard_singly.py", base, root / "singly", ",".join(symbols), start, said.singly
+        )
+        if len(list((root / "singly").iterdir())) != singly or not wanted.startswith(content(root / "singly")):
+            raise SystemExit("the flow with a task run a window wrote different answers")
         command = [
             sys.executable,
             "-m",
             "assay.cli",
             "--lake",
-            str(plain),
+            plain,
             "--quiet",
             "backfill",
             "price_eod",
@@ -198,8 +270,9 @@ def main() -> None:
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit("assay backfill failed")
-    print(f"{windows} windows of one record, {asked.symbols} symbols")
-    print(f"  thread pool                    {pool['cpu']:8.2f} CPU s")
+    print(f"{windows} windows of one record, {said.symbols} symbols")
+    for client, pool in pools.items():
+        print(f"  eight at once, {client:<15} {pool['cpu']:8.2f} CPU s, {1000 * pool['cpu'] / windows:.2f} ms a window")
     print(f"  landing, in the flow           {ours['cpu']:8.2f} CPU s, peak {ours['peak']:.0f} MB")
     print(f"  Prefect's server meanwhile     {ours['server']:8.2f} CPU s, {ours['drained']:.2f} when it was through")
     print(f"  the flow's process, whole      {ours['all']:8.2f} CPU s: imports, plan, landing, refine")
@@ -207,8 +280,17 @@ def main() -> None:
         f"  assay backfill, whole          {used.ru_utime + used.ru_stime:8.2f} CPU s, peak {used.ru_maxrss / 1024:.0f} MB"
     )
     print(f"  {what['entries']} entries, {what['evidence']} evidence: one commit of each table")
-    print(f"backfill whole ratio {(ours['all'] + ours['drained']) / pool['cpu']:.3f}")
-    rounds.close("backfill", [(ours["cpu"] + ours["drained"]) / pool["cpu"]], asked.limit)
+    both, once = ours["cpu"] + ours["drained"], each["cpu"] + each["drained"]
+    print(f"  both, a window                 {1000 * both / windows:8.2f} CPU ms")
+    print(
+        f"  a task run a window, of {singly:,}   {1000 * once / singly:8.2f} CPU ms: the flow {each['cpu']:.2f} s, the server {each['drained']:.2f} s"
+    )
+    bare_cpu = pools["http.client"]["cpu"]
+    print(f"backfill whole ratio {(ours['all'] + ours['drained']) / bare_cpu:.3f}")
+    for client in ("requests", "aiohttp"):
+        print(f"backfill {client} ratio {both / pools[client]['cpu']:.3f}")
+    print(f"backfill task run a window ratio {(once / singly) / (both / windows):.3f}")
+    rounds.close("backfill", [both / bare_cpu], said.limit)
 
 
 if __name__ == "__main__":

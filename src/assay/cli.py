@@ -1,5 +1,6 @@
 """The command line: parse, open a lake, call one method, say what came of it. A command imports what it uses."""
 
+import gc
 import logging
 import os
 import signal
@@ -74,7 +75,6 @@ def cli(ctx: click.Context, path: Path, env: str, target: str, as_json: bool, qu
     handler = logging.StreamHandler()
     handler.setFormatter(tell.Logged("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
-    logging.getLogger("stamina").setLevel(logging.ERROR)  # its line says neither whom nor why; land.http's does
 
 
 _received: list[int] = []
@@ -98,6 +98,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminated)
     tether.follow()
+    gc.set_threshold(10_000)  # a backfill keeps some objects a window: by default all are looked through every 700
     try:
         sys.exit(cli.main(args=said, standalone_mode=False) or 0)
     except AssayError as error:

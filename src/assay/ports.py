@@ -170,6 +170,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def claims(self, names: Collection[str], owner: str, until: datetime) -> set[str]:
+        """Of many leases those that are the owner's, as `claim` says it of one."""
+        ...
+
     def close(self) -> None:
         """Let go of the file or connection."""
         ...

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -125,6 +125,9 @@ class PlainLedger:
     def claim(self, name: str, owner: str, until: datetime) -> bool:
         lease = {"pk": "lease#", "sk": name, "owner": owner, "until": until.timestamp()}
         return self.table.put(lease, owner, clock.now().timestamp())
+
+    def claims(self, names: Collection[str], owner: str, until: datetime) -> set[str]:
+        return {name for name in names if self.claim(name, owner, until)}
 
     def close(self) -> None:
         pass

@@ -241,6 +241,16 @@ def test_a_lease_is_one_owners_until_it_is_over_or_let_go(ledger: Ledger, kept: 
     other.close()
 
 
+def test_of_many_leases_those_are_told_that_are_the_owners(ledger: Ledger, kept: Kept) -> None:
+    other = kept.open()
+    assert ledger.claim("land x", "a", clock.now() + HOUR)
+    assert other.claims(["land x", "land y", "land z"], "b", clock.now() + HOUR) == {"land y", "land z"}
+    assert ledger.claims(["land x", "land y"], "a", clock.now()) == {"land x"}
+    assert other.claims(["land x", "land y"], "b", clock.now() + HOUR) == {"land x", "land y"}
+    assert not ledger.claims([], "a", clock.now())
+    other.close()
+
+
 def test_of_many_who_claim_at_once_one_gets_it(kept: Kept) -> None:
     start = threading.Barrier(4)
 

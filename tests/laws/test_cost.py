@@ -1,7 +1,7 @@
 """Law 10: planning, refining one new day, looking and asking cost what is new: counted in calls, not in seconds."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +75,9 @@ class CountingLedger:
 
     def claim(self, name: str, owner: str, until: datetime) -> bool:
         return self._ledger.claim(name, owner, until)
+
+    def claims(self, names: Collection[str], owner: str, until: datetime) -> set[str]:
+        return self._ledger.claims(names, owner, until)
 
     def close(self) -> None:
         self._ledger.close()

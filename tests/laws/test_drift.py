@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from assay import clock
 from assay.lake import bronze, drift
 from assay.lake.drift import MANY, PAIRS, Look
+from assay.lake.landing import SMALL
 from assay.ports import Fact
 from assay.targets.sqlite import SqliteLedger
 from tests import making
@@ -180,10 +181,25 @@ def test_a_log_of_drift_is_told_and_a_ledger_made_anew_tells_the_same(tmp_path: 
     lake.close()
 
 
+def test_small_and_large_answers_are_counted_once_in_their_order(tmp_path: Path) -> None:
+    lake, line, large = making.make(tmp_path), making.record, "x" * SMALL
+    batches = [[line(whole=str(n), note=f'"{large}"' if n % 3 == 2 else None)] for n in range(8)]
+    lake.land_all(making.every_type(), [(f"s{n}", 1, records) for n, records in enumerate(batches)])
+    known = lake.ledger.newest("shape", "things", "now")
+    assert known
+    fields = known.body["fields"]
+    assert (fields["whole"]["rows"], fields["whole"]["kinds"]["number"]["example"], fields["note"]["rows"]) == (
+        8,
+        "0",
+        2,
+    )
+    lake.close()
+
+
 @pytest.mark.parametrize("at", [0, 15, 16, 80])
 def test_large_answers_are_sampled(at: int) -> None:
     look = Look()
-    look.add([b'{"a":1,"n":2}' if n == at else b'{"a":1}' for n in range(200)])
+    look.add(drift.sampled([b'{"a":1,"n":2}' if n == at else b'{"a":1}' for n in range(200)]))
     shape = look.shape()
     assert shape
     assert (shape.rows, {one.field: one.rows for one in shape.fields}) == (19, {"a": 19, "n": 1})

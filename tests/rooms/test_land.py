@@ -17,7 +17,7 @@ from assay import clock, land
 from assay.contract import odcs
 from assay.contract.model import Contract
 from assay.errors import ContractError, KeyRefused, LakeBusy, LakeDamaged, SettingsError, SourceRefused, SourceSuspect
-from assay.lake import bronze
+from assay.lake import bronze, coverage
 from assay.land.source import SourceSettings
 from assay.targets.local import DiskFiles
 from assay.targets.sqlite import SqliteLedger
@@ -207,6 +207,20 @@ def test_leases_of_what_failed_are_let_go_of(lake: Lake) -> None:
     assert lake.ledger.claim(land._lease(wanted("refused")[0]), "another", clock.now() + timedelta(minutes=1))
 
 
+def test_whom_a_run_waits_for_gets_what_it_has_not_begun(lake: Lake) -> None:
+    asks, said = wanted("fine", *"abcdef"), iter(["", "yield"])
+    got: list[bool] = []
+
+    def wish() -> str:
+        word = next(said, None)
+        if word is None and not got:
+            got.extend(lake.ledger.claim(land._lease(one), "another", clock.now()) for one in asks)
+        return word or ""
+
+    assert all(one.error is None for one in lake.land(*asks, wish=wish))
+    assert got == [False, True, True, True, True, True]
+
+
 @pytest.mark.parametrize(("minutes", "lands"), [(119, True), (-119, True), (121, False), (-121, False)])
 def test_a_clock_that_is_hours_off_the_answers_lands_nothing(lake: Lake, minutes: int, lands: bool) -> None:
     asks = [
@@ -242,6 +256,19 @@ def test_slices_are_bounded_by_time(lake: Lake, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(land, "SECONDS", 0.0)
     lake.land(*wanted("fine", *"abc"))
     assert sorted(lake.batches("fine")) == [["a"], ["b"], ["c"]]
+
+
+def test_the_next_plan_reads_nothing_of_what_was_landed(lake: Lake) -> None:
+    asks, read = wanted("fine", "a", "b"), []
+    lake.land(*asks)
+
+    def entries(after: int) -> Iterator[tuple[bronze.Entry, str]]:
+        for one in bronze.since(lake.files, "fine", after):
+            read.append(one)
+            yield one
+
+    assert sorted(coverage.bring(entries, lake.ledger, asks[0].contract).covers) == ["a", "b"]
+    assert read == []
 
 
 def test_a_dataset_is_put_as_soon_as_nothing_of_it_is_left_to_ask(lake: Lake) -> None:

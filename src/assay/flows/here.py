@@ -1,5 +1,6 @@
 """What a flow run has: its lake, its run id, its log, and reports that can never kill the work."""
 
+import gc
 import logging
 import os
 import re
@@ -99,6 +100,7 @@ here = _here.get
 def opened(name: str, *tags: str) -> Iterator[Here]:
     """Open the lake that ASSAY_LAKE and ASSAY_ENV name, for the flow `name` and the tasks that it starts."""
     tether.follow()
+    gc.set_threshold(10_000)  # as the command line does; with Prefect there is more to look through
     _outlive()
     root, env = Path(os.environ.get("ASSAY_LAKE", ".")), os.environ.get("ASSAY_ENV", "dev")
     if runtime.deployment.id:

@@ -72,8 +72,8 @@ class Look:
         self._cut = False
 
     def add(self, records: Sequence[bytes]) -> None:
-        """Count records, of an answer those that are `sampled`; what is no JSON object is left to the refinement."""
-        texts, values = _decoded(sampled(records))
+        """Count records, perhaps of many answers; what is no JSON object is left to the refinement."""
+        texts, values = _decoded(records)
         self._rows += len(values)
         self._count((), texts, values)
 

@@ -17,13 +17,14 @@ from assay import clock
 from assay.errors import LakeBusy, SourceSuspect
 from assay.lake import bronze
 from assay.lake.bronze import LEVEL, Asked, Batch, Entry, Part, Raw, Tail
-from assay.lake.drift import Look, Shape
+from assay.lake.drift import Look, Shape, sampled
 from assay.lake.files import clear_errors
 from assay.ports import Files, Ledger, N
 from assay.windows import Window
 
 PART = 64 * 2**20  # bytes of a part's lines, at most
 LARGE = 4 * 2**20  # bytes of lines above which an ask gets parts of its own
+SMALL, TOGETHER = 16 * 2**10, 1000  # small answers are looked at together: bytes of an ask, and records
 ENVELOPE = 64  # bytes that a line has at most besides its record
 GZIP = 31  # as zlib's wbits: a gzip member, without name and time, so that the same lines give the same bytes
 
@@ -153,7 +154,8 @@ class Ask:
         self.own: _Packer | None = None
         self.raw: list[tuple[Path, Raw]] = []
         self.kept: list[bytes] = []
-        self.look = Look(landing.reads)
+        self.samples: list[bytes] = []
+        self.look: Look | None = None
         self._landing = landing
         self._requests: list[Asked] = []
         self._rows = self._size = 0
@@ -180,10 +182,18 @@ class Ask:
                 self._append(enveloped(some, self.batch.n, self._rows, odd), len(some))
         except SourceSuspect as error:
             raise SourceSuspect(f"{name}: {error}") from None
-        self.look.add(records)
+        self._sample(records)
         if raw is not None:
             asked = msgspec.structs.replace(asked, raw=self._keep((raw,) if isinstance(raw, bytes) else raw, kind))
         self._requests.append(self._landing.told(asked))
+
+    def _sample(self, records: Sequence[bytes]) -> None:
+        """Keep what is looked at of an answer; much of it is counted at once."""
+        self.samples += sampled(records)
+        if self._size > SMALL:
+            self.look = self.look or Look(self._landing.reads)
+            self.look.add(self.samples)
+            self.samples = []
 
     def _append(self, lines: bytes, rows: int) -> None:
         if not rows:
@@ -352,10 +362,17 @@ class Landing:
 
     def _shape(self, void: Collection[int]) -> Shape | None:
         """What the records of all asks look like that are put, in the order of their numbers."""
-        look = Look(self.reads)
+        look, samples = Look(self.reads), list[bytes]()
         for ask in self.asks:
-            if ask.batch.n not in void:
+            if ask.batch.n in void:
+                continue
+            if ask.look or len(samples) > TOGETHER:
+                look.add(samples)
+                samples = []
+            if ask.look:
                 look.join(ask.look)
+            samples += ask.samples
+        look.add(samples)
         return look.shape()
 
     def _laid_out(self) -> tuple[list[Batch], list[_Made]]:

@@ -4,17 +4,19 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from assay import clock
 from assay.contract.model import Column, Contract
 from assay.errors import AssayError, ContractError, KeyRefused, LakeBusy, SettingsError, SourceSuspect, UsageError
-from assay.lake import bronze
+from assay.lake import bronze, coverage
 from assay.lake.bronze import Asked, Batch, Entry
 from assay.lake.landing import Landing
 from assay.land.pace import size
@@ -163,6 +165,8 @@ class _Slice:
     """A landing in the making: asks that are on their way, and those that are complete, by their number."""
 
     landing: Landing
+    contract: Contract
+    fields: tuple[str, ...]
     begun: float = field(default_factory=time.monotonic)
     asked: int = 0
     running: int = 0
@@ -174,7 +178,10 @@ class _Slice:
 
 @dataclass
 class _Landings:
-    """One call of `land`: an open slice a dataset, and those that wait for their last asks."""
+    """One call of `land`: an open slice a dataset, and those that wait for their last asks.
+
+    `ahead` are the leases that were claimed for asks to come, and whether they are ours.
+    """
 
     asks: Sequence[Wanted]
     settings: SourceSettings
@@ -190,6 +197,7 @@ class _Landings:
     unusable: dict[str, AssayError | None] = field(default_factory=dict)
     open: dict[str, _Slice] = field(default_factory=dict)
     closing: list[_Slice] = field(default_factory=list)
+    ahead: dict[str, bool] = field(default_factory=dict)
 
     async def run(self) -> list[Landed]:
         self.source: Source = load(self.asks[0].contract.source, self.root)
@@ -205,6 +213,7 @@ class _Landings:
                         finally:
                             watch.cancel()
         finally:  # also when it is interrupted: what is complete was paid for
+            self._let_go_ahead()
             for slice_ in (*self.closing, *self.open.values()):
                 self._commit(slice_)
         for one in self.waiting:
@@ -232,6 +241,7 @@ class _Landings:
     async def _wait(self) -> None:
         """Wait while that is wished, or end all asks to come."""
         while not self.refused and (said := self.wish()):
+            self._let_go_ahead()  # whoever is waited for may want the same
             if said == "cancel":
                 self.refused.append(_CancelledError("the run was cancelled"))
             elif said == "pause":
@@ -259,7 +269,7 @@ class _Landings:
         error: AssayError | None = None
         try:
             self._prepare(one.contract)
-            if not self.ledger.claim(_lease(one), self.run_id, clock.now() + LEASE):
+            if not self._is_ours(one, size(remote)):
                 raise LakeBusy(f"{one.contract.dataset} {one.shard!r} {one.window}: another run is landing it")  # noqa: TRY301
             try:
                 complete = False
@@ -267,7 +277,7 @@ class _Landings:
                 complete = True
             finally:
                 if not complete:
-                    self._let_go(one)
+                    self._let_go([_lease(one)])
         except asyncio.CancelledError:
             self._add(one, error=_CancelledError("no answer came before the run was stopped"), asked=False)
             raise
@@ -301,8 +311,7 @@ class _Landings:
         into.running += 1
         into.asked += 1
         try:
-            fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
-            wanted = Ask(contract.dataset, contract.options, one.shard, one.days, fields)
+            wanted = Ask(contract.dataset, contract.options, one.shard, one.days, into.fields)
             scope = scope_of(contract, one.shard, one.days)
             with into.landing.ask(one.shard, one.window, scope=scope) as ask:
                 async with aclosing(self.source.fetch(wanted, remote)) as pages:  # type: ignore[type-var]
@@ -326,7 +335,8 @@ class _Landings:
                 code=self.source.code, origin=self.settings.origin, capture=contract.capture_fingerprint,
                 contract=contract.sha256, reads=[path for column in contract.columns for path in column.origins],
             )  # fmt: skip
-            one = self.open[contract.dataset] = _Slice(landing)
+            fields = tuple(c.fields[0] for c in contract.columns if len(c.fields) == 1)
+            one = self.open[contract.dataset] = _Slice(landing, contract, fields)
         return one
 
     def _settle(self) -> None:
@@ -349,11 +359,13 @@ class _Landings:
                 if one.complete and (put := one.landing.commit()):
                     entry = put[0]
                     bronze.adopt(self.files, self.ledger, dataset)
+                    # Now, and not at the next plan: that would cost all that was landed since the last one.
+                    coverage.bring(partial(bronze.since, self.files, dataset), self.ledger, one.contract)
             except AssayError as caught:
                 error = caught
         batches = {batch.n: batch for batch in entry.batches} if entry else {}
+        self._let_go(map(_lease, one.complete.values()))
         for n, wanted in sorted(one.complete.items()):
-            self._let_go(wanted)
             if entry and n in batches:
                 self._add(wanted, position=entry.position, batch=batches[n], error=error)
             else:
@@ -362,11 +374,26 @@ class _Landings:
                 )
                 self._add(wanted, error=error or LakeBusy(void))
 
-    def _let_go(self, one: Wanted) -> None:
-        try:
-            self.ledger.claim(_lease(one), self.run_id, clock.now())
-        except AssayError:  # it ends by itself
-            log.debug("lease %s was not let go of", _lease(one), exc_info=True)
+    def _is_ours(self, one: Wanted, number: int) -> bool:
+        """Whether an ask's lease is ours; so many, its own and those of the next asks, are taken in one write."""
+        name = _lease(one)
+        if name not in self.ahead:
+            names = [name, *map(_lease, islice(self.waiting, number - 1))]
+            ours = self.ledger.claims(names, self.run_id, clock.now() + LEASE)
+            self.ahead.update((name, name in ours) for name in names)
+        return self.ahead.pop(name)
+
+    def _let_go_ahead(self) -> None:
+        """Let go of the leases of asks that have not begun."""
+        self._let_go(name for name, ours in self.ahead.items() if ours)
+        self.ahead.clear()
+
+    def _let_go(self, leases: Iterable[str]) -> None:
+        if names := list(leases):
+            try:
+                self.ledger.claims(names, self.run_id, clock.now())
+            except AssayError:  # they end by themselves
+                log.debug("%s leases were not let go of", len(names), exc_info=True)
 
 
 def _lease(one: Wanted) -> str:

@@ -1,5 +1,6 @@
 """Asks a vendor over HTTP: at its pace, again where that may help, and never more than it may cost us."""  # noqa: A005 - it is what the module is about; nothing here needs the other
 
+import asyncio
 import ipaddress
 import logging
 import random
@@ -11,10 +12,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import aiohttp
-import stamina
 from isal import isal_zlib
 from yarl import URL
 
@@ -130,7 +131,7 @@ class Remote:
     ) -> None:
         self._session, self._base, self._pace, self._secrets = session, base, pace, secrets
         self._limit = int(options.get("max_bytes", INFLATED))
-        self._attempts = int(options.get("attempts", 5))
+        self._attempts = max(1, int(options.get("attempts", 5)))
         self._backoff = float(options.get("backoff", 1.0))
 
     @property
@@ -144,36 +145,27 @@ class Remote:
         The judge sees every answer below 500 and raises where it is not data. After SourceBusy and
         SourceSuspect the vendor is asked again, at its pace; SourceRefused, or the last of them, is the caller's.
         """
-        check_path(path)
-        url = self._base.joinpath(path).with_query(dict(params))
-        name = f"{url.host_port_subcomponent}{url.path}"
-        number = 0
-
-        def again(error: Exception) -> bool | float:
-            nonlocal number
-            number += 1
-            wait = self._wait(error, number)
-            if wait is not None and number < self._attempts:
+        url = _below(self._base, path)
+        for number in range(1, self._attempts + 1):
+            try:
+                answer = await self._ask(url, params)
+                if answer.status >= 500:
+                    raise SourceBusy(f"{answer.url} answers {answer.status}", retry_after=answer.retry_after)
+                return answer, judge(answer)
+            except SourceError as error:
+                if isinstance(error, Throttled):
+                    self._pace.on_429(error.retry_after and min(error.retry_after, PATIENCE))
+                wish = error.retry_after if isinstance(error, SourceBusy) else None
+                said = f"{error} (asks us to wait {spoken(wish)})" if wish else str(error)
+                error.args = (self._without_secrets(said),)
+                wait = self._wait(error, number)
+                if wait is None or number == self._attempts:
+                    raise
+                name = f"{url.host_port_subcomponent}{url.path}"
                 why = str(error) if name in str(error) else f"{name}: {error}"
                 told = f"asked again in {spoken(wait)}, attempt {number + 1} of {self._attempts}"
                 log.warning("%s; %s", why, told)
-            return False if wait is None else wait
-
-        retries = stamina.retry_context(on=again, attempts=self._attempts, timeout=None)
-        async for attempt in retries.with_name(name, (), {}):
-            with attempt:
-                try:
-                    answer = await self._ask(url)
-                    if answer.status >= 500:
-                        raise SourceBusy(f"{answer.url} answers {answer.status}", retry_after=answer.retry_after)
-                    return answer, judge(answer)
-                except SourceError as error:
-                    if isinstance(error, Throttled):
-                        self._pace.on_429(error.retry_after and min(error.retry_after, PATIENCE))
-                    wish = error.retry_after if isinstance(error, SourceBusy) else None
-                    said = f"{error} (asks us to wait {spoken(wish)})" if wish else str(error)
-                    error.args = (self._without_secrets(said),)
-                    raise
+            await asyncio.sleep(wait)
         raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
 
     def _wait(self, error: Exception, number: int) -> float | None:
@@ -184,8 +176,8 @@ class Remote:
             return None
         return min(LONGEST, self._backoff * 2.0 ** min(number - 1, 30) + random.uniform(0, self._backoff))  # noqa: S311 - spreads load
 
-    async def _ask(self, url: URL) -> Answer:
-        first = url
+    async def _ask(self, bare: URL, params: Mapping[str, str]) -> Answer:
+        url = bare.with_query(dict(params))
         for _ in range(1 + REDIRECTS):
             await self._pace.acquire()
             left = time.monotonic()
@@ -196,9 +188,8 @@ class Remote:
                         continue
                     body = await _inflated(response, self._limit)
                     self._pace.took(time.monotonic() - left)
-                    bare = str(first.with_query(None))
-                    params = {name: value for name, value in first.query.items() if value not in self._secrets}
-                    return Answer(response.status, response.headers, body, now(), bare, params)
+                    told = {name: value for name, value in params.items() if value not in self._secrets}
+                    return Answer(response.status, response.headers, body, now(), str(bare), told)
             except (aiohttp.ClientError, TimeoutError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub says instance
                 # The library's own texts may quote addresses with their query and headers.
                 raise _named(error, str(self._base.host)) from None
@@ -219,6 +210,13 @@ class Remote:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+@lru_cache(maxsize=64)
+def _below(base: URL, path: str) -> URL:
+    """A path below the base URL; see `check_path`."""
+    check_path(path)
+    return base.joinpath(path)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +36,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class SqliteLedger:
     """See `assay.ports.Ledger`. One file; many processes and threads may use it at once.
 
-    Where the file cannot be written it is read, and `record` and `claim` are SettingsError. LakeBusy if another
+    Where the file cannot be written it is read, and `record`, `claim` and `claims` are SettingsError. LakeBusy if another
     process holds it for longer than `wait` seconds. WrongFormat for a file of a former format, unless it is to `upgrade` it.
     """
 
@@ -86,16 +86,19 @@ class SqliteLedger:
             after = rows[-1].id
 
     def claim(self, name: str, owner: str, until: datetime) -> bool:
+        return bool(self.claims([name], owner, until))
+
+    def claims(self, names: Collection[str], owner: str, until: datetime) -> set[str]:
         now, end = _micros(clock.now()), _micros(until)
+        claim = (
+            "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+            "SET owner = excluded.owner, until = excluded.until WHERE leases.owner = excluded.owner OR leases.until <= ?"
+        )
         with self._transaction() as con:
-            mine = con.execute(
-                "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
-                "SET owner = excluded.owner, until = excluded.until WHERE leases.owner = excluded.owner OR leases.until <= ?",
-                [name, owner, end, now],
-            ).rowcount
-            if mine and end <= now:
-                con.execute("DELETE FROM leases WHERE name = ?", [name])
-        return bool(mine)
+            mine = {name for name in names if con.execute(claim, [name, owner, end, now]).rowcount}
+            if end <= now:
+                con.executemany("DELETE FROM leases WHERE name = ?", [[name] for name in mine])
+        return mine
 
     def close(self) -> None:
         self._con.close()
