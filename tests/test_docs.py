@@ -104,9 +104,8 @@ SEEN = {
         "exit code 2",
     ],
     "docs/erase.md": [
-        "would erase trades: 2 keys, 2 lines, 1 kept answer",
+        "would erase trades: 2 keys, 2 lines, 1 kept answer in 1 position",
         "exit code 1",
-        "erased trades: 2 keys",
         "no file of the lake's data holds it",
         "2 erased",
         "every place agrees",
