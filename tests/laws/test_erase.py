@@ -363,6 +363,25 @@ def test_what_only_looks_like_the_value_stays(begin: Callable[..., Things]) -> N
     assert things.lake.search("4711") == []
 
 
+def test_versions_that_do_not_say_the_value_go_with_those_that_do(begin: Callable[..., Things]) -> None:
+    things = begin()
+    things.land(record(note=json.dumps(NAME)), record(id='"b"'))
+    things.land(record(note='"another"'), day=2)
+    assert things.erase("note", NAME).rows == 2
+    assert things.ids() == ["b"]
+    things.proved()
+
+
+@pytest.mark.parametrize("value", ["O'Brien", 'the "boss" \\ of/all', "Zoë 😀 Quist"])
+def test_a_text_is_found_however_it_is_spelt_and_wherever_it_stands(begin: Callable[..., Things], value: str) -> None:
+    things = begin()
+    spelt = json.dumps(value).replace("'", "\\u0027").replace("/", "\\/")
+    things.land(record(id='"b"'), record(note=spelt), record(id='"c"', note=spelt, whole="null"))
+    assert {one.split("/")[0] for one in things.lake.search(value)} >= {"bronze", "quarantine", "warehouse"}
+    things.erase("note", value)
+    assert things.lake.search(value) == []
+
+
 def test_a_text_with_blanks_around_it_is_the_same_subject(begin: Callable[..., Things]) -> None:
     things = begin()
     things.land(record(note='" Ben "'), record(id='"b"', note='"Ben"'), record(id='"c"', note='"Benny"'))
@@ -608,6 +627,7 @@ def _sqlite(path: Path) -> None:
 KINDS: dict[str, Callable[[Path], object]] = {
     "text.json": lambda path: path.write_text(json.dumps({"a": NAME})),
     "dotnet.json": lambda path: path.write_text(json.dumps(NAME).replace("\\u00eb", "\\u00EB").replace("-", "\\u002D")),
+    "nested.json": lambda path: path.write_text(json.dumps({"line": json.dumps({"note": NAME})})),
     "twice.gz": lambda path: path.write_bytes(gzip.compress(gzip.compress(NAME.encode()))),
     "ours.json": lambda path: path.write_text(json.dumps({"a": NAME}, ensure_ascii=False)),
     "lines.ndjson.gz": lambda path: path.write_bytes(gzip.compress(NAME.encode())),

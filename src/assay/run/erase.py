@@ -265,7 +265,9 @@ class _Subject:
         out = {b.n for b in entry.batches if b.n in touched or (b.n in lost and any(a.sha256 for a in b.requests))}
         for batch in entry.batches:
             for raw in (asked.raw for asked in batch.requests if asked.raw):
-                if batch.n not in out and (raw.name in gone or self._raw.search(bronze.inflated(self._files, raw))):
+                if batch.n not in out and (
+                    raw.name in gone or self._raw.search(search.plain(bronze.inflated(self._files, raw)))
+                ):
                     out.add(batch.n)
         return out
 

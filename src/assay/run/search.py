@@ -18,14 +18,17 @@ from assay.lake.duck import ident
 from assay.ports import Files, Limits
 
 SHORTEST = 4
-_ESCAPED = re.compile(rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\/")
+_ESCAPED = re.compile(
+    rb"\\+(?:u([dD][89abAB][0-9a-fA-F]{2})\\+u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([/\"]))?"
+)
+"""A character as JSON may spell it, also in a text that holds JSON, where the backslash has one of its own."""
 
 
 def spelt(value: str) -> re.Pattern[bytes]:
-    """What finds a text in bytes, as words of its own: as it is, and as JSON spells it."""
-    plain_text = value.strip()
-    ways = {plain_text, msgspec.json.encode(plain_text).decode()[1:-1], json.dumps(plain_text)[1:-1]}
-    told = b"|".join(re.escape(one.encode()) for one in sorted(ways, reverse=True))
+    """What finds a text in bytes that are made `plain`, as words of its own."""
+    text = value.strip()
+    ways = {text, msgspec.json.encode(text).decode()[1:-1], json.dumps(text)[1:-1]}
+    told = b"|".join(re.escape(one) for one in sorted({plain(one.encode()) for one in ways}, reverse=True))
     word = rb"[0-9A-Za-z_\x80-\xff]"
     return re.compile(rb"(?<!" + word + rb")(?<![0-9][.])(?:" + told + rb")(?!" + word + rb"|[.][0-9])")
 
@@ -34,12 +37,10 @@ def plain(data: bytes) -> bytes:
     """Bytes without the escapes by which JSON may spell any character."""
 
     def character(found: re.Match[bytes]) -> bytes:
-        if found[0] == b"\\/":
-            return b"/"
-        if found[3]:
-            return chr(int(found[3], 16)).encode("utf-8", "replace")
-        high, low = int(found[1], 16) - 0xD800, int(found[2], 16) - 0xDC00
-        return chr(0x10000 + (high << 10) + low).encode()
+        if found[1]:
+            high, low = int(found[1], 16) - 0xD800, int(found[2], 16) - 0xDC00
+            return chr(0x10000 + (high << 10) + low).encode()
+        return chr(int(found[3], 16)).encode("utf-8", "replace") if found[3] else found[4] or b"\\"
 
     return _ESCAPED.sub(character, data) if b"\\" in data else data
 
