@@ -242,16 +242,17 @@ def run(up: Up, say: Callable[[str], None], watched: Callable[[], bool] | None =
 
     `watched` is called again and again until it is true; with `once` everything stops then.
     """
-    with clear_errors(up.data), alone(up.data):
-        for port, option in ((up.prefect_port, "--prefect-port"), (up.port, "--port")):
-            free(port, option)
-        (up.data / "prefect").mkdir(exist_ok=True, mode=0o700)
-        where = up.data / "up" / "address"
-        where.write_text(json.dumps({"prefect": up.prefect, "console": up.console}))
-        try:
-            asyncio.run(_Tree(up, password(up), say).run(watched, once=once))
-        finally:
-            where.unlink(missing_ok=True)
+    where = up.data / "up" / "address"
+    with contextlib.ExitStack() as held:
+        with clear_errors(up.data):
+            held.enter_context(alone(up.data))
+            for port, option in ((up.prefect_port, "--prefect-port"), (up.port, "--port")):
+                free(port, option)
+            (up.data / "prefect").mkdir(exist_ok=True, mode=0o700)
+            secret = password(up)
+            held.callback(where.unlink, missing_ok=True)
+            where.write_text(json.dumps({"prefect": up.prefect, "console": up.console}))
+        asyncio.run(_Tree(up, secret, say).run(watched, once=once))
 
 
 @dataclass
@@ -270,8 +271,14 @@ class _Tree:
             loop.add_signal_handler(one, self.stop.set)
         try:
             self.start("prefect")
-            self.start("serve")
-            await self.once("deploy", (sys.executable, "-m", "assay.flows.begin", str(READY)))  # waits for the server
+            begin = (sys.executable, "-m", "assay.flows.begin", str(READY))  # waits for the server
+            deployed = asyncio.create_task(self.once("deploy", begin))
+            answers = asyncio.create_task(self.well("prefect"))
+            await asyncio.wait({deployed, answers}, return_when=asyncio.FIRST_COMPLETED)
+            if not answers.cancel():
+                answers.exception()  # of a server that never answers, who deploys tells
+            self.start("serve")  # a third that imports at once would make all of them later
+            await deployed
             self.start("workers")
             await self.well("serve")
             if not self.stop.is_set():

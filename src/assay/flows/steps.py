@@ -141,13 +141,13 @@ def ingest(chunks: Sequence[Chunk], what: Mapping[str, Any], *, live: bool) -> l
 def _asked(chunks: Sequence[Chunk]) -> list[AssayError]:
     one = here()
     asked: dict[Any, Chunk] = {}
-    for chunk in chunks:
-        with tags(f"run:{one.run}", f"dataset:{chunk.dataset}", f"window:{chunk.span or 'all'}"):
-            asked[ingest_data.submit(chunk)] = chunk
     errors: list[AssayError] = []
     done, of = 0, sum(len(chunk.steps) for chunk in chunks)
-    one.progress(0, of)
     try:
+        for chunk in chunks:
+            with tags(f"run:{one.run}", f"dataset:{chunk.dataset}", f"window:{chunk.span or 'all'}"):
+                asked[ingest_data.submit(chunk)] = chunk
+        one.progress(0, of)
         for future in as_completed(list(asked)):
             chunk = asked[future]
             errors += _errors(str(chunk), _result(future))

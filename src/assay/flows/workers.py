@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from prefect.workers.process import ProcessWorker
 from assay import settings as lake_settings
 from assay import tether
 from assay.clock import now
+from assay.errors import AssayError, LakeBusy, SourceBusy
 from assay.flows.alive import alive, processes
 from assay.flows.begin import wake
 from assay.flows.wanted import tags
@@ -52,12 +54,8 @@ PAUSE, LONGEST = timedelta(seconds=30), timedelta(hours=1)
 DAY = timedelta(days=1)
 GONE = "its process is gone"
 _UNDER_WAY = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-_PASSES = re.compile(r"\b(SourceBusy|LakeBusy|CommitUnknown|SettingsError)\b")
-"""What passes by itself, or once there is room on the disk again."""
-_STAYS = re.compile(
-    r"\b(ContractError|UsageError|SourceRefused|KeyRefused|SourceSuspect|GateClosed|LakeDamaged|BuildFailed)\b"
-)
-"""What stays until somebody acts."""
+_ROOM, _LATER = "free some and", "asks us to wait"
+"""What an error says where there is no room left on a disk; where a vendor named a time that is too long to wait for."""
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +200,11 @@ async def _passes(client: PrefectClient, run: FlowRun, over: set[UUID]) -> bool:
     """
     said, ended = (run.state.message or "", run.state.timestamp) if run.state else ("", now())
     pause = min(LONGEST, PAUSE * 2 ** min(max(run.run_count - 1, 0), 10))
-    if not now() - DAY < ended < now() - pause or (_STAYS.search(said) and not _PASSES.search(said)):
+    passing, staying = _kinds()
+    if not now() - DAY < ended < now() - pause or _LATER in said:
+        return False
+    named = set(re.findall(r"\w+", said))
+    if not (named & passing or _ROOM in said) and (named & staying or run.run_count > STARTED):
         return False
     later = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -213,6 +215,19 @@ async def _passes(client: PrefectClient, run: FlowRun, over: set[UUID]) -> bool:
     if any(one.id != run.id and one.parameters == run.parameters for one in later):
         over.add(run.id)
     return run.id not in over
+
+
+@cache
+def _kinds() -> tuple[set[str], set[str]]:
+    """The names of our errors that pass by themselves, and of those that stay until somebody acts."""
+
+    def below(kind: type[AssayError]) -> set[str]:
+        return {kind.__name__, *(name for one in kind.__subclasses__() for name in below(one))}
+
+    import assay.land.http  # which have kinds of their own
+
+    passing = below(SourceBusy) | below(LakeBusy) | {assay.land.Stopped.__name__}
+    return passing, below(AssayError) - passing - {AssayError.__name__}
 
 
 def _starting(run: FlowRun) -> bool:

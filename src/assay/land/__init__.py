@@ -28,6 +28,8 @@ from assay.windows import Window
 ASKS, BYTES, SECONDS = 2_000, 256 * 2**20, 60.0
 """A slice takes no further asks once it has so many, so many bytes of lines, or is so old."""
 LEASE = timedelta(minutes=10)
+AGED = 60.0
+"""Seconds after which a lease that was taken ahead is looked at again."""
 ASTRAY = timedelta(hours=2)
 PAUSE = 0.5
 """Seconds between two looks whether a run may go on."""
@@ -156,7 +158,7 @@ class _WrongClockError(SettingsError):
     """No answer can be landed by this clock."""
 
 
-class _CancelledError(UsageError):
+class Stopped(UsageError):
     """Whoever asked wants no more."""
 
 
@@ -197,7 +199,7 @@ class _Landings:
     unusable: dict[str, AssayError | None] = field(default_factory=dict)
     open: dict[str, _Slice] = field(default_factory=dict)
     closing: list[_Slice] = field(default_factory=list)
-    ahead: dict[str, bool] = field(default_factory=dict)
+    ahead: dict[str, float] = field(default_factory=dict)
 
     async def run(self) -> list[Landed]:
         self.source: Source = load(self.asks[0].contract.source, self.root)
@@ -226,7 +228,7 @@ class _Landings:
 
     def _not_asked(self, one: Wanted) -> None:
         first = self.refused[0]
-        if isinstance(first, _CancelledError):
+        if isinstance(first, Stopped):
             why = str(first)
         else:
             why = "the key was refused" if isinstance(first, KeyRefused) else "this machine's clock is wrong"
@@ -243,7 +245,7 @@ class _Landings:
         while not self.refused and (said := self.wish()):
             self._let_go_ahead()  # whoever is waited for may want the same
             if said == "cancel":
-                self.refused.append(_CancelledError("the run was cancelled"))
+                self.refused.append(Stopped("the run was cancelled"))
             elif said == "pause":
                 self.closing += self.open.values()
                 self.open.clear()
@@ -257,7 +259,7 @@ class _Landings:
             await asyncio.sleep(PAUSE)
             with suppress(AssayError):  # a ledger that is held for long
                 said = self.wish()
-        self.refused.append(_CancelledError("the run was stopped"))
+        self.refused.append(Stopped("the run was stopped"))
         limit.reschedule(asyncio.get_running_loop().time() + STOPS)
 
     async def _work(self, one: Wanted, remote: Any) -> None:
@@ -279,7 +281,8 @@ class _Landings:
                 if not complete:
                     self._let_go([_lease(one)])
         except asyncio.CancelledError:
-            self._add(one, error=_CancelledError("no answer came before the run was stopped"), asked=False)
+            if self.refused:  # else it is interrupted, and nobody hears of it
+                self._add(one, error=Stopped("no answer came before the run was stopped"))
             raise
         except (KeyRefused, _WrongClockError) as caught:
             error = caught
@@ -376,16 +379,17 @@ class _Landings:
 
     def _is_ours(self, one: Wanted, number: int) -> bool:
         """Whether an ask's lease is ours; so many, its own and those of the next asks, are taken in one write."""
-        name = _lease(one)
-        if name not in self.ahead:
-            names = [name, *map(_lease, islice(self.waiting, number - 1))]
-            ours = self.ledger.claims(names, self.run_id, clock.now() + LEASE)
-            self.ahead.update((name, name in ours) for name in names)
-        return self.ahead.pop(name)
+        name, moment = _lease(one), time.monotonic()
+        if moment - self.ahead.pop(name, -AGED) < AGED:
+            return True
+        more = (other for other in map(_lease, islice(self.waiting, number - 1)) if other not in self.ahead)
+        ours = self.ledger.claims([name, *more], self.run_id, clock.now() + LEASE)
+        self.ahead.update(dict.fromkeys(ours - {name}, moment))
+        return name in ours
 
     def _let_go_ahead(self) -> None:
         """Let go of the leases of asks that have not begun."""
-        self._let_go(name for name, ours in self.ahead.items() if ours)
+        self._let_go(self.ahead)
         self.ahead.clear()
 
     def _let_go(self, leases: Iterable[str]) -> None:

@@ -225,7 +225,10 @@ class LocalSecrets:
 
 
 class DiskUse:
-    """See `assay.targets.Use`: a shared lock on the data's directory, which a process keeps until it ends or closes the lake."""
+    """See `assay.targets.Use`: a shared lock on the data's directory, which a process keeps until it ends or closes the lake.
+
+    It is of this machine alone: NFS tells nobody else of a lock on a directory.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -239,7 +242,7 @@ class DiskUse:
         except BlockingIOError:
             self.close()
             raise LakeBusy(f"rows are being erased below {self._root}: it can be opened when that has ended") from None
-        except OSError:  # a network's file system that knows no such locks: nothing can be erased there
+        except OSError:  # a file system that knows no such locks: nothing can be erased there
             pass
 
     @contextmanager
@@ -286,8 +289,9 @@ def open_target(settings: Settings) -> Target:
                 _sync(one.parent)
         with suppress(PermissionError) if not os.access(settings.data, os.W_OK) else nullcontext():
             settings.data.chmod(0o700)
+        use = DiskUse(settings.data)
     except OSError as error:
-        raise SettingsError(f"{settings.data} cannot be made: {error.strerror}") from error
+        raise SettingsError(f"{settings.data} cannot be made or opened: {error.strerror}") from error
     files = DiskFiles(settings.data)
     limits = Limits(settings.memory, settings.threads, settings.data / SCRATCH)
 
@@ -308,7 +312,6 @@ def open_target(settings: Settings) -> Target:
         if (path := settings.data / "ledger.db").exists():
             SqliteLedger(path, upgrade=True).close()
 
-    use = DiskUse(settings.data)
     return Target(
         "local", settings, files, LocalSecrets(settings.root), limits, catalog, ledger, engine, use, upgrade_ledger
     )
