@@ -450,7 +450,13 @@ def test_a_flipped_bit_of_any_object_is_named(tmp_path: Path) -> None:
         path = tmp_path / "lake" / name
         path.chmod(0o600)
         was = path.read_bytes()
-        for bit in {0, 7, 8 * len(was) - 1, *draw.sample(range(8 * len(was)), 12)}:
+        for bit in {
+            0,
+            7,
+            33,
+            8 * len(was) - 1,  # 33: of the time in gzip's head, which no sum of its own covers
+            *draw.sample(range(8 * len(was)), 12),
+        }:
             damaged = bytearray(was)
             damaged[bit // 8] ^= 1 << bit % 8
             path.write_bytes(damaged)

@@ -238,7 +238,7 @@ def test_the_overview_counts_what_became_of_every_row(http):
     captured = 3 * serving_lake.SESSIONS + 2 + serving_lake.SESSIONS
     assert numbers(row) == {
         "captured": str(captured), "accepted": "360", "unchanged": "0", "superseded": "0", "duplicate": "1", "quarantined": "1",
-        "held": "120", "withdrawn": "0", "waiting": "0",
+        "held": "120", "erased": "0", "withdrawn": "0", "waiting": "0",
     }  # fmt: skip
     assert captured == 360 + 1 + 1 + 120
     assert row[1].strip() == "1 held"
@@ -449,7 +449,7 @@ def numbers(row: list[str]) -> dict[str, str]:
         "withdrawn",
         "waiting",
     )
-    return dict(zip(terms, (one.strip() for one in row[3:12]), strict=True))
+    return dict(zip(terms, (one.strip() for one in row[3:13]), strict=True))
 
 
 def row_of(text: str, dataset: str) -> list[str]:
