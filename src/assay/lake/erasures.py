@@ -55,8 +55,7 @@ def begun(files: Files) -> Journal | None:
 
 def is_tombstone(line: bytes) -> bool:
     """Whether another line was in the place of this one."""
-    head = _HEAD.match(line)
-    return bool(head) and line.startswith(_TOMBSTONE[:15], head.end() if head else 0)
+    return bronze.TOMBSTONE.match(line) is not None
 
 
 def buried(files: Files, part: Part, hit: Sequence[int]) -> tuple[Part, bytes]:

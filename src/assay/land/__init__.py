@@ -182,7 +182,7 @@ class _Slice:
 class _Landings:
     """One call of `land`: an open slice a dataset, and those that wait for their last asks.
 
-    `ahead` are the leases that were claimed for asks to come, and whether they are ours.
+    `ahead` are our leases of asks to come, and when they were claimed.
     """
 
     asks: Sequence[Wanted]

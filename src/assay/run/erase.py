@@ -240,8 +240,9 @@ class _Subject:
                 )
 
     def _parts(self, entry: Entry) -> Iterator[tuple[int, list[bytes]]]:
+        gone = self._gone(entry)
         for number, part in enumerate(entry.parts):
-            if part.name not in self._gone(entry):
+            if part.name not in gone:
                 yield number, bronze.inflated(self._files, part).split(b"\n")[:-1]
 
     def _gone(self, entry: Entry) -> set[str]:
@@ -367,8 +368,9 @@ def _staged(lake: "Lake", contract: Contract, found: Found, value: str, who: str
     positions: list[int] = []
     gone: set[str] = set()
     kept: set[str] = set()
-    unread: set[str] = set()  # parts that were declared lost: what they still hold is looked at by nobody
-    lost = bronze.lost(files, lake.target.ledger, dataset)
+    lost, unread = bronze.lost(
+        files, lake.target.ledger, dataset
+    )  # what lost objects still hold is looked at by nobody
     acts: list[Decision] = []
     tail = bronze.NONE
     for entry, its in bronze.since(files, dataset, 0):
@@ -385,7 +387,7 @@ def _staged(lake: "Lake", contract: Contract, found: Found, value: str, who: str
             entry, tail.sha256, parts, erased, found.answers.get(position, set()), found.acts.get(position, set()), who_was, why_was
         )  # fmt: skip
         gone |= {one.name for one in bronze.objects(entry)}
-        unread |= lost[1] | bronze.only_of(entry, lost[0])
+        unread |= bronze.only_of(entry, lost)
         kept |= {one.name for one in bronze.objects(new)}
         if new == entry:
             tail = tail.then(entry, its)
@@ -433,7 +435,5 @@ def _others(lake: "Lake", contract: Contract, pair: Pair, found: Found) -> list[
             columns, less, more, _ = prove.differs(lake, is_now, will_be)
             at = [columns.index(c) for c in ("_position", "_n", "_seq")]
             changed = [row for row in less if tuple(row[i] for i in at) not in found.places] + more
-            out += dict.fromkeys(
-                ", ".join(f"{k}={render(row[columns.index(k)])}" for k in contract.key) for row in changed
-            )
+            out += [", ".join(f"{k}={render(row[columns.index(k)])}" for k in contract.key) for row in changed]
     return list(dict.fromkeys(out))
