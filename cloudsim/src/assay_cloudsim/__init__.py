@@ -1,0 +1,1 @@
+"""The AWS services that assay uses, on one machine."""
