@@ -1,10 +1,12 @@
 """The doubles of AWS for a test: started from this clone's code in the environment that `scripts/extras cloudsim` makes."""
 
+import functools
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from ulid import ULID
+
+from assay.settings import Aws, Settings
+from assay.targets.aws import database, objects, provision, table
+from assay.targets.aws.clients import Clients
+from assay.targets.aws.dynamodb import DynamoLedger
+from assay.targets.aws.s3 import S3Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venvs" / "cloudsim" / "bin" / "python"
@@ -68,3 +77,38 @@ def cloud(directory: Path, *options: object) -> Iterator[Cloud]:
         finally:
             process.kill()
             process.wait()
+
+
+_started = ExitStack()
+
+
+@functools.cache
+def shared() -> Cloud:
+    """The doubles that all tests of this process share, so each names what it makes by itself; they end with the process."""
+    return _started.enter_context(cloud(Path(_started.enter_context(tempfile.TemporaryDirectory())) / "c"))
+
+
+def settings(root: Path, name: str = "") -> Settings:
+    """A lake of a name that no other test has, whose bucket, table and databases are made."""
+    told = shared()
+    prefix = name or f"t{str(ULID()).lower()}"
+    aws = Aws(told.region, told.account, "lake", prefix, endpoints=told.endpoints, emulated=True)
+    made = Settings(root, prefix, "dev", root / "data" / "dev", aws=aws)
+    provision.make(made, {})
+    return made
+
+
+def files(root: Path) -> S3Files:
+    """Objects of a prefix that no other test has."""
+    made = settings(root)
+    assert made.aws
+    return S3Files(Clients(made.aws), made.aws.bucket, objects(made.aws, "dev"), root / "_tmp", made.aws.account)
+
+
+def ledger(made: Settings) -> DynamoLedger:
+    """One more user of a lake's ledger, with connections of its own."""
+    assert made.aws
+    return DynamoLedger(Clients(made.aws), table(made.aws, made.env))
+
+
+__all__ = ["Cloud", "cloud", "command", "database", "files", "ledger", "settings", "shared"]

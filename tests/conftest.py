@@ -30,9 +30,11 @@ settings.load_profile("same")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What holds on a disk is tried on a store at its worst by `scripts/test --all`."""
+    """What holds on a disk is tried on a store at its worst, and on the doubles of AWS, by `scripts/test --all`."""
     for item in items:
-        if {"store", "make_on_store"} & {*getattr(getattr(item, "callspec", None), "id", "").split("-")}:
+        if {"store", "make_on_store", "s3", "dynamodb", "make_on_aws"} & {
+            *getattr(getattr(item, "callspec", None), "id", "").split("-")
+        }:
             item.add_marker("slow")
 
 
@@ -115,7 +117,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Prox
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
-    """The doubles of AWS; its tests share them, so each names what it makes by itself."""
-    with clouds.cloud(tmp_path_factory.mktemp("cloud") / "c") as started:
-        yield started
+def cloud() -> clouds.Cloud:
+    """The doubles of AWS; tests share them, so each names what it makes by itself."""
+    return clouds.shared()

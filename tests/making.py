@@ -19,6 +19,10 @@ from assay.lake.moment import literal, moment
 from assay.ports import Engine, Files, Ledger, Limits, N
 from assay.refine import Refined, refine
 from assay.targets import catalog as catalogs
+from assay.targets.aws import database, table
+from assay.targets.aws.clients import Clients
+from assay.targets.aws.dynamodb import DynamoLedger
+from assay.targets.aws.s3 import S3Files
 from assay.targets.local import DiskFiles
 from assay.targets.sqlite import SqliteLedger
 from assay.windows import Window
@@ -224,4 +228,42 @@ def make_on_store(root: Path, seed: int = 0, worst: float = 0.25) -> Made:
     return Made(root, files, catalog, SqliteLedger(root / "ledger.db"), DuckDBEngine(limits), limits)
 
 
-__all__ = ["GOOD", "Decision", "Landed", "Made", "every_type", "literal", "make", "make_on_store", "record"]
+def make_on_aws(root: Path) -> Made:
+    """An empty lake in the doubles of AWS, of a name that no other test has."""
+    from assay.engines.duckdb import DuckDBEngine
+    from tests import clouds
+
+    root.mkdir(parents=True, exist_ok=True)
+    files = clouds.files(root)
+    limits = Limits("1GB", 2, root / "_tmp")
+    return Made(root, files, open_catalog(root, files), open_ledger(root, files), DuckDBEngine(limits), limits)
+
+
+def open_catalog(root: Path, files: Files) -> Catalog:
+    """The catalog of a lake whose objects these are."""
+    if isinstance(files, S3Files):
+        from assay.targets.aws.glue import LakeCatalog
+
+        return LakeCatalog(files.clients, database(files.clients.aws, "dev", ""), files, files.base)
+    return catalogs.open_catalog(root, files, None if isinstance(files, DiskFiles) else "lake://")
+
+
+def open_ledger(root: Path, files: Files) -> Ledger:
+    """One more user of the ledger of a lake whose objects these are."""
+    if isinstance(files, S3Files):
+        return DynamoLedger(Clients(files.clients.aws), table(files.clients.aws, "dev"))
+    return SqliteLedger(root / "ledger.db")
+
+
+__all__ = [
+    "GOOD",
+    "Decision",
+    "Landed",
+    "Made",
+    "every_type",
+    "literal",
+    "make",
+    "make_on_aws",
+    "make_on_store",
+    "record",
+]

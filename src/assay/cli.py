@@ -63,7 +63,7 @@ class _Say:
     "--lake", "path", default=".", show_default=True, type=click.Path(path_type=Path), help="The lake's directory."
 )
 @click.option("--env", default="dev", show_default=True, help="Prefixes every path of the lake's data.")
-@click.option("--target", default="local", show_default=True, help="Where the lake runs.")
+@click.option("--target", default="local", show_default=True, help="Where the lake runs: local, or aws.")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress lines.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -1380,7 +1380,9 @@ def demo(
                 once=once,
             )
         return
-    with first.shown(directory, ctx.obj["env"], port, sandbox_port, override, ctx.obj["say"], wide) as lines:
+    with first.shown(
+        directory, ctx.obj["env"], ctx.obj["target"], port, sandbox_port, override, ctx.obj["say"], wide
+    ) as lines:
         for line in lines:
             tell.out(line)
         if not once:

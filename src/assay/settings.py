@@ -1,5 +1,7 @@
 """A lake's settings: `assay.toml`, checked key by key."""
 
+import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -38,6 +40,17 @@ _UPKEEP: dict[str, _Test] = {
     "compact_files": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 1, "a whole number above 1"),
     "every": (lambda v: isinstance(v, str) and bool(_DURATION.fullmatch(v)), 'a duration such as "P1D" or "PT6H"'),
 }
+_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
+_AWS: dict[str, _Test] = {
+    "region": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]", v)), 'a region such as "ca-central-1"'),
+    "account": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[0-9]{12}", v)), "the account's 12 digits, as a text"),
+    "bucket": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", v)), "a bucket's name: 3 to 63 small letters, digits and -"),
+    "prefix": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z][a-z0-9_]{0,30}", v)), "small letters, digits and _, beginning with a letter"),
+    "copies": _BYTES,
+    "endpoints": (lambda v: isinstance(v, dict) and all(isinstance(one, str) and _URL.fullmatch(one) for one in v.values()), 'a table such as {s3 = "https://..."}'),
+}  # fmt: skip
+CLOUDSIM = "ASSAY_CLOUDSIM"
+"""The variable that names the file of `assay cloudsim up` with the addresses of its services: they stand for AWS then."""
 WHEN = ("late", "held", "pending", "failing", "shrank", "holes", "drift", "clock", "ending")
 _HEAD = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -98,6 +111,28 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Aws:
+    """What `[aws]` says: where the target `aws` finds the lake.
+
+    Attributes:
+        region, account: whose services are asked; a bucket of another account is refused.
+        bucket: holds the lake's objects, below `<prefix>/<env>/`.
+        prefix: what the names of databases, table and secrets begin with; the lake's name unless it is said.
+        copies: how much of the objects is kept on this machine's disk, for DuckDB.
+        endpoints: addresses of services by name, for those not to be asked at AWS's own.
+        emulated: whether the services are doubles of `assay cloudsim`, not AWS.
+    """
+
+    region: str
+    account: str
+    bucket: str
+    prefix: str
+    copies: str = "20GB"
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    emulated: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """What `assay.toml` says.
 
@@ -107,6 +142,7 @@ class Settings:
         sources: `[source.NAME]` tables as they stand; `land` reads them.
         upkeep: the policy of `[upkeep]`.
         alerts: the `[alert.NAME]` tables, in their order.
+        aws: `[aws]`, if there is one.
     """
 
     root: Path
@@ -118,6 +154,7 @@ class Settings:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     upkeep: Upkeep = Upkeep()
     alerts: tuple[Policy, ...] = ()
+    aws: Aws | None = None
 
 
 def read(root: Path, env: str = "dev") -> Settings:
@@ -133,10 +170,10 @@ def read(root: Path, env: str = "dev") -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
     said = _Said(path, text)
-    if unknown := raw.keys() - {"lake", "source", "upkeep", "alert"}:
+    if unknown := raw.keys() - {"lake", "source", "upkeep", "alert", "aws"}:
         one = sorted(unknown)[0]
         raise SettingsError(
-            f"{said.at(one)}: [{one}] means nothing; there are [lake], [source.NAME], [upkeep] and [alert.NAME]"
+            f"{said.at(one)}: [{one}] means nothing; there are [lake], [source.NAME], [upkeep], [alert.NAME] and [aws]"
         )
     lake = raw.get("lake", {})
     _check(said, "lake", lake, _LAKE)
@@ -163,9 +200,10 @@ def read(root: Path, env: str = "dev") -> Settings:
         raise SettingsError(
             f"{root.resolve() / data}: a lake's path may not hold {min(odd)!r}: its tables are named by URLs"
         )
+    name = str(lake.get("name", root.resolve().name))
     return Settings(
         root=root,
-        name=str(lake.get("name", root.resolve().name)),
+        name=name,
         env=env,
         data=(data if data.is_absolute() else root.resolve() / data) / env,
         memory=str(lake.get("memory", "1GB")),
@@ -173,6 +211,7 @@ def read(root: Path, env: str = "dev") -> Settings:
         sources=sources,
         upkeep=Upkeep(**upkeep),
         alerts=_alerts(said, raw.get("alert", {})),
+        aws=_aws(said, raw["aws"], name) if "aws" in raw else None,
     )
 
 
@@ -196,6 +235,27 @@ class _Said:
             elif inside and key and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
                 return f"{self.path}:{n}"
         return f"{self.path}:{where}" if where else str(self.path)
+
+
+def _aws(said: _Said, found: Any, name: str) -> Aws:
+    """`[aws]`, with the addresses of `assay cloudsim` where `CLOUDSIM` names them."""
+    _check(said, "aws", found, _AWS)
+    if missing := [key for key in ("region", "account", "bucket") if key not in found]:
+        raise SettingsError(f"{said.at('aws')}: aws.{missing[0]} is missing")
+    prefix = found.get("prefix", re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"))
+    test, kind = _AWS["prefix"]
+    if not test(prefix):
+        raise SettingsError(f"{said.at('aws')}: aws.prefix is missing, and the lake's name {name!r} is not {kind}")
+    told = {"prefix": prefix, **found}
+    if path := os.environ.get(CLOUDSIM):
+        try:
+            told["endpoints"] = json.loads(Path(path).read_text())["endpoints"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SettingsError(
+                f"{CLOUDSIM} names {path}, which is not what `assay cloudsim up` writes ({type(error).__name__}); start it, or unset the variable"
+            ) from error
+        told["emulated"] = True
+    return Aws(**told)
 
 
 def _alerts(said: _Said, found: Any) -> tuple[Policy, ...]:

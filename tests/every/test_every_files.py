@@ -21,13 +21,16 @@ from assay.errors import LakeBusy, LakeDamaged, SettingsError
 from assay.lake.files import SCRATCH
 from assay.ports import Files
 from assay.targets.local import DiskFiles
+from tests import clouds
 from tests.every.stores import TRIES, Answer, StoreFiles, WorstStore
 
-KINDS = ("disk", "store")
+KINDS = ("disk", "store", "s3")
 EFFECT = "tables.data"
 
 
 def make(kind: str, root: Path, seed: int = 0) -> Files:
+    if kind == "s3":
+        return clouds.files(root)
     return DiskFiles(root) if kind == "disk" else StoreFiles(WorstStore(root, seed))
 
 
@@ -126,6 +129,10 @@ class StoreMachine(Machine):
         super().teardown()
 
 
+class S3Machine(Machine):
+    kind = "s3"
+
+
 few = settings(
     max_examples=40,
     stateful_step_count=30,
@@ -137,6 +144,8 @@ TestDisk = Machine.TestCase
 TestDisk.settings = few
 TestStore = StoreMachine.TestCase
 TestStore.settings = few
+TestS3 = pytest.mark.slow(S3Machine.TestCase)
+TestS3.settings = settings(few, max_examples=4)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -23,6 +23,7 @@ from assay import clock
 from assay.errors import LakeBusy, LakeDamaged, SettingsError
 from assay.ports import BODY, FACTS, RECORD, Fact, Ledger, in_hundreds
 from assay.targets.sqlite import SqliteLedger
+from tests import clouds
 from tests.every.ledgers import PlainLedger, Table
 
 AT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -52,7 +53,12 @@ def plain(_: Path) -> Kept:
     return Kept(lambda: PlainLedger(table), table.come_through)
 
 
-@pytest.fixture(params=[sqlite, plain])
+def dynamodb(folder: Path) -> Kept:
+    made = clouds.settings(folder)
+    return Kept(lambda: clouds.ledger(made), lambda: None)
+
+
+@pytest.fixture(params=[sqlite, plain, dynamodb])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
     return request.param(tmp_path)
 
@@ -133,9 +139,15 @@ class OnPlain(Model):
     make = staticmethod(plain)
 
 
+class OnDynamodb(Model):
+    make = staticmethod(dynamodb)
+
+
 RUNS = settings(max_examples=15, stateful_step_count=12, deadline=None)
 TestOnSqlite, TestOnPlain = OnSqlite.TestCase, OnPlain.TestCase
 TestOnSqlite.settings = TestOnPlain.settings = RUNS
+TestOnDynamodb = pytest.mark.slow(OnDynamodb.TestCase)
+TestOnDynamodb.settings = settings(RUNS, max_examples=3)
 
 
 def fact(id_: str, body: dict | None = None, version: int = 0) -> Fact:

@@ -14,13 +14,12 @@ from assay.ports import Files
 from assay.run import Lake
 from assay.run import lake as lakes
 from assay.targets import Target
-from assay.targets import catalog as catalogs
-from assay.targets.local import DiskFiles, LocalSecrets
-from assay.targets.sqlite import SqliteLedger
+from assay.targets.aws.s3 import S3Files
+from assay.targets.local import LocalSecrets
 from tests.every.stores import StoreFiles
-from tests.making import EVERY_TYPE, Landed, Made, make, make_on_store, record
+from tests.making import EVERY_TYPE, Landed, Made, make, make_on_aws, make_on_store, open_catalog, open_ledger, record
 
-STORES = [make, make_on_store]
+STORES = [make, make_on_store, make_on_aws]
 SETTINGS = '[lake]\nname = "small"\n[source.fmp]\nbase_url = "http://127.0.0.1:1/stable"\norigin = "synthetic"\nallow_private = true\n'
 Where = Callable[[Path], Made]
 
@@ -37,10 +36,9 @@ def new_lake(root: Path, where: Where = make, text: str = EVERY_TYPE) -> tuple[L
 def opened(root: Path, made: Made) -> tuple[Lake, Made]:
     """The lake in a directory, over the parts of a small one; with the contracts as they are now."""
     settings, contracts, universes = lakes.promises(root)
-    base = None if isinstance(made.files, DiskFiles) else "lake://"
     target = Target(
         "local", settings, made.files, LocalSecrets(root), made.limits,
-        lambda: catalogs.open_catalog(made.root, made.files, base), lambda: SqliteLedger(made.root / "ledger.db"),
+        lambda: open_catalog(made.root, made.files), lambda: open_ledger(made.root, made.files),
         lambda: DuckDBEngine(made.limits),
     )  # fmt: skip
     lake = Lake(target, contracts, universes)
@@ -78,12 +76,27 @@ def rewrite(files: Files, name: str, data: bytes | None) -> None:
         shutil.rmtree(files._copies())
         files._proved.clear()
         return
+    if isinstance(files, S3Files):
+        s3, where = files.clients("s3"), {"Bucket": files.bucket, "Key": files.prefix + name}
+        s3.delete_object(**where) if data is None else s3.put_object(Body=data, **where)
+        shutil.rmtree(files._copies())
+        files._proved.clear()
+        return
     path = Path(files.url(name))
     path.chmod(0o600)
     if data is None:
         path.unlink()
     else:
         path.write_bytes(data)
+
+
+def lose_catalog(made: Made) -> None:
+    """All that the catalog knows is gone, while the tables' objects stay."""
+    if isinstance(made.files, S3Files):
+        for name in made.catalog.list_tables("silver"):
+            made.catalog.drop_table(name)
+    else:
+        (made.root / "catalog.db").unlink()
 
 
 def parquet(lake: Lake, *, past: bool = False) -> list[evidence.DataFile]:

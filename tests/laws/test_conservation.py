@@ -12,7 +12,7 @@ from assay.lake import bronze, evidence, silver, tables
 from assay.lake.evidence import Change
 from assay.run import Lake, prove
 from assay.spoken import TERMS
-from tests.laws.lakes import STORES, Where, alter, parquet, reopened, rewrite, small_lake
+from tests.laws.lakes import STORES, Where, alter, lose_catalog, parquet, reopened, rewrite, small_lake
 from tests.making import Landed, record
 
 
@@ -136,7 +136,7 @@ def test_each_term_is_counted_from_its_own_place(tmp_path: Path, change: Callabl
     wrong = msgspec.structs.replace(found, verdicts=(change(found.verdicts[0]), *found.verdicts[1:]))
     lake.close()
     rewrite(files, evidence.name_of("things", 1), evidence.encode(wrong))
-    (made.root / "catalog.db").unlink()
+    lose_catalog(made)
     (made.root / "ledger.db").unlink()
     lake, made = reopened(lake, made)
     lake.refine("things")

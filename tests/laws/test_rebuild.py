@@ -20,7 +20,7 @@ from assay.lake.coverage import Cover, packed
 from assay.run import Lake, prove
 from assay.run import lake as lakes
 from assay.targets import sqlite
-from tests.laws.lakes import STORES, Where, alter, parquet, reopened, rewrite, small_lake
+from tests.laws.lakes import STORES, Where, alter, lose_catalog, parquet, reopened, rewrite, small_lake
 from tests.making import Made, every_type, make, record
 
 
@@ -112,7 +112,7 @@ def test_a_lost_catalog_is_rolled_forward_by_the_evidence(tmp_path: Path, where:
     lake, made, _ = small_lake(tmp_path, where)
     before = made.versions(lake.contract("things"))
     lake.close()
-    (made.root / "catalog.db").unlink()
+    lose_catalog(made)
     lake, made = reopened(lake, made)
     with pytest.raises(LakeDamaged, match="`assay refine things` gives the tables what the evidence says"):
         prove.counts(lake)

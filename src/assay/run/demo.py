@@ -9,13 +9,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from assay.errors import AssayError, UsageError
+from assay.run import emulated, loop
 from assay.run import lake as lakes
-from assay.run import loop
 from assay.run.lake import Lake
 
 TABLE, COLUMN = "fct_daily_price", "return_1d"
@@ -131,15 +131,20 @@ def begun(
 def shown(
     directory: Path,
     env: str,
+    target: str,
     port: int,
     sandbox_port: int,
     override: Sequence[str],
     say: Callable[[str], None],
     wide: Path | None = None,
 ) -> Iterator[list[str]]:
-    """Sandbox, land, refine, build, serve: the lines of the first number; it is served while the block runs."""
+    """Sandbox, land, refine, build, serve: the lines of the first number; it is served while the block runs.
+
+    With target `aws` the doubles of AWS run beside the sandbox, and are empty when they begin.
+    """
     started = time.monotonic()
-    with begun(directory, sandbox_port, override, say, wide), lakes.open(directory, env) as lake:
+    cloud = _cloud(directory, env, say) if target == "aws" else nullcontext()
+    with begun(directory, sandbox_port, override, say, wide), cloud, lakes.open(directory, env, target) as lake:
         if override:
             land_again(lake, override, say)
         _all(lake.apply(lake.plan(), say=say).errors)
@@ -151,6 +156,14 @@ def shown(
                 *why(lake, first),
                 f"first number after {time.monotonic() - started:.1f} s · console: {console}",
             ]
+
+
+@contextmanager
+def _cloud(directory: Path, env: str, say: Callable[[str], None]) -> Iterator[None]:
+    with emulated.started(directory / "cloud"):
+        say("AWS is emulated: assay-cloudsim runs its doubles on this machine")
+        emulated.prepare(directory, env, {"FMP_API_KEY": os.environ["ASSAY_SECRET_FMP_API_KEY"]})
+        yield
 
 
 def released(directory: Path, env: str) -> list[str]:

@@ -15,7 +15,7 @@ from assay.settings import Settings
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
-NAMES = ("local",)
+NAMES = ("local", "aws")
 
 
 class Use(Protocol):
@@ -52,6 +52,7 @@ class Target:
     open_engine: Callable[[], Engine]
     use: Use | None = None
     upgrade_ledger: Callable[[], None] = lambda: None
+    close_clients: Callable[[], None] = lambda: None
 
     @cached_property
     def catalog(self) -> "Catalog":
@@ -79,6 +80,7 @@ class Target:
         self.settle()
         if self.use:
             self.use.close()
+        self.close_clients()
 
 
 def open(name: str, settings: Settings, *, erasing: bool = False) -> Target:  # noqa: A001 - read as targets.open

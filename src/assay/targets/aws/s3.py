@@ -1,0 +1,281 @@
+"""Objects in an S3 bucket, put only if absent; DuckDB reads copies of them on this machine's disk."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore import exceptions
+from ulid import ULID
+
+from assay.crash import effect
+from assay.errors import LakeBusy, LakeDamaged
+from assay.lake.files import checked, clear_errors, lost
+from assay.targets.aws.clients import Clients, code_of, errors
+
+PIECE = 16 << 20
+"""Bytes of one part of a multipart upload, and of one read of a large object."""
+WHOLE = 64 << 20
+"""What is larger is uploaded in parts."""
+TRIES, PAUSE = 6, 0.1  # of what botocore does not try again: a conditional put that met another, an answer cut off
+RECENT = 3600.0  # seconds for which a copy that was used is not taken away
+_TAKEN = {"PreconditionFailed", "412"}
+_MET = {"ConditionalRequestConflict", "409", "OperationAborted"}
+_GONE = {"NoSuchKey", "404", "NotFound"}
+
+
+@dataclass(frozen=True)
+class S3Files:
+    """See `assay.ports.Files`: the objects of `bucket` below `prefix`, which ends in a slash.
+
+    A put sends `If-None-Match: *`; whatever it is answered but success, the object is read, and S3 reads what was put last
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). `disk` is where files in the making and
+    copies lie: of the latter, `copies` bytes, those used in the last hour aside. An object of another account than `account`'s is refused.
+    """
+
+    clients: Clients
+    bucket: str
+    prefix: str
+    disk: Path
+    account: str = ""
+    copies: int = 20 * 10**9
+    _proved: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _kept: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
+
+    @property
+    def base(self) -> str:
+        """What the objects' addresses begin with."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def put_new(self, name: str, data: bytes | Path, as_effect: str) -> bool:
+        key = checked(name)
+        try:
+            size = len(data) if isinstance(data, bytes) else data.stat().st_size
+            with effect(as_effect), errors("s3", self.base + key):
+                return self._put(key, data, size)
+        finally:
+            if isinstance(data, Path):
+                data.unlink(missing_ok=True)
+
+    def _put(self, name: str, data: bytes | Path, size: int) -> bool:
+        why: Exception | None = None
+        for pause in _pauses():
+            try:
+                if size > WHOLE:
+                    self._put_parts(name, data)
+                elif isinstance(data, bytes):
+                    self._s3.put_object(Body=data, IfNoneMatch="*", **self._of(name))
+                else:
+                    with data.open("rb") as body:
+                        self._s3.put_object(Body=body, ContentLength=size, IfNoneMatch="*", **self._of(name))
+            except (exceptions.ClientError, exceptions.HTTPClientError) as error:
+                if not _may_be_in(error):
+                    raise
+                same = self._same(name, data, size)
+                if same is not None:
+                    return same
+                why = error
+                time.sleep(pause)
+            else:
+                return True
+        raise LakeBusy(f"s3 does not say whether {self.base}{name} is in; run it again") from why
+
+    def _put_parts(self, name: str, data: bytes | Path) -> None:
+        upload = self._s3.create_multipart_upload(ChecksumAlgorithm="CRC32", **self._of(name))["UploadId"]
+        of = {"UploadId": upload, **self._of(name)}
+        try:
+            parts = []
+            for number, piece in enumerate(_pieces(data), 1):
+                said = self._s3.upload_part(PartNumber=number, Body=piece, ChecksumAlgorithm="CRC32", **of)
+                parts.append({"PartNumber": number, "ETag": said["ETag"], "ChecksumCRC32": said.get("ChecksumCRC32")})
+            told = [{key: value for key, value in one.items() if value} for one in parts]
+            self._s3.complete_multipart_upload(MultipartUpload={"Parts": told}, IfNoneMatch="*", **of)
+        except BaseException:
+            with suppress(
+                exceptions.ClientError, exceptions.HTTPClientError
+            ):  # a rule of the bucket takes away what stays
+                self._s3.abort_multipart_upload(**of)
+            raise
+
+    def _same(self, name: str, data: bytes | Path, size: int) -> bool | None:
+        """Whether the object that is there holds these bytes; None if there is none."""
+        if size <= WHOLE:
+            found = self._get(name)
+            return None if found is None else found == (data if isinstance(data, bytes) else data.read_bytes())
+        start = 0
+        for piece in _pieces(data):
+            found = self._get(name, start, start + len(piece))
+            if found is None:
+                return None
+            if found != piece:
+                return False
+            start += len(piece)
+        return self._get(name, start, start + 1) == b""
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        with errors("s3", self.base + name):
+            if end is not None and end <= start:
+                if not self.exists(name):
+                    raise lost(name)
+                return b""
+            found = self._get(checked(name), start, end)
+        if found is None:
+            raise lost(name)
+        return found
+
+    def _get(self, name: str, start: int = 0, end: int | None = None) -> bytes | None:
+        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        why: Exception | None = None
+        for pause in _pauses():
+            try:
+                data: bytes = self._s3.get_object(**span, **self._of(name))["Body"].read()
+            except exceptions.ClientError as error:
+                if code_of(error) in _GONE:
+                    return None
+                if code_of(error) in ("InvalidRange", "416"):
+                    return b""
+                raise
+            except (
+                exceptions.ResponseStreamingError,
+                exceptions.IncompleteReadError,
+                exceptions.ReadTimeoutError,
+            ) as error:
+                why = error
+                time.sleep(pause)
+            else:
+                return data
+        raise LakeBusy(f"s3 breaks off in {self.base}{name}; run it again") from why
+
+    def local(self, name: str, sha256: str) -> Path:
+        copy = self._copies() / f"{sha256}-{name.rpartition('/')[2]}"
+        there = copy.exists()
+        if there and sha256 in self._proved:
+            os.utime(copy)
+            return copy
+        if not there:
+            self._keep(copy, name)
+        with copy.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            copy.unlink()
+            raise LakeDamaged(f"{name} does not have the bytes that were written; restore it from a copy")
+        self._proved.add(sha256)
+        return copy
+
+    def url(self, name: str) -> str:
+        copy = self._copies() / f"{hashlib.sha256((self.base + name).encode()).hexdigest()}-{name.rpartition('/')[2]}"
+        if copy.exists():
+            os.utime(copy)
+        else:
+            self._keep(copy, name)
+        return str(copy)
+
+    def exists(self, name: str) -> bool:
+        with errors("s3", self.base + name):
+            try:
+                self._s3.head_object(**self._of(checked(name)))
+            except exceptions.ClientError as error:
+                if code_of(error) in _GONE:
+                    return False
+                raise
+        return True
+
+    def names(self, prefix: str, after: str = "") -> Iterator[str]:
+        start = {"StartAfter": self.prefix + after} if after else {}
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix + prefix, **self._owner, **start
+        )
+        with errors("s3", f"{self.base}{prefix}*"):
+            for page in pages:
+                for one in page.get("Contents", ()):
+                    yield one["Key"].removeprefix(self.prefix)
+
+    def delete(self, name: str) -> None:
+        with errors("s3", self.base + name):
+            self._s3.delete_object(**self._of(checked(name)))
+
+    def scratch(self) -> Path:
+        with clear_errors(self.disk):
+            self.disk.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self.disk / str(ULID())
+
+    @property
+    def _s3(self) -> Any:
+        return self.clients("s3")
+
+    @property
+    def _owner(self) -> dict[str, str]:
+        return {"ExpectedBucketOwner": self.account} if self.account else {}
+
+    def _of(self, name: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": self.prefix + name, **self._owner}
+
+    def _copies(self) -> Path:
+        where = self.disk / "copies"
+        with clear_errors(self.disk):
+            where.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return where
+
+    def _keep(self, copy: Path, name: str) -> None:
+        """Copy an object to this disk, whole before it has its name; of two that do, both have the same bytes."""
+        made = self.scratch()
+        try:
+            with clear_errors(self.disk), errors("s3", self.base + name), made.open("wb") as file:
+                start = 0
+                while True:
+                    piece = self._get(checked(name), start, start + PIECE)
+                    if piece is None:
+                        raise lost(name)
+                    file.write(piece)
+                    start += len(piece)
+                    if len(piece) < PIECE:
+                        break
+            made.replace(copy)
+        finally:
+            made.unlink(missing_ok=True)
+        self._kept[0] += start
+        if self._kept[0] > self.copies // 10:
+            self._kept[0] = 0
+            _forget(copy.parent, self.copies)
+
+
+def _pauses() -> Iterator[float]:
+    for attempt in range(TRIES):
+        yield PAUSE * 2**attempt
+
+
+def _may_be_in(error: exceptions.ClientError | exceptions.HTTPClientError) -> bool:
+    """Whether a put may be in although it was answered so, or is, or another's."""
+    if isinstance(error, exceptions.HTTPClientError):
+        return True
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return code_of(error) in _TAKEN | _MET or status in (409, 412) or status >= 500
+
+
+def _pieces(data: bytes | Path) -> Iterator[bytes]:
+    if isinstance(data, bytes):
+        for start in range(0, len(data), PIECE):
+            yield data[start : start + PIECE]
+    else:
+        with data.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+
+def _forget(copies: Path, most: int) -> None:
+    """Take copies away, those first that were not used for longest, until they have `most` bytes."""
+    found = []
+    for one in copies.iterdir():
+        with suppress(FileNotFoundError):
+            has = one.stat()
+            found.append((has.st_mtime, has.st_size, one))
+    there, recent = sum(size for _, size, _ in found), time.time() - RECENT
+    for used, size, one in sorted(found):
+        if there <= most or used > recent:
+            break
+        one.unlink(missing_ok=True)
+        there -= size
