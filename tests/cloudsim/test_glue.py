@@ -3,6 +3,8 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Barrier
@@ -23,14 +25,39 @@ pytestmark = pytest.mark.slow
 
 NAMES = (f"g{n}" for n in count())
 WRITERS, APPENDS = 4, 5
-BARE = """
-import socket
+CROWD, ROUNDS = 12, 40
+ALONE = """
+import socket, sys
 from assay_cloudsim import glue
+sys.setswitchinterval(1e-6)  # threads meet in every few bytecodes
 with socket.socket() as bound:
     bound.bind(("127.0.0.1", 0)); bound.listen()
     print(bound.getsockname()[1], flush=True)
-    glue.serve(bound.detach(), mended=False)
+    glue.serve(bound.detach(), mended=sys.argv[1] == "mended")
 """
+
+
+@contextmanager
+def alone(how: str) -> Iterator[Any]:
+    """Glue without the rest."""
+    _, environment = clouds.command()
+    with subprocess.Popen(
+        [clouds.PYTHON, "-c", ALONE, how], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            glue = boto3.client(
+                "glue",
+                endpoint_url=f"http://127.0.0.1:{process.stdout.readline().strip()}",
+                region_name="ca-central-1",
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=Config(retries={"max_attempts": 0}, max_pool_connections=CROWD),
+            )
+            glue.create_database(DatabaseInput={"Name": "d"})
+            yield glue
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -64,40 +91,25 @@ def test_the_second_of_two_is_refused(cloud: Cloud, database: str) -> None:
 
 def test_moto_alone_takes_both() -> None:
     """Should this fail, a newer moto has learnt it, and glue.py may shrink."""
-    _, environment = clouds.command()
-    with subprocess.Popen([clouds.PYTHON, "-c", BARE], env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            glue = boto3.client(
-                "glue",
-                endpoint_url=f"http://127.0.0.1:{process.stdout.readline().strip()}",
-                region_name="ca-central-1",
-                aws_access_key_id="test",
-                aws_secret_access_key="test",
-                config=Config(retries={"max_attempts": 0}),
-            )
-            glue.create_database(DatabaseInput={"Name": "d"})
-            assert stale(glue, "d") == ""
-        finally:
-            process.kill()
+    with alone("as it is") as glue:
+        assert stale(glue, "d") == ""
 
 
-def test_one_of_many_wins_each_time(cloud: Cloud, database: str) -> None:
-    glue = cloud.client("glue", max_pool_connections=WRITERS)
-    barrier = Barrier(WRITERS)
+def test_one_of_many_wins_each_time() -> None:
+    barrier = Barrier(CROWD)
 
     def together(call: Callable[[], Any]) -> str:
         barrier.wait()
         return code(call)
 
-    with ThreadPoolExecutor(WRITERS) as pool:
-        table = {"DatabaseName": database, "TableInput": {"Name": "t"}}
-        answers = [*pool.map(together, [lambda: glue.create_table(**table)] * WRITERS)]
-        assert sorted(answers) == ["", *["AlreadyExistsException"] * (WRITERS - 1)]
-        for _ in range(10):
-            seen = glue.get_table(DatabaseName=database, Name="t")["Table"]["VersionId"]
-            answers = [*pool.map(together, [lambda: glue.update_table(**table, VersionId=seen)] * WRITERS)]  # noqa: B023
-            assert sorted(answers) == ["", *["ConcurrentModificationException"] * (WRITERS - 1)]
+    with alone("mended") as glue, ThreadPoolExecutor(CROWD) as pool:
+        for n in range(ROUNDS):
+            table = {"DatabaseName": "d", "TableInput": {"Name": f"t{n}"}}
+            answers = [*pool.map(together, [partial(glue.create_table, **table)] * CROWD)]
+            assert sorted(answers) == ["", *["AlreadyExistsException"] * (CROWD - 1)]
+            seen = glue.get_table(DatabaseName="d", Name=f"t{n}")["Table"]["VersionId"]
+            answers = [*pool.map(together, [partial(glue.update_table, **table, VersionId=seen)] * CROWD)]
+            assert sorted(answers) == ["", *["ConcurrentModificationException"] * (CROWD - 1)]
 
 
 @pytest.fixture
