@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -156,3 +157,25 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert (code, "80 is no port between 1024 and 65000" in said) == (2, True)
     code, said = refused("down")
     assert (code, "invalid choice: 'down'" in said) == (2, True)
+
+
+def test_assay_starts_it(tmp_path: Path) -> None:
+    """`assay cloudsim up` is the same process, wherever the executable is."""
+    (tmp_path / "bin").mkdir()
+    words, environment = clouds.command("up", "--tethered", "--directory", tmp_path / "c", "--region", "eu-west-1")
+    program = tmp_path / "bin" / "assay-cloudsim"
+    program.write_text(f'#!/bin/sh\nexec env PYTHONPATH={environment["PYTHONPATH"]} {" ".join(words[:3])} "$@"\n')
+    program.chmod(0o755)
+    assay = [sys.executable, "-c", "from assay import cli; cli.main()", "cloudsim", *words[3:]]
+    missing = subprocess.run(
+        assay, check=False, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": ""}
+    )
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "assay-cloudsim is not installed: run scripts/extras cloudsim" in missing.stderr
+    on_path = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(assay, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=on_path) as process:
+        assert process.stdin
+        assert process.stdout
+        assert json.loads(process.stdout.readline())["region"] == "eu-west-1"
+        process.stdin.close()
+        assert process.wait(20) == 0
