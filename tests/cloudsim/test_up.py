@@ -1,5 +1,6 @@
 """`assay-cloudsim up`: what it starts answers on 127.0.0.1 alone, and ends with it, however it ended."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,42 @@ def test_nothing_listens_beyond_this_machine(cloud: Cloud) -> None:
     ports = {int(url.rpartition(":")[2]) for url in cloud.endpoints.values()}
     assert {int(one.partition(":")[2], 16) for one in ours} == ports
     assert {one.partition(":")[0] for one in ours} == {"0100007F"}  # 127.0.0.1
+
+
+FUNCTION = """
+import boto3, os
+def answer(event, context):
+    names = [one["Name"] for one in boto3.client("glue").get_databases()["DatabaseList"]]
+    return {"statusCode": 200, "body": f"{'of-lambda' in names} {'A_SECRET' in os.environ}"}
+"""
+
+
+def test_a_function_behind_an_api_reaches_the_other_services(cloud: Cloud) -> None:
+    cloud.client("glue").create_database(DatabaseInput={"Name": "of-lambda"})
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("handler.py", FUNCTION)
+    role = cloud.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    function = cloud.client("lambda").create_function(
+        FunctionName="f",
+        Runtime="python3.11",
+        Role=role,
+        Handler="handler.answer",
+        Code={"ZipFile": packed.getvalue()},
+        Timeout=30,
+    )["FunctionArn"]
+    gateway = cloud.client("apigatewayv2")
+    api = gateway.create_api(Name="a", ProtocolType="HTTP")["ApiId"]
+    integration = gateway.create_integration(
+        ApiId=api, IntegrationType="AWS_PROXY", IntegrationUri=function, PayloadFormatVersion="2.0"
+    )["IntegrationId"]
+    gateway.create_route(ApiId=api, RouteKey="GET /x", Target=f"integrations/{integration}")
+    gateway.create_stage(ApiId=api, StageName="$default", AutoDeploy=True)
+    asked = urllib.request.Request(
+        f"{cloud.endpoints['apigatewayv2']}/x", headers={"Host": f"{api}.execute-api.localhost"}
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        assert answer.read() == b"True False"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, "stdin"])

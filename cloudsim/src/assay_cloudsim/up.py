@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from assay_cloudsim import tether
+from assay_cloudsim.variables import variables
 
 ACCOUNT, REGION = "123456789012", "ca-central-1"
 PARTS = {
@@ -232,11 +233,13 @@ def _started(directory: Path, asked: argparse.Namespace) -> Iterator[list[Part]]
         "task_events": asked.task_events,
     }
     _write(directory / "parts.json", json.dumps(options))
+    # What MiniStack's Lambda starts inherits its environment, and finds MiniStack by itself.
+    elsewhere = variables({service: url for service, url in endpoints.items() if service not in PARTS["ministack"]})
     children: list[Part] = []
     try:
         for name, listening in sockets.items():
             port = listening.getsockname()[1]
-            children.append(Part(name, listening, directory, _environment(directory, asked, port)))
+            children.append(Part(name, listening, directory, _environment(directory, asked, port) | elsewhere))
         yield children
     finally:
         for child in children:
@@ -263,8 +266,8 @@ def _bound(names: list[str], first: int | None) -> list[socket.socket]:
 
 
 def _environment(directory: Path, asked: argparse.Namespace, port: int) -> dict[str, str]:
-    """Nothing of the user's AWS settings reaches a part; MiniStack's variables are in its README."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    """Nothing of the user's settings and secrets reaches a part; MiniStack's variables are in its README."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
     return kept | {
         "AUTH": "true" if asked.auth else "false",
         "AWS_ACCESS_KEY_ID": "test",
@@ -273,7 +276,9 @@ def _environment(directory: Path, asked: argparse.Namespace, port: int) -> dict[
         "AWS_SECRET_ACCESS_KEY": "test",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        "HOME": str(directory / "tmp"),
         "IOT_MTLS_ENABLED": "0",  # MQTT, else on 8883 of every address
+        "LANG": "C.UTF-8",
         "LOG_LEVEL": "WARNING",
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "MINISTACK_REGION": asked.region,

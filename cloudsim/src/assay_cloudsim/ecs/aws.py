@@ -6,23 +6,7 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 
-_VARIABLES = {
-    "apigatewayv2": "APIGATEWAYV2",
-    "athena": "ATHENA",
-    "dynamodb": "DYNAMODB",
-    "ecs": "ECS",
-    "glue": "GLUE",
-    "iam": "IAM",
-    "kms": "KMS",
-    "lambda": "LAMBDA",
-    "logs": "CLOUDWATCH_LOGS",
-    "s3": "S3",
-    "secretsmanager": "SECRETS_MANAGER",
-    "sqs": "SQS",
-    "ssm": "SSM",
-    "sts": "STS",
-}
-"""What follows AWS_ENDPOINT_URL_: the service's id in capitals, https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html."""
+from assay_cloudsim.variables import variables
 
 
 class Aws:
@@ -55,8 +39,7 @@ class Aws:
 
     def environment(self) -> dict[str, str]:
         """The variables by which a program finds this cloud in place of AWS."""
-        urls = {f"AWS_ENDPOINT_URL_{_VARIABLES[name]}": url for name, url in self._endpoints.items()}
-        return urls | {
+        return variables(self._endpoints) | {
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
