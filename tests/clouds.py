@@ -53,7 +53,7 @@ def command(*options: object) -> tuple[list[str], dict[str, str]]:
     if not PYTHON.exists():
         pytest.fail("the doubles of AWS are not installed: run scripts/extras cloudsim")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COVERAGE_"))}
-    environment = kept | {"PYTHONPATH": str(ROOT / "cloudsim" / "src")}
+    environment = kept | {"PYTHONPATH": str(ROOT / "cloudsim" / "src"), "A_SECRET": "of the user"}
     return [str(PYTHON), "-m", "assay_cloudsim", *map(str, options)], environment
 
 

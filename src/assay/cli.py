@@ -1319,6 +1319,49 @@ def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str,
     os.execv(sys.executable, demo.sandbox_command(port, seed, fault_rate, override, wide))  # noqa: S606 - our own module
 
 
+@cli.group()
+def cloudsim() -> None:
+    """Doubles of AWS on this machine, to try the AWS target without an account. Emulated: never AWS."""
+
+
+@cloudsim.command("up", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def cloudsim_up(options: tuple[str, ...]) -> None:
+    """Start the services by `assay-cloudsim up`, with its options (--help shows them), until interrupted.
+
+    It prints where they are, a line of JSON. It is a distribution of its own, since what it needs cannot be installed beside assay.
+
+    \b
+    Examples:
+      assay cloudsim up --directory cloud
+      assay cloudsim up --port 4566 --image lake:1=/opt/lake
+    """
+    from assay.run import emulated
+
+    found = emulated.executable()
+    os.execv(found, [found, "up", *options])  # noqa: S606 - the one this command is for
+
+
+@cloudsim.command("prepare")
+@click.pass_context
+def cloudsim_prepare(ctx: click.Context) -> None:
+    """Make in the running doubles what the lake needs to be there: bucket, table, databases, and each secret NAME that is in the environment as ASSAY_SECRET_NAME.
+
+    ASSAY_CLOUDSIM names the endpoints.json of `assay cloudsim up`. What is there stays; a secret gets the new text. On AWS itself nothing is made.
+
+    \b
+    Examples:
+      assay cloudsim prepare
+      ASSAY_SECRET_FMP_API_KEY=... assay --lake trades cloudsim prepare
+    """
+    from assay.run import emulated
+
+    told = "ASSAY_SECRET_"
+    secrets = {name.removeprefix(told): text for name, text in os.environ.items() if name.startswith(told)}
+    emulated.prepare(ctx.obj["path"], ctx.obj["env"], secrets)
+    ctx.obj["say"]("made in the doubles of AWS: what the lake needs to be there")
+
+
 @cli.command()
 @click.option(
     "--directory",

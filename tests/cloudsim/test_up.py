@@ -1,11 +1,15 @@
 """`assay-cloudsim up`: what it starts answers on 127.0.0.1 alone, and ends with it, however it ended."""
 
+import io
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
+import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -96,6 +100,42 @@ def test_nothing_listens_beyond_this_machine(cloud: Cloud) -> None:
     assert {one.partition(":")[0] for one in ours} == {"0100007F"}  # 127.0.0.1
 
 
+FUNCTION = """
+import boto3, os
+def answer(event, context):
+    names = [one["Name"] for one in boto3.client("glue").get_databases()["DatabaseList"]]
+    return {"statusCode": 200, "body": f"{'of-lambda' in names} {'A_SECRET' in os.environ}"}
+"""
+
+
+def test_a_function_behind_an_api_reaches_the_other_services(cloud: Cloud) -> None:
+    cloud.client("glue").create_database(DatabaseInput={"Name": "of-lambda"})
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("handler.py", FUNCTION)
+    role = cloud.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    function = cloud.client("lambda").create_function(
+        FunctionName="f",
+        Runtime="python3.11",
+        Role=role,
+        Handler="handler.answer",
+        Code={"ZipFile": packed.getvalue()},
+        Timeout=30,
+    )["FunctionArn"]
+    gateway = cloud.client("apigatewayv2")
+    api = gateway.create_api(Name="a", ProtocolType="HTTP")["ApiId"]
+    integration = gateway.create_integration(
+        ApiId=api, IntegrationType="AWS_PROXY", IntegrationUri=function, PayloadFormatVersion="2.0"
+    )["IntegrationId"]
+    gateway.create_route(ApiId=api, RouteKey="GET /x", Target=f"integrations/{integration}")
+    gateway.create_stage(ApiId=api, StageName="$default", AutoDeploy=True)
+    asked = urllib.request.Request(
+        f"{cloud.endpoints['apigatewayv2']}/x", headers={"Host": f"{api}.execute-api.localhost"}
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        assert answer.read() == b"True False"
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, "stdin"])
 def test_nobody_outlives_it(tmp_path: Path, how: signal.Signals | str) -> None:
     with clouds.cloud(tmp_path / "c") as started:
@@ -156,3 +196,25 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert (code, "80 is no port between 1024 and 65000" in said) == (2, True)
     code, said = refused("down")
     assert (code, "invalid choice: 'down'" in said) == (2, True)
+
+
+def test_assay_starts_it(tmp_path: Path) -> None:
+    """`assay cloudsim up` is the same process, wherever the executable is."""
+    (tmp_path / "bin").mkdir()
+    words, environment = clouds.command("up", "--tethered", "--directory", tmp_path / "c", "--region", "eu-west-1")
+    program = tmp_path / "bin" / "assay-cloudsim"
+    program.write_text(f'#!/bin/sh\nexec env PYTHONPATH={environment["PYTHONPATH"]} {" ".join(words[:3])} "$@"\n')
+    program.chmod(0o755)
+    assay = [sys.executable, "-c", "from assay import cli; cli.main()", "cloudsim", *words[3:]]
+    missing = subprocess.run(
+        assay, check=False, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": ""}
+    )
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "assay-cloudsim is not installed: run scripts/extras cloudsim" in missing.stderr
+    on_path = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(assay, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=on_path) as process:
+        assert process.stdin
+        assert process.stdout
+        assert json.loads(process.stdout.readline())["region"] == "eu-west-1"
+        process.stdin.close()
+        assert process.wait(20) == 0

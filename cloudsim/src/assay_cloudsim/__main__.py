@@ -57,6 +57,10 @@ def _serve(part: str) -> Callable[[argparse.Namespace], None]:
         from assay_cloudsim import glue
 
         return lambda asked: glue.serve(asked.fd)
+    if part == "ecs":
+        from assay_cloudsim import ecs
+
+        return lambda asked: ecs.serve(asked.fd, asked.port, up.read(asked.options))
     athena = importlib.import_module("assay_cloudsim.athena")
     return lambda asked: athena.serve(up.read(asked.options)["endpoints"], asked.port)
 

@@ -27,10 +27,23 @@ from pathlib import Path
 from typing import Any
 
 from assay_cloudsim import tether
+from assay_cloudsim.variables import variables
 
 ACCOUNT, REGION = "123456789012", "ca-central-1"
 PARTS = {
-    "ministack": ["s3", "dynamodb", "secretsmanager", "sqs", "lambda", "apigatewayv2", "logs", "sts", "iam", "kms"],
+    "ministack": [
+        "s3",
+        "dynamodb",
+        "secretsmanager",
+        "sqs",
+        "lambda",
+        "apigatewayv2",
+        "logs",
+        "ssm",
+        "sts",
+        "iam",
+        "kms",
+    ],
     "glue": ["glue"],
     "ecs": ["ecs"],
     "athena": ["athena"],
@@ -54,6 +67,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=_port, help="the first of the ports, one for each process (free ones if left out)"
     )
     parser.add_argument("--region", default=REGION, help=f"the region of every service (default: {REGION})")
+    parser.add_argument(
+        "--image",
+        type=_image,
+        action="append",
+        default=[],
+        metavar="NAME=DIRECTORY",
+        help="a container image that ECS can run: bin in the directory is first in its PATH (repeat for more)",
+    )
+    parser.add_argument("--capacity", type=_count, default=20, help="tasks of ECS at once (default: 20)")
+    parser.add_argument(
+        "--throttle", action="store_true", help="let ECS start tasks at no higher rate than Fargate does"
+    )
+    parser.add_argument(
+        "--task-events", metavar="QUEUE", help="SQS queue, by name or URL, to tell of ECS's task states"
+    )
     parser.add_argument("--auth", action="store_true", help="let MiniStack refuse what IAM's policies do not allow")
     parser.add_argument("--tethered", action="store_true", help="end when stdin is closed")
 
@@ -61,6 +89,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1024 <= int(text) <= 65_000:
         raise argparse.ArgumentTypeError(f"{text} is no port between 1024 and 65000")
+    return int(text)
+
+
+def _image(text: str) -> tuple[str, str]:
+    name, _, directory = text.rpartition("=")
+    if not name or not Path(directory, "bin").is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=DIRECTORY with a bin in the directory")
+    return name, str(Path(directory).absolute())
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is no number between 1 and 1000")
     return int(text)
 
 
@@ -182,13 +223,23 @@ def _started(directory: Path, asked: argparse.Namespace) -> Iterator[list[Part]]
     sockets = dict(zip(names, _bound(names, asked.port), strict=True))
     addresses = {n: f"http://127.0.0.1:{s.getsockname()[1]}" for n, s in sockets.items()}
     endpoints = {service: addresses[name] for name in names for service in PARTS[name]}
-    options = {"account": ACCOUNT, "region": asked.region, "endpoints": endpoints}
+    options = {
+        "account": ACCOUNT,
+        "region": asked.region,
+        "endpoints": endpoints,
+        "images": dict(asked.image),
+        "capacity": asked.capacity,
+        "throttle": asked.throttle,
+        "task_events": asked.task_events,
+    }
     _write(directory / "parts.json", json.dumps(options))
+    # What MiniStack's Lambda starts inherits its environment, and finds MiniStack by itself.
+    elsewhere = variables({service: url for service, url in endpoints.items() if service not in PARTS["ministack"]})
     children: list[Part] = []
     try:
         for name, listening in sockets.items():
             port = listening.getsockname()[1]
-            children.append(Part(name, listening, directory, _environment(directory, asked, port)))
+            children.append(Part(name, listening, directory, _environment(directory, asked, port) | elsewhere))
         yield children
     finally:
         for child in children:
@@ -215,10 +266,9 @@ def _bound(names: list[str], first: int | None) -> list[socket.socket]:
 
 
 def _environment(directory: Path, asked: argparse.Namespace, port: int) -> dict[str, str]:
-    """Nothing of the user's AWS settings reaches a part; MiniStack's variables are in its README."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    """Nothing of the user's settings and secrets reaches a part; MiniStack's variables are in its README."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
     return kept | {
-        "ACCOUNT": ACCOUNT,
         "AUTH": "true" if asked.auth else "false",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_DEFAULT_REGION": asked.region,
@@ -226,7 +276,9 @@ def _environment(directory: Path, asked: argparse.Namespace, port: int) -> dict[
         "AWS_SECRET_ACCESS_KEY": "test",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        "HOME": str(directory / "tmp"),
         "IOT_MTLS_ENABLED": "0",  # MQTT, else on 8883 of every address
+        "LANG": "C.UTF-8",
         "LOG_LEVEL": "WARNING",
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "MINISTACK_REGION": asked.region,
@@ -235,6 +287,7 @@ def _environment(directory: Path, asked: argparse.Namespace, port: int) -> dict[
         "S3_DATA_DIR": str(directory / "s3"),
         "SFTP_ENABLED": "0",
         "STATE_DIR": str(directory / "state"),
+        "TASKS_DIR": str(directory / "tasks"),
         "TMPDIR": str(directory / "tmp"),
     }
 
@@ -253,7 +306,8 @@ def _ready(children: list[Part], directory: Path, over: threading.Event) -> str:
             over.wait(0.05)
     if over.is_set():
         return ""
-    told = json.dumps(read(directory / "parts.json"))
+    options = read(directory / "parts.json")
+    told = json.dumps({name: options[name] for name in ("account", "region", "endpoints")})
     _write(directory / "endpoints.json", told + "\n")
     return told
 
