@@ -43,7 +43,7 @@ class S3Files:
     disk: Path
     account: str = ""
     copies: int = 20 * 10**9
-    _proved: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _proved: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
     _kept: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
 
     @property
@@ -56,7 +56,10 @@ class S3Files:
         try:
             size = len(data) if isinstance(data, bytes) else data.stat().st_size
             with effect(as_effect), errors("s3", self.base + key):
-                return self._put(key, data, size)
+                ours = self._put(key, data, size)
+            if ours and isinstance(data, Path):  # who wrote it reads it next, as DuckDB or for its footer
+                self._have(data, self._copy(key), size)
+            return ours
         finally:
             if isinstance(data, Path):
                 data.unlink(missing_ok=True)
@@ -151,23 +154,23 @@ class S3Files:
         raise LakeBusy(f"s3 breaks off in {self.base}{name}; run it again") from why
 
     def local(self, name: str, sha256: str) -> Path:
-        copy = self._copies() / f"{sha256}-{name.rpartition('/')[2]}"
-        there = copy.exists()
-        if there and sha256 in self._proved:
+        copy = self._copy(name)
+        if (name, sha256) in self._proved and copy.exists():
             os.utime(copy)
             return copy
-        if not there:
-            self._keep(copy, name)
-        with copy.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            copy.unlink()
-            raise LakeDamaged(f"{name} does not have the bytes that were written; restore it from a copy")
-        self._proved.add(sha256)
-        return copy
+        for there in (True, False):
+            if not (there and copy.exists()):
+                self._keep(copy, name)
+            with copy.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found == sha256:
+                self._proved.add((name, sha256))
+                return copy
+            copy.unlink()  # a copy may rot: the object itself is looked at before anything is said of it
+        raise LakeDamaged(f"{name} does not have the bytes that were written; restore it from a copy")
 
     def url(self, name: str) -> str:
-        copy = self._copies() / f"{hashlib.sha256((self.base + name).encode()).hexdigest()}-{name.rpartition('/')[2]}"
+        copy = self._copy(name)
         if copy.exists():
             os.utime(copy)
         else:
@@ -220,6 +223,11 @@ class S3Files:
             where.mkdir(parents=True, exist_ok=True, mode=0o700)
         return where
 
+    def _copy(self, name: str) -> Path:
+        """Where the copy of an object lies, if there is one."""
+        of = hashlib.sha256((self.base + checked(name)).encode()).hexdigest()
+        return self._copies() / f"{of[:32]}-{name.rpartition('/')[2]}"
+
     def _keep(self, copy: Path, name: str) -> None:
         """Copy an object to this disk, whole before it has its name; of two that do, both have the same bytes."""
         made = self.scratch()
@@ -234,10 +242,14 @@ class S3Files:
                     start += len(piece)
                     if len(piece) < PIECE:
                         break
-            made.replace(copy)
+            self._have(made, copy, start)
         finally:
             made.unlink(missing_ok=True)
-        self._kept[0] += start
+
+    def _have(self, made: Path, copy: Path, size: int) -> None:
+        """A finished file becomes the copy; now and then those that are too many go."""
+        made.replace(copy)
+        self._kept[0] += size
         if self._kept[0] > self.copies // 10:
             self._kept[0] = 0
             _forget(copy.parent, self.copies)
