@@ -236,6 +236,18 @@ def test_an_exit_code_and_a_signal_are_told_apart(ecs: Ecs) -> None:
     assert (container["exitCode"], container.get("reason")) == (137, None)
 
 
+LEAVE = """
+import subprocess, sys
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+"""
+
+
+def test_a_container_leaves_nobody_behind(ecs: Ecs) -> None:
+    task, lines = ecs.done("python", "-c", LEAVE)
+    assert task["containers"][0]["exitCode"] == 0
+    assert wait_gone({int(lines[0])}) == set()
+
+
 def test_more_memory_than_the_task_has_ends_it(ecs: Ecs) -> None:
     eat = "import time\nheld = []\nwhile True:\n    held.append(bytearray(b'x') * (16 << 20)); time.sleep(0.01)"
     task, _ = ecs.done("python", "-c", eat)
