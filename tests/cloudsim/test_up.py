@@ -136,6 +136,12 @@ def test_a_function_behind_an_api_reaches_the_other_services(cloud: Cloud) -> No
         assert answer.read() == b"True False"
 
 
+def test_a_directory_serves_one_at_a_time(cloud: Cloud) -> None:
+    in_use = f"assay-cloudsim: {cloud.directory} is in use: another assay-cloudsim runs there\n"
+    assert refused("up", "--directory", cloud.directory) == (1, in_use)
+    assert json.loads((cloud.directory / "endpoints.json").read_text())["endpoints"] == cloud.endpoints
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, "stdin"])
 def test_nobody_outlives_it(tmp_path: Path, how: signal.Signals | str) -> None:
     with clouds.cloud(tmp_path / "c") as started:
@@ -149,6 +155,9 @@ def test_nobody_outlives_it(tmp_path: Path, how: signal.Signals | str) -> None:
         assert wait_gone(all_of_it) == set()
     assert code == (-signal.SIGKILL if how == signal.SIGKILL else 0)
     assert (tmp_path / "c" / "endpoints.json").exists() == (how == signal.SIGKILL)
+    if how == signal.SIGKILL:
+        with clouds.cloud(tmp_path / "c") as again:
+            assert again.endpoints != started.endpoints
 
 
 def test_a_part_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
@@ -189,9 +198,6 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, said = refused("up", "--directory", tmp_path / "file")
     assert (code, said) == (1, f"assay-cloudsim: {tmp_path / 'file'} cannot be used: File exists\n")
-    (tmp_path / "c" / "endpoints.json").touch()
-    code, said = refused("up", "--directory", tmp_path / "c")
-    assert (code, said.startswith(f"assay-cloudsim: {tmp_path / 'c'} is in use: ")) == (1, True)
     code, said = refused("up", "--port", "80")
     assert (code, "80 is no port between 1024 and 65000" in said) == (2, True)
     code, said = refused("down")
