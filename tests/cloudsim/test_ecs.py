@@ -507,6 +507,32 @@ def test_a_queue_hears_each_state(ecs: Ecs, started: Cloud) -> None:
     assert last["detail"]["stoppedAt"].endswith("Z")
 
 
+WRITE = """
+import boto3
+from botocore.exceptions import ClientError
+s3 = boto3.client("s3")
+for key in ("raw/a", "other/a"):
+    try:
+        s3.put_object(Bucket="bronze", Key=key, Body=b"1")
+        print(key, "written")
+    except ClientError as error:
+        print(key, error.response["Error"]["Code"])
+"""
+
+
+def test_a_task_may_do_what_its_role_may(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    with clouds.cloud(tmp_path / "c", "--image", f"lake:1={tmp_path}", "--auth") as one:
+        ecs = Ecs(one)
+        one.client("s3").create_bucket(Bucket="bronze", CreateBucketConfiguration={"LocationConstraint": one.region})
+        allowed = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::bronze/raw/*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        one.client("iam").put_role_policy(RoleName="task", PolicyName="raw", PolicyDocument=policy)
+        _, lines = ecs.done("python", "-c", WRITE, taskRoleArn=ROLE.format("task"))
+        assert lines == ["raw/a written", "other/a AccessDenied"]
+
+
 def test_tasks_end_with_the_cloud(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
