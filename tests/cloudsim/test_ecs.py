@@ -227,7 +227,7 @@ def test_a_task_has_its_role_and_knows_itself(ecs: Ecs, started: Cloud) -> None:
 
 def test_an_exit_code_and_a_signal_are_told_apart(ecs: Ecs) -> None:
     definition = ecs.register("python", "-c", "import os, sys; os.kill(os.getpid(), 9)")
-    exits = [{"name": "main", "command": ["python", "-c", "print('so'); raise SystemExit(3)"]}]
+    exits = [{"name": "main", "command": ["bin/python", "-c", "print('so'); raise SystemExit(3)"]}]
     three = ecs.start(definition, overrides={"containerOverrides": exits})
     killed = ecs.start(definition)
     task = ecs.until(three, "STOPPED")
@@ -246,6 +246,16 @@ def test_a_container_leaves_nobody_behind(ecs: Ecs) -> None:
     task, lines = ecs.done("python", "-c", LEAVE)
     assert task["containers"][0]["exitCode"] == 0
     assert wait_gone({int(lines[0])}) == set()
+
+
+def test_a_group_that_goes_does_not_stop_the_container(ecs: Ecs) -> None:
+    group = ecs.definition()["containerDefinitions"][0]["logConfiguration"]
+    group["options"] |= {"awslogs-group": "/goes", "awslogs-create-group": "true"}
+    much = "for n in range(5):\n    print('x' * 100_000, flush=True)\n    __import__('time').sleep(0.4)"
+    arn = ecs.start(ecs.register("python", "-c", much, logConfiguration=group))
+    ecs.until(arn, "RUNNING")
+    ecs.logs.delete_log_group(logGroupName="/goes")
+    assert ecs.until(arn, "STOPPED")["containers"][0]["exitCode"] == 0
 
 
 def test_more_memory_than_the_task_has_ends_it(ecs: Ecs) -> None:
