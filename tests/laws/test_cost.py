@@ -169,8 +169,8 @@ def test_what_is_asked_of_aws_is_the_same_after_four_times_the_days(tmp_path: Pa
     for name, found in early.items():
         assert sum(found.values()) > 0, name
         assert late[name] == found, name
-    assert sum(early["land"].values()) <= 12, early["land"]
-    assert sum(early["refine"].values()) <= 60, early["refine"]
+    assert sum(early["land"].values()) <= 30, early["land"]
+    assert sum(early["refine"].values()) <= 40, early["refine"]
     lake.close()
 
 

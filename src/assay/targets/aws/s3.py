@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,10 +24,43 @@ PIECE = 16 << 20
 WHOLE = 64 << 20
 """What is larger is uploaded in parts."""
 TRIES, PAUSE = 6, 0.1  # of what botocore does not try again: a conditional put that met another, an answer cut off
+SMALL, HELD = 1 << 20, 64 << 20
+"""What is read whole and no larger is held in memory, so many bytes of it: Iceberg asks for a manifest up to five times a commit."""
 RECENT = 3600.0  # seconds for which a copy that was used is not taken away
 _TAKEN = {"PreconditionFailed", "412"}
 _MET = {"ConditionalRequestConflict", "409", "OperationAborted"}
 _GONE = {"NoSuchKey", "404", "NotFound"}
+
+
+class _Held:
+    """Small objects in memory, the longest unused of them gone first; an object never changes, so none is stale."""
+
+    def __init__(self) -> None:
+        self._objects: OrderedDict[str, bytes] = OrderedDict()
+        self._size, self._lock = 0, threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Held, ()
+
+    def get(self, name: str) -> bytes | None:
+        with self._lock:
+            if (found := self._objects.get(name)) is not None:
+                self._objects.move_to_end(name)
+            return found
+
+    def keep(self, name: str, data: bytes) -> None:
+        if len(data) > SMALL:
+            return
+        with self._lock:
+            if name not in self._objects:
+                self._objects[name] = data
+                self._size += len(data)
+            while self._size > HELD:
+                self._size -= len(self._objects.popitem(last=False)[1])
+
+    def drop(self, name: str) -> None:
+        with self._lock:
+            self._size -= len(self._objects.pop(name, b""))
 
 
 @dataclass(frozen=True)
@@ -34,7 +69,7 @@ class S3Files:
 
     A put sends `If-None-Match: *`; whatever it is answered but success, the object is read, and S3 reads what was put last
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). `disk` is where files in the making and
-    copies lie: of the latter, `copies` bytes, those used in the last hour aside. An object of another account than `account`'s is refused.
+    copies lie: of the latter, `copies` bytes, those used in the last hour aside. What is read in pieces (`verify` does) comes from S3 each time. An object of another account than `account`'s is refused.
     """
 
     clients: Clients
@@ -44,6 +79,7 @@ class S3Files:
     account: str = ""
     copies: int = 20 * 10**9
     _proved: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
+    _held: _Held = field(default_factory=_Held, init=False, repr=False, compare=False)
     _kept: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
 
     @property
@@ -59,6 +95,8 @@ class S3Files:
                 ours = self._put(key, data, size)
             if ours and isinstance(data, Path):  # who wrote it reads it next, as DuckDB or for its footer
                 self._have(data, self._copy(key), size)
+            elif ours and isinstance(data, bytes):
+                self._held.keep(key, data)
             return ours
         finally:
             if isinstance(data, Path):
@@ -120,6 +158,9 @@ class S3Files:
         return self._get(name, start, start + 1) == b""
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        whole = start == 0 and end is None
+        if whole and (held := self._held.get(name)) is not None:
+            return held
         with errors("s3", self.base + name):
             if end is not None and end <= start:
                 if not self.exists(name):
@@ -128,6 +169,8 @@ class S3Files:
             found = self._get(checked(name), start, end)
         if found is None:
             raise lost(name)
+        if whole:
+            self._held.keep(name, found)
         return found
 
     def _get(self, name: str, start: int = 0, end: int | None = None) -> bytes | None:
@@ -198,6 +241,7 @@ class S3Files:
                     yield one["Key"].removeprefix(self.prefix)
 
     def delete(self, name: str) -> None:
+        self._held.drop(name)
         with errors("s3", self.base + name):
             self._s3.delete_object(**self._of(checked(name)))
 
