@@ -21,7 +21,7 @@ EFFECTS = [
     "land.part", "land.entry", "land.ledger", "refine.quarantine", "tables.data", "refine.evidence", "tables.metadata", "refine.past",
     "refine.current", "refine.ledger", "release.intent", "release.commit", "release.serving", "release.object", "release.ledger",
 ]  # fmt: skip
-BEFORE = {"land.entry", "refine.evidence", "refine.past", "refine.current", "release.object"}
+BEFORE = {"refine.evidence", "refine.current"}
 POINTS = [
     f"{effect}:{when}" for effect in EFFECTS for when in ("before", "after") if when == "after" or effect in BEFORE
 ]
