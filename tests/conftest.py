@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 import assay_sandbox
 from assay import cli, clock, run
 from assay.run import Lake
+from tests import clouds
 from tests.forked import Said
 from tests.kept import begun
 from tests.making import Made, make
@@ -111,3 +112,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Prox
         assert lake.plan() == []
         yield lake, proxy
         lake.close()
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clouds.Cloud]:
+    """The doubles of AWS; its tests share them, so each names what it makes by itself."""
+    with clouds.cloud(tmp_path_factory.mktemp("cloud") / "c") as started:
+        yield started

@@ -1319,6 +1319,35 @@ def sandbox(port: int, seed: int | None, fault_rate: float, override: tuple[str,
     os.execv(sys.executable, demo.sandbox_command(port, seed, fault_rate, override, wide))  # noqa: S606 - our own module
 
 
+@cli.group()
+def cloudsim() -> None:
+    """Doubles of AWS on this machine, to try the AWS target without an account. Emulated: never AWS."""
+
+
+@cloudsim.command("up", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def cloudsim_up(options: tuple[str, ...]) -> None:
+    """Start the services by `assay-cloudsim up`, with its options (--help shows them), until interrupted.
+
+    It prints where they are, a line of JSON. It is a distribution of its own, since what it needs cannot be installed beside assay.
+
+    \b
+    Examples:
+      assay cloudsim up --directory cloud
+      assay cloudsim up --port 4566 --image lake:1=/opt/lake
+    """
+    import shutil
+
+    places = (Path(sys.executable).parent, *os.get_exec_path(), Path(".venvs/cloudsim/bin"))
+    found = shutil.which("assay-cloudsim", path=os.pathsep.join(map(str, places)))
+    if found is None:
+        raise UsageError(
+            "assay-cloudsim is not installed: run scripts/extras cloudsim in a clone of assay, "
+            "or make an environment for it, pip install assay-cloudsim there, and put its bin on PATH"
+        )
+    os.execv(found, [found, "up", *options])  # noqa: S606 - the one this command is for
+
+
 @cli.command()
 @click.option(
     "--directory",
