@@ -248,7 +248,7 @@ def insert(session: Session, sql: str) -> Outcome:
             raise Failed("COLUMN_NOT_FOUND", f"Insert column name does not exist in target table: {each}", (1, 1))
     select = tree.expression
     select.pop()
-    text, _ = session.prepared(sql, select, mounts)
+    text, _ = session.prepared(sql, select, mounts, name)
     session.ready(mounts)
     rows, given = session.arrow(_numbered(text, session))
     if [values_ok(t, kinds[w]) for (_, t), w in zip(given, wanted, strict=False)] != [True] * len(wanted) or len(given) != len(wanted):

@@ -59,10 +59,12 @@ class Failed(Exception):
 
 def position(node: exp.Expr) -> tuple[int, int] | None:
     """Where a node begins, from 1:1, as far as the parser kept it."""
-    for each in node.walk():
-        if {"line", "start", "end", "col"} <= each.meta.keys():
-            return each.meta["line"], max(1, each.meta["col"] - (each.meta["end"] - each.meta["start"]))
-    return None
+    named = isinstance(node, exp.Table | exp.Column)
+    known = [n for n in (node.parts if named else node.walk()) if {"line", "start", "end", "col"} <= n.meta.keys()]
+    if not known:
+        return None
+    first = min(known, key=lambda n: int(n.meta["start"])) if named else known[0]
+    return first.meta["line"], max(1, first.meta["col"] - (first.meta["end"] - first.meta["start"]))
 
 
 def of_column(name: str, tree: exp.Expr) -> Failed:

@@ -19,6 +19,7 @@ from assay_cloudsim.athena.dialect import Dialect
 from assay_cloudsim.athena.errors import Failed, Stopped, position
 
 _SNAPSHOT_TABLES = ("snapshots", "history", "files", "partitions", "manifests", "refs")
+_NO_PATH = ', CAST(NULL AS VARCHAR) AS "$path"'
 _INFORMATION = {
     "tables": {"table_catalog": "varchar", "table_schema": "varchar", "table_name": "varchar", "table_type": "varchar"},
     "columns": {
@@ -180,7 +181,7 @@ class Mounts:
         kinds = {f.name: values.duckdb_type(columns[f.name]) for f in fields}
         if not tasks:
             items = ", ".join(f'CAST(NULL AS {k}) AS "{n.lower()}"' for n, k in kinds.items())
-            self._create(database, name, f'SELECT {items}{", NULL AS \"$path\"" if with_path else ""} WHERE FALSE')
+            self._create(database, name, f"SELECT {items}{_NO_PATH if with_path else ''} WHERE FALSE")
             return
         ids = {f.field_id for f in fields}
         whole = not any(t.delete_files for t in tasks) and all(_has_ids(p, ids) for p in paths)
@@ -239,7 +240,7 @@ class Mounts:
         key_kinds = {n: values.duckdb_type(t) for n, t in keys.items()}
         if not parts:
             items = ", ".join(f'CAST(NULL AS {k}) AS "{n}"' for n, k in (kinds | key_kinds).items())
-            self._create(database, name, f'SELECT {items}{", NULL AS \"$path\"" if with_path else ""} WHERE FALSE')
+            self._create(database, name, f"SELECT {items}{_NO_PATH if with_path else ''} WHERE FALSE")
             return
         parameters = glue.get("Parameters", {}) | serde.get("Parameters", {})
         read = _reader(library, kinds, parameters)
@@ -269,7 +270,7 @@ class Mounts:
                 "manifest_list": pa.array([r["manifest_list"] for r in shown], pa.string()),
                 "summary": pa.array([list(dict(r["summary"] or {}).items()) for r in shown], pa.map_(pa.string(), pa.string())),
             })  # fmt: skip
-        if part in ("history", "refs"):
+        if part in ("history", "refs", "partitions"):
             rows = rows.cast(pa.schema([pa.field(f.name, pa.timestamp("us", "UTC") if pa.types.is_timestamp(f.type) else f.type) for f in rows.schema]))
         name = f"{base}${part}"
         self._arrow(database, name, rows, {})
@@ -334,7 +335,7 @@ def _reader(library: str, kinds: dict[str, str], parameters: dict[str, str]) -> 
 
         def of_file(name: str, kind: str, path: Path) -> str:
             there = {n.lower() for n in pq.read_schema(path).names}
-            return f'CAST({f"{chr(34)}{name}{chr(34)}" if name in there else "NULL"} AS {kind}) AS "{name}"'
+            return (f'CAST("{name}" AS {kind})' if name in there else f"CAST(NULL AS {kind})") + f' AS "{name}"'
 
         return _Reader(lambda path: f"read_parquet('{path}')", of_file)
     if "json" in library:

@@ -90,9 +90,9 @@ class Session:
             raise Stopped("Bytes scanned limit was exceeded")
         mounts.close_the_door()
 
-    def prepared(self, sql: str, tree: exp.Expr, mounts: Mounts) -> tuple[str, translate.Translation]:
+    def prepared(self, sql: str, tree: exp.Expr, mounts: Mounts, *targets: str) -> tuple[str, translate.Translation]:
         """A query in DuckDB's SQL, over what is mounted."""
-        translate.check_functions(sql, tree)
+        translate.check_functions(sql, tree, *targets)
         mounts.bind(tree)
         made = translate.Translation(tree, mounts.schema)
         text = made.sql()

@@ -69,9 +69,9 @@ def _only_trino(sql: str, tree: exp.Expr) -> None:
                 raise Refused(f"line {line}:{col}: mismatched input '{word}'", "MALFORMED_QUERY")
 
 
-def check_functions(sql: str, tree: exp.Expr) -> None:
-    """FUNCTION_NOT_FOUND for a name that is called and is no function of Trino's."""
-    named = {a.name.lower() for a in tree.find_all(exp.TableAlias)} | {t.name.lower() for t in tree.find_all(exp.Table)}
+def check_functions(sql: str, tree: exp.Expr, *targets: str) -> None:
+    """FUNCTION_NOT_FOUND for a name that is called and is no function of Trino's. A target's name may have columns after it."""
+    named = set(targets) | {a.name.lower() for a in tree.find_all(exp.TableAlias)} | {t.name.lower() for t in tree.find_all(exp.Table)}
     tokens = Dialect().tokenize(sql)
     for token, after in zip(tokens, tokens[1:], strict=False):
         name = token.text.lower()
