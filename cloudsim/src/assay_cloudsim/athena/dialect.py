@@ -46,6 +46,9 @@ def _of_call(annotator: Any, node: exp.Anonymous) -> None:
             kind = exp.DataType(this=Kind.ARRAY, expressions=[kind.copy()], nested=True)
         elif kind is not None:
             kind = inner(kind, 0 if kind.this == Kind.ARRAY else 1)
+    elif gives == "map":
+        parts = [inner(a.type, 0) if a.type is not None and a.type.this == Kind.ARRAY else data_type("unknown") for a in args]
+        kind = exp.DataType(this=Kind.MAP, expressions=[p.copy() for p in parts], nested=True) if len(parts) == 2 else None
     else:
         kind = data_type(gives) if gives else None
     annotator._set_type(node, kind or Kind.UNKNOWN)  # noqa: SLF001 - sqlglot's own annotators do so

@@ -92,7 +92,7 @@ GIVES = {
         "covar_samp regr_slope regr_intercept geometric_mean kurtosis to_unixtime percent_rank cume_dist".split(), "DOUBLE"),
     **dict.fromkeys(
         "array_join chr concat_ws date_format format format_datetime json_extract_scalar json_format listagg lower lpad "
-        "ltrim normalize regexp_extract regexp_replace replace reverse rpad rtrim split_part substr substring to_base "
+        "ltrim normalize regexp_extract regexp_replace replace rpad rtrim split_part substr substring to_base "
         "to_base64 to_hex to_iso8601 translate trim typeof upper url_decode url_encode url_extract_fragment "
         "url_extract_host url_extract_parameter url_extract_path url_extract_protocol url_extract_query from_utf8 "
         "json_value json_query".split(), "VARCHAR"),
@@ -111,5 +111,5 @@ GIVES = {
         "shuffle truncate try filter greatest least".split(), "0"),
     **dict.fromkeys("array_max array_min element_at".split(), "element"),
     **dict.fromkeys("date_trunc".split(), "1"), **dict.fromkeys("date_add".split(), "2"),
-    **dict.fromkeys("array_agg sequence".split(), "list"),
+    **dict.fromkeys("array_agg sequence".split(), "list"), "map": "map", "map_filter": "0", "map_concat": "0", "reverse": "0",
 }  # fmt: skip

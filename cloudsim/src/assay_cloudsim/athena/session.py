@@ -137,11 +137,11 @@ def query(session: Session, sql: str) -> Outcome:
 
 
 def _known(kind: str, made: translate.Translation, at: int) -> str:
-    """A timestamp has as many digits as the statement says; DuckDB has always six."""
+    """A timestamp is written with three digits unless the statement says more; DuckDB's have always six."""
     if not kind.startswith("timestamp") or len(made.outputs) <= at:
         return kind
     digits = made.outputs[at].expressions[0].name if made.outputs[at].expressions else "3"
-    return kind.replace("(6)", f"({digits})")
+    return kind.replace("(6)", "(6)" if int(digits) > 3 else "(3)")
 
 
 def explain(session: Session, sql: str) -> Outcome:

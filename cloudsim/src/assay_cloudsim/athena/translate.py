@@ -307,8 +307,8 @@ class Translation:
         if wanted in TEXTS:
             if kind in FLOATS:
                 value = _macro("double_text", value)
-            elif kind in TIMES and (digits := self._digits(node.this)):
-                form = "%Y-%m-%d %H:%M:%S" + {3: ".%g", 6: ".%f"}.get(digits, "")
+            elif kind in TIMES:
+                form = "%Y-%m-%d %H:%M:%S" + {0: "", 3: ".%g"}.get(self._digits(node.this), ".%f")
                 value = _call("strftime", value, exp.Literal.string(form))
                 if kind in ZONED:
                     value = exp.paren(exp.DPipe(this=value, expression=exp.Literal.string(" UTC")))
@@ -333,10 +333,10 @@ class Translation:
         if wanted == Kind.DATE and kind in TEXTS:
             return _macro("text_to_date", value)
         if wanted in TIMES and wanted not in ZONED:
-            if text is not None and re.search(r"\d (?:[A-Za-z]\w+|[+-]\d\d:?\d\d)(?:/\w+)?$", text):
+            if text is not None and _ZONE.search(text):
                 return _raw_cast(value, "TIMESTAMPTZ")  # TIMESTAMP '… UTC' is a timestamp with time zone
             value = _macro("text_to_timestamp", value) if kind in TEXTS else _raw_cast(value, "TIMESTAMP")
-            if (self._precision(to) or 3) < 6 and text is None:
+            if (self._precision(to) or 3) <= 3 and text is None:
                 value = _raw_cast(_raw_cast(value, "TIMESTAMP_MS"), "TIMESTAMP")
             return value
         return _raw_cast(value, sql_type(to))
@@ -345,12 +345,10 @@ class Translation:
     def _precision(kind: exp.DataType) -> int | None:
         return int(kind.expressions[0].name) if kind.expressions and kind.expressions[0].name.isdigit() else None
 
-    def _digits(self, node: exp.Expr) -> int | None:
-        """How many digits of a second a timestamp has."""
-        if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal) and node.this.is_string:
-            part = node.this.name.partition(".")[2]
-            return len(re.match(r"\d*", part)[0])  # type: ignore[index]
-        return self._precision(self._type(node)) or 3
+    def _digits(self, node: exp.Expr) -> int:
+        """How many digits of a second a timestamp has: none, three or six as DuckDB writes them."""
+        digits = self._precision(self._type(node))
+        return 3 if digits is None or 0 < digits <= 3 else min(digits, 6)
 
     def _extract(self, node: exp.Extract) -> exp.Expr:
         return self._part(node.name.lower(), node.expression.copy(), node)
@@ -456,6 +454,9 @@ class Translation:
 
     def _f_element_at(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         return _raw(f"({_sql(args[0])})[{_sql(args[1])}]")
+
+    def _f_reverse(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
+        return _call("list_reverse" if self._kind(node.expressions[0]) == Kind.ARRAY else "reverse", *args)
 
     def _f_array_join(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         return _macro("array_join_null" if len(args) == 3 else "array_join", *args)
@@ -695,14 +696,21 @@ def _queries(tree: exp.Expr) -> list[exp.Query]:
 
 
 def _settle(tree: exp.Expr) -> None:
-    """Types that a literal's text decides: DECIMAL '1.50' is decimal(3,2), TIMESTAMP '… UTC' has a zone."""
+    """Types that a literal's text decides: DECIMAL '1.50' is decimal(3,2), TIMESTAMP '… 00:00:00.5' has one digit."""
     for cast in tree.find_all(exp.Cast):
-        if cast.to.this == Kind.DECIMAL and not cast.to.expressions:
-            whole, scale = 38, 0
-            if isinstance(cast.this, exp.Literal) and cast.this.is_string:
-                left, _, right = cast.this.name.strip().lstrip("+-").partition(".")
-                whole, scale = max(1, len(left.lstrip("0")) + len(right)), len(right)
-            cast.set("to", exp.DataType.build(f"decimal({whole},{scale})"))
+        if cast.to.expressions or cast.to.this not in (Kind.DECIMAL, Kind.TIMESTAMP):
+            continue
+        text = cast.this.name.strip() if isinstance(cast.this, exp.Literal) and cast.this.is_string else None
+        if cast.to.this == Kind.DECIMAL:
+            left, _, right = (text or "0" * 38).lstrip("+-").partition(".")
+            whole = max(1, len(left.lstrip("0")) + len(right)) if text is not None else 38
+            cast.set("to", exp.DataType.build(f"decimal({whole},{len(right)})"))
+        elif text is not None and not _ZONE.search(text):
+            found = re.search(r"[.](\d+)$", text)
+            cast.set("to", data_type(f"timestamp({min(6, len(found[1]) if found else 0)})"))
+
+
+_ZONE = re.compile(r"\d (?:[A-Za-z]\w+|[+-]\d\d:?\d\d)(?:/\w+)?$")
 
 
 def _exact(a: exp.Expr, s: int, b: exp.Expr, t: int, precision: int, scale: int) -> exp.Expr:
