@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import BytesIO
 from itertools import count
@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from pyathena import connect
 from pyathena.error import DatabaseError, OperationalError
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.types import LongType
 
 from tests import athenas
 from tests.athenas import RESULTS, Athena, flat
@@ -76,20 +77,30 @@ def test_a_query_is_told_and_its_rows_come_page_by_page_and_as_csv(athena: Athen
     assert [c["VarCharValue"] for c in pages[0]["Rows"][0]["Data"]] == ["x", "t", "d"]
     assert pages[0]["Rows"][1]["Data"] == [{"VarCharValue": "1"}, {}, {"VarCharValue": "1.00"}]
     assert [(c["Name"], c["Type"], c["Precision"], c["Scale"]) for c in pages[2]["ResultSetMetadata"]["ColumnInfo"]] == [
-        ("x", "integer", 10, 0), ("t", "varchar", 2147483647, 0), ("d", "decimal", 9, 2),
+        ("x", "bigint", 19, 0), ("t", "varchar", 2147483647, 0), ("d", "decimal", 9, 2),
     ]  # fmt: skip
     text = athena.text(f"{RESULTS}{query}.csv").splitlines()
     assert text[:3] == ['"x","t","d"', '"1",,"1.00"', '"2","even ""x""","2.00"']
     assert len(text) == 2501
     told = client.batch_get_query_execution(QueryExecutionIds=[query, "nobody"])
-    assert ([q["QueryExecutionId"] for q in told["QueryExecutions"]], told["UnprocessedQueryExecutionIds"][0]["QueryExecutionId"]) == ([query], "nobody")
+    assert (
+        [q["QueryExecutionId"] for q in told["QueryExecutions"]],
+        told["UnprocessedQueryExecutionIds"][0]["QueryExecutionId"],
+    ) == ([query], "nobody")
     assert query in client.list_query_executions(MaxResults=50)["QueryExecutionIds"]
-    assert client.get_query_runtime_statistics(QueryExecutionId=query)["QueryRuntimeStatistics"]["Rows"]["OutputRows"] == 2500
+    assert (
+        client.get_query_runtime_statistics(QueryExecutionId=query)["QueryRuntimeStatistics"]["Rows"]["OutputRows"]
+        == 2500
+    )
     with pytest.raises(ClientError, match="was not found"):
         client.get_query_execution(QueryExecutionId="00000000-0000-0000-0000-000000000000")
     failed = athena.start("SELECT 1 / 0")
     error = athena.ended(failed)["Status"]["AthenaError"]
-    assert (error["ErrorCategory"], error["Retryable"], error["ErrorMessage"]) == (2, False, "DIVISION_BY_ZERO: Division by zero")
+    assert (error["ErrorCategory"], error["Retryable"], error["ErrorMessage"]) == (
+        2,
+        False,
+        "DIVISION_BY_ZERO: Division by zero",
+    )
     with pytest.raises(ClientError, match="FAILED") as refused:
         client.get_query_results(QueryExecutionId=failed)
     assert refused.value.response["AthenaErrorCode"] == "INVALID_QUERY_EXECUTION_STATE"
@@ -113,6 +124,13 @@ def test_what_is_not_emulated_is_refused(athena: Athena) -> None:
         lambda: client.create_data_catalog(Name="x", Type="LAMBDA"),
         lambda: client.get_data_catalog(Name="other"),
         lambda: athena.start("SELECT 1", ResultReuseConfiguration={"ResultReuseByAgeConfiguration": {"Enabled": True}}),
+        lambda: athena.start(
+            "SELECT 1",
+            ResultConfiguration={"EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}, "OutputLocation": RESULTS},
+        ),
+        lambda: client.create_work_group(
+            Name="x", Configuration={"CustomerContentEncryptionConfiguration": {"KmsKey": "k"}}
+        ),
         lambda: athena.start("SELECT 1", QueryExecutionContext={"Catalog": "s3tablescatalog/x"}),
     ):
         with pytest.raises(ClientError, match=r"not emulated|was not found") as refused:
@@ -134,22 +152,34 @@ def test_work_groups_say_where_results_go_and_how_much_is_scanned(athena: Athena
     kept = BytesIO()
     pq.write_table(noise, kept, compression="none", use_dictionary=False)
     athena.put(f"{place}/one.parquet", kept.getvalue())
-    athena.ran(f"CREATE EXTERNAL TABLE {place} (wide binary, narrow bigint) STORED AS PARQUET LOCATION 's3://athena-tests/{place}/'")
+    athena.ran(
+        f"CREATE EXTERNAL TABLE {place} (wide binary, narrow bigint) STORED AS PARQUET LOCATION 's3://athena-tests/{place}/'"
+    )
     configuration = {"EnforceWorkGroupConfiguration": True, "BytesScannedCutoffPerQuery": 10_000_000,
                      "ResultConfiguration": {"OutputLocation": f"s3://athena-tests/of-{place}/"}}  # fmt: skip
     client.create_work_group(Name=place, Configuration=configuration)
     with pytest.raises(ClientError, match="already created"):
         client.create_work_group(Name=place)
     stopped = athena.ended(athena.start(f"SELECT max(wide) FROM {place}", WorkGroup=place))
-    assert (stopped["Status"]["State"], stopped["Status"]["StateChangeReason"]) == ("CANCELLED", "Bytes scanned limit was exceeded")
+    assert (stopped["Status"]["State"], stopped["Status"]["StateChangeReason"]) == (
+        "CANCELLED",
+        "Bytes scanned limit was exceeded",
+    )
     found = athena.ran(f"SELECT max(narrow) FROM {place}", WorkGroup=place)
-    assert found["ResultConfiguration"]["OutputLocation"].startswith(f"s3://athena-tests/of-{place}/")  # not the client's
+    assert found["ResultConfiguration"]["OutputLocation"].startswith(
+        f"s3://athena-tests/of-{place}/"
+    )  # not the client's
     assert 0 < found["Statistics"]["DataScannedInBytes"] < 1_000_000
-    client.update_work_group(WorkGroup=place, ConfigurationUpdates={"RemoveBytesScannedCutoffPerQuery": True, "EnforceWorkGroupConfiguration": False})
+    client.update_work_group(
+        WorkGroup=place,
+        ConfigurationUpdates={"RemoveBytesScannedCutoffPerQuery": True, "EnforceWorkGroupConfiguration": False},
+    )
     found = athena.ran(f"SELECT max(wide) FROM {place}", WorkGroup=place)
     assert found["ResultConfiguration"]["OutputLocation"].startswith(RESULTS)
     assert found["Statistics"]["DataScannedInBytes"] > 10_000_000
-    assert client.get_work_group(WorkGroup=place)["WorkGroup"]["Configuration"]["EnforceWorkGroupConfiguration"] is False
+    assert (
+        client.get_work_group(WorkGroup=place)["WorkGroup"]["Configuration"]["EnforceWorkGroupConfiguration"] is False
+    )
     assert {"primary", place} <= {g["Name"] for g in client.list_work_groups()["WorkGroups"]}
     client.update_work_group(WorkGroup=place, State="DISABLED")
     with pytest.raises(ClientError, match="disabled"):
@@ -202,11 +232,15 @@ def test_iceberg_tables_are_written_read_and_travelled_in_time(athena: Athena, p
     now = [["1", "A!", "1.50"], ["9", "new", "4.50"]]
     assert athena.all(f"SELECT id, name, amount FROM {place} ORDER BY id") == now
     assert sorted(iceberg.load_table(("tables", place)).scan().to_arrow()["id"].to_pylist()) == [1, 9]
-    assert [s.summary.operation.value for s in iceberg.load_table(("tables", place)).metadata.snapshots if s.summary] == ["append"] * 2 + ["overwrite"] * 3
+    assert [
+        s.summary.operation.value for s in iceberg.load_table(("tables", place)).metadata.snapshots if s.summary
+    ] == ["append"] * 2 + ["overwrite"] * 3
     old = [["1"], ["2"], ["3"]]
     assert athena.all(f"SELECT id FROM {place} FOR VERSION AS OF {before.snapshot_id} ORDER BY id") == old
     assert athena.all(f"SELECT id FROM {place} FOR TIMESTAMP AS OF TIMESTAMP '{between}' AS x ORDER BY x.id") == old
-    assert athena.fails(f"SELECT * FROM {place} FOR TIMESTAMP AS OF TIMESTAMP '2001-01-01 00:00:00 UTC'").startswith("INVALID_ARGUMENTS: line 1:15: No version history")
+    assert athena.fails(f"SELECT * FROM {place} FOR TIMESTAMP AS OF TIMESTAMP '2001-01-01 00:00:00 UTC'").startswith(
+        "INVALID_ARGUMENTS: line 1:15: No version history"
+    )
     assert athena.fails(f"SELECT * FROM {place} FOR VERSION AS OF 1").endswith("Iceberg snapshot ID does not exists: 1")
     assert athena.all(f'SELECT count(*), count(DISTINCT snapshot_id) FROM "{place}$snapshots"') == [["5", "5"]]
     assert athena.all(f'SELECT operation FROM "{place}$snapshots" ORDER BY committed_at LIMIT 1') == [["append"]]
@@ -229,26 +263,39 @@ def test_iceberg_tables_change_their_shape_and_their_name(athena: Athena, place:
     athena.ran(f"ALTER TABLE `tables`.`{place}` ADD COLUMNS (more double, name string)")
     athena.ran(f"INSERT INTO {place} SELECT 2, NULL, NULL, 1.5, 'b'")
     athena.ran(f"ALTER TABLE {place} CHANGE COLUMN id number bigint")
-    athena.ran(f"ALTER TABLE {place} DROP COLUMN at")
-    assert athena.fails(f"SELECT at FROM {place}").startswith("COLUMN_NOT_FOUND: line 1:8:")
-    assert athena.all(f"SELECT number, tags, more, name FROM {place} ORDER BY number") == [["1", "[x, y]", None, None], ["2", None, "1.5", "b"]]
+    assert athena.fails(f"ALTER TABLE {place} DROP COLUMN at") == "NOT_SUPPORTED: Cannot drop partition field: at"
+    athena.ran(f"ALTER TABLE {place} DROP COLUMN more")
+    assert athena.fails(f"SELECT more FROM {place}").startswith("COLUMN_NOT_FOUND: line 1:8:")
+    assert athena.all(f"SELECT number, tags, name FROM {place} ORDER BY number") == [
+        ["1", "[x, y]", None],
+        ["2", None, "b"],
+    ]
     athena.ran(f"ALTER TABLE {place} SET TBLPROPERTIES ('vacuum_min_snapshots_to_keep' = '3')")
     assert ["vacuum_min_snapshots_to_keep", "3"] in athena.all(f"SHOW TBLPROPERTIES {place}")
     lines = flat(athena.all(f"SHOW CREATE TABLE {place}"))
     assert lines[:2] == [f"CREATE TABLE tables.{place} (", "  number bigint, "]
-    assert "PARTITIONED BY (bucket(2, number), month(at))" in lines or "PARTITIONED BY (bucket(2, number))" in "".join(map(str, lines)) or any("bucket(2, number)" in str(x) for x in lines)
-    assert [str(x).split("\t")[0].strip() for x in flat(athena.all(f"DESCRIBE {place}"))] == ["number", "tags", "more", "name"]
+    assert any("bucket(2, number)" in str(line) for line in lines)
+    assert [str(x).split("\t")[0].strip() for x in flat(athena.all(f"DESCRIBE {place}"))] == [
+        "number",
+        "tags",
+        "at",
+        "name",
+    ]
     athena.ran(f"ALTER TABLE `tables`.`{place}` RENAME TO `tables`.`{place}_b`")
-    assert athena.fails(f"SELECT 1 FROM {place}") == f"TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.tables.{place}' does not exist"
+    assert (
+        athena.fails(f"SELECT 1 FROM {place}")
+        == f"TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.tables.{place}' does not exist"
+    )
     assert iceberg.load_table(("tables", f"{place}_b")).scan().count() == 2
     assert athena.all(f"SELECT count(*) FROM awsdatacatalog.tables.{place}_b") == [["2"]]
     athena.ran(f"DROP TABLE {place}_b")
     assert athena.keys(f"{place}/") == []
     for kind in ("tinyint", "smallint", "char(3)"):
-        said = athena.fails(f"CREATE TABLE {place}_c (a {kind}) LOCATION 's3://athena-tests/{place}_c/' TBLPROPERTIES ('table_type' = 'ICEBERG')")
+        said = athena.fails(
+            f"CREATE TABLE {place}_c (a {kind}) LOCATION 's3://athena-tests/{place}_c/' TBLPROPERTIES ('table_type' = 'ICEBERG')"
+        )
         assert said.startswith("NOT_SUPPORTED: Type not supported for Iceberg"), said
     of = f"CREATE TABLE {place}_c WITH (table_type = 'ICEBERG', location = 's3://athena-tests/{place}_c/', is_external = false) AS SELECT"
-    assert athena.fails(f"{of} CAST(now() AS timestamp) AS a") == 'NOT_SUPPORTED: line 1:' + athena.fails(f"{of} CAST(now() AS timestamp) AS a").split("line 1:")[1]
     assert 'Use "timestamp(6)" instead.' in athena.fails(f"{of} CAST(now() AS timestamp) AS a")
     assert athena.fails(f"{of} 1").startswith("MISSING_COLUMN_NAME: ")
     assert athena.fails(f"{of} 1 AS a, 2 AS a").startswith("DUPLICATE_COLUMN_NAME: ")
@@ -257,23 +304,35 @@ def test_iceberg_tables_change_their_shape_and_their_name(athena: Athena, place:
 def test_files_that_others_wrote_are_read_as_the_table_is_now(athena: Athena, place: str, iceberg: Catalog) -> None:
     """Renamed and added columns by their ids; and a file that knows no ids, by PyIceberg's own mapping."""
     rows = pa.table({"a": pa.array([1, 2], pa.int64()), "b": ["x", "y"]})
-    table = iceberg.create_table(("tables", place), rows.schema, location=f"s3://athena-tests/{place}", properties={"format-version": "2"})
+    table = iceberg.create_table(
+        ("tables", place), rows.schema, location=f"s3://athena-tests/{place}", properties={"format-version": "2"}
+    )
     table.append(rows)
     with table.update_schema() as change:
         change.rename_column("b", "name")
-        change.add_column("b", change._transaction._table.schema().find_type("a"))
+    with table.update_schema() as change:
+        change.add_column("b", LongType())
     table.append(pa.table({"a": [3], "name": ["z"], "b": [30]}))
     wanted = [["1", "x", None], ["2", "y", None], ["3", "z", "30"]]
     assert athena.all(f"SELECT a, name, b FROM {place} ORDER BY a") == wanted
     buffer = BytesIO()
-    pq.write_table(pa.table({"a": pa.array([4], pa.int64()), "name": ["by name"], "b": pa.array([40], pa.int64())}), buffer)
+    pq.write_table(
+        pa.table({"a": pa.array([4], pa.int64()), "name": ["by name"], "b": pa.array([40], pa.int64())}), buffer
+    )
     athena.put(f"{place}/data/foreign.parquet", buffer.getvalue())
     iceberg.load_table(("tables", place)).add_files([f"s3://athena-tests/{place}/data/foreign.parquet"])
     assert athena.all(f"SELECT a, name, b FROM {place} ORDER BY a") == [*wanted, ["4", "by name", "40"]]
-    zoned = pa.table({"at": pa.array([datetime(2020, 1, 1, 12)], pa.timestamp("us", "UTC"))})
+    zoned = pa.table({"at": pa.array([datetime(2020, 1, 1, 12, tzinfo=UTC)], pa.timestamp("us", "UTC"))})
     iceberg.create_table(("tables", f"{place}z"), zoned.schema, location=f"s3://athena-tests/{place}z").append(zoned)
-    assert athena.all(f"SELECT at, CAST(at AS timestamp(6)) FROM {place}z") == [["2020-01-01 12:00:00.000000 UTC", "2020-01-01 12:00:00.000000"]]
-    iceberg.create_table(("tables", f"{place}one"), rows.schema, location=f"s3://athena-tests/{place}one", properties={"format-version": "1"})
+    assert athena.all(f"SELECT at, CAST(at AS timestamp(6)) FROM {place}z") == [
+        ["2020-01-01 12:00:00.000000 UTC", "2020-01-01 12:00:00.000000"]
+    ]
+    iceberg.create_table(
+        ("tables", f"{place}one"),
+        rows.schema,
+        location=f"s3://athena-tests/{place}one",
+        properties={"format-version": "1"},
+    )
     assert "format version 2 only" in athena.fails(f"SELECT * FROM {place}one")
 
 
@@ -302,19 +361,30 @@ def test_hive_tables_of_parquet_json_and_csv_with_partitions(athena: Athena, pla
     created = athena.ran(f"CREATE TABLE {place} WITH (format = 'PARQUET', external_location = 's3://athena-tests/{place}/', partitioned_by = ARRAY['k']) AS SELECT 1 AS a, DATE '2020-01-01' AS d, 'x' AS k UNION ALL SELECT 2, NULL, 'y'")  # fmt: skip
     manifest = created["Statistics"]["DataManifestLocation"]  # by which awswrangler finds the rows of a CTAS
     assert manifest == f"{RESULTS}tables/{created['QueryExecutionId']}-manifest.csv"
-    assert sorted(p.removeprefix("s3://athena-tests/") for p in athena.text(manifest).splitlines()) == athena.keys(f"{place}/")
+    assert sorted(p.removeprefix("s3://athena-tests/") for p in athena.text(manifest).splitlines()) == athena.keys(
+        f"{place}/"
+    )
     inserted = athena.ran(f"INSERT INTO {place} VALUES (3, DATE '2020-01-03', 'z')")
     assert inserted["Statistics"]["DataManifestLocation"] == f"{RESULTS}{inserted['QueryExecutionId']}-manifest.csv"
-    assert athena.all(f"SELECT * FROM {place} ORDER BY a") == [["1", "2020-01-01", "x"], ["2", None, "y"], ["3", "2020-01-03", "z"]]
+    assert athena.all(f"SELECT * FROM {place} ORDER BY a") == [
+        ["1", "2020-01-01", "x"],
+        ["2", None, "y"],
+        ["3", "2020-01-03", "z"],
+    ]
     assert flat(athena.all(f"SHOW PARTITIONS {place}")) == ["k=x", "k=y", "k=z"]
     assert athena.fails(f"INSERT INTO {place} VALUES ('a', NULL, 'q')") == (
         "TYPE_MISMATCH: line 1:1: Insert query has mismatched column types: Table: [integer, date, varchar], Query: [varchar, unknown, varchar]"
     )
-    assert athena.fails(f"DELETE FROM {place}").endswith("Modifying Hive table rows is only supported for transactional tables")
+    assert athena.fails(f"DELETE FROM {place}").endswith(
+        "Modifying Hive table rows is only supported for transactional tables"
+    )
     assert athena.fails(f"ALTER TABLE {place} RENAME TO {place}x").endswith("Table cannot be renamed")
     again = f"CREATE TABLE {place}b WITH (external_location = 's3://athena-tests/{place}/') AS SELECT 1 AS a"
     assert athena.fails(again).startswith("HIVE_PATH_ALREADY_EXISTS: ")
-    athena.put(f"{place}j/day=2020-01-01/a.json.gz", gzip.compress(b'{"id": 1, "who": {"name": "a", "n": [1, 2]}}\n{"id": 2}\n'))
+    athena.put(
+        f"{place}j/day=2020-01-01/a.json.gz",
+        gzip.compress(b'{"id": 1, "who": {"name": "a", "n": [1, 2]}}\n{"id": 2}\n'),
+    )
     athena.put(f"{place}j/day=2020-01-02/b.json", b'{"id": 3, "who": null, "extra": 1}\n')
     athena.ran(f"""CREATE EXTERNAL TABLE {place}j (id bigint, who struct<name:string,n:array<int>>) PARTITIONED BY (day date)
         ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe' LOCATION 's3://athena-tests/{place}j/'""")
@@ -345,13 +415,26 @@ def test_views_databases_and_what_is_shown_of_them(athena: Athena, place: str) -
     assert other.fails("CREATE VIEW v AS SELECT 1 AS a").startswith("TABLE_ALREADY_EXISTS: ")
     other.ran("CREATE OR REPLACE VIEW v AS SELECT id FROM base")
     assert other.all("SELECT * FROM v") == [["1"]]
-    assert other.all("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = '" + place + "' ORDER BY 1") == [["base", "BASE TABLE"], ["v", "VIEW"]]
+    assert other.all(
+        "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = '" + place + "' ORDER BY 1"
+    ) == [["base", "BASE TABLE"], ["v", "VIEW"]]
     assert other.all(f"SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = '{place}' AND table_name = 'base' ORDER BY ordinal_position") == [["id", "integer"], ["name", "varchar"]]  # fmt: skip
     assert [place] in other.all("SELECT schema_name FROM information_schema.schemata")
-    assert (flat(other.all("SHOW TABLES")), flat(other.all(f"SHOW TABLES IN {place} 'b*'"))) == (["base", "v"], ["base"])
+    assert (flat(other.all("SHOW TABLES")), flat(other.all(f"SHOW TABLES IN {place} 'b*'"))) == (
+        ["base", "v"],
+        ["base"],
+    )
     assert (flat(other.all("SHOW COLUMNS IN base")), [place] in other.all("SHOW DATABASES")) == (["id", "name"], True)
-    assert client.get_table_metadata(CatalogName="AwsDataCatalog", DatabaseName=place, TableName="base")["TableMetadata"]["Columns"][0]["Type"] == "int"
-    assert [t["Name"] for t in client.list_table_metadata(CatalogName="AwsDataCatalog", DatabaseName=place)["TableMetadataList"]] == ["base", "v"]
+    assert (
+        client.get_table_metadata(CatalogName="AwsDataCatalog", DatabaseName=place, TableName="base")["TableMetadata"][
+            "Columns"
+        ][0]["Type"]
+        == "int"
+    )
+    assert [
+        t["Name"]
+        for t in client.list_table_metadata(CatalogName="AwsDataCatalog", DatabaseName=place)["TableMetadataList"]
+    ] == ["base", "v"]
     assert place in [d["Name"] for d in client.list_databases(CatalogName="AwsDataCatalog")["DatabaseList"]]
     assert client.get_database(CatalogName="AwsDataCatalog", DatabaseName=place)["Database"]["Name"] == place
     assert client.list_data_catalogs()["DataCatalogsSummary"][0]["CatalogName"] == "AwsDataCatalog"
@@ -368,12 +451,34 @@ def test_views_databases_and_what_is_shown_of_them(athena: Athena, place: str) -
 def test_pyathena_as_it_is(athena: Athena, place: str) -> None:
     where = {"region_name": athena.cloud.region, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
     with connect(
-        s3_staging_dir=RESULTS, endpoint_url=athena.cloud.endpoints["athena"], schema_name="tables", poll_interval=0.05, **where
+        s3_staging_dir=RESULTS,
+        endpoint_url=athena.cloud.endpoints["athena"],
+        schema_name="tables",
+        poll_interval=0.05,
+        **where,
     ) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT 1 AS i, BIGINT '2' AS b, 1.5 AS d, DECIMAL '1.50' AS m, 'x' AS t, DATE '2020-01-02' AS day, TIMESTAMP '2020-01-02 03:04:05.678' AS ts, true AS yes, NULL AS n, X'00ff' AS raw")  # fmt: skip
-        assert cursor.fetchall() == [(1, 2, 1.5, Decimal("1.50"), "x", date(2020, 1, 2), datetime(2020, 1, 2, 3, 4, 5, 678000), True, None, b"\x00\xff")]
-        assert [(d[0], d[1]) for d in cursor.description or []][:4] == [("i", "integer"), ("b", "bigint"), ("d", "double"), ("m", "decimal")]
+        assert cursor.fetchall() == [
+            (
+                1,
+                2,
+                1.5,
+                Decimal("1.50"),
+                "x",
+                date(2020, 1, 2),
+                datetime.fromisoformat("2020-01-02T03:04:05.678"),
+                True,
+                None,
+                b"\x00\xff",
+            )
+        ]
+        assert [(d[0], d[1]) for d in cursor.description or []][:4] == [
+            ("i", "integer"),
+            ("b", "bigint"),
+            ("d", "double"),
+            ("m", "decimal"),
+        ]
         cursor.execute("SELECT ? + 1, ?", ["41", "'it''s'"], paramstyle="qmark")
         assert cursor.fetchone() == (42, "it's")
         made(athena, place, "SELECT x FROM UNNEST(sequence(1, 2000)) AS t(x)")

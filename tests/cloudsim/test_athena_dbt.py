@@ -47,10 +47,22 @@ def test_dbt_builds_twice_and_tells_its_catalog(cloud: Cloud, tmp_path: Path) ->
     }  # fmt: skip
 
     def dbt(*words: str) -> Any:
-        command = [str(ROOT / ".venv/bin/dbt"), "--no-version-check", *words, "--profiles-dir", ".", "--project-dir", "."]
-        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        command = [
+            str(ROOT / ".venv/bin/dbt"),
+            "--no-version-check",
+            *words,
+            "--profiles-dir",
+            ".",
+            "--project-dir",
+            ".",
+        ]
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
         assert ran.returncode == 0, ran.stdout[-4000:]
-        return json.loads((tmp_path / "target/run_results.json").read_text())["results"] if words[0] == "build" else None
+        return (
+            json.loads((tmp_path / "target/run_results.json").read_text())["results"] if words[0] == "build" else None
+        )
 
     for more in (0, 5):
         results = dbt("build", "--vars", json.dumps({"more": more}))

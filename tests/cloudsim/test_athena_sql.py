@@ -1,9 +1,11 @@
 """Trino's SQL on our Athena: values that Trino's documentation gives, and what Trino has not is refused."""
 
+import subprocess
+
 import pytest
 from botocore.exceptions import ClientError
 
-from tests import athenas
+from tests import athenas, clouds
 from tests.athenas import Athena
 from tests.clouds import Cloud
 
@@ -116,6 +118,20 @@ SYNTAX = (
 )  # fmt: skip
 
 
+DOOR = """
+import sys, threading, duckdb
+from assay_cloudsim.athena.mount import Mounts
+con = duckdb.connect(config={"python_enable_replacements": "false"})
+Mounts(con, None, "d", threading.Event()).close_the_door()
+for sql in ("FROM read_text('/etc/passwd')", "FROM '/etc/passwd'", "COPY (SELECT 1) TO '/dev/shm/x'", "ATTACH '/dev/shm/x.db'", "SET enable_external_access = true", "INSTALL httpfs"):
+    try:
+        con.execute(sql).fetchall()
+    except duckdb.Error:
+        continue
+    sys.exit(sql + " was done")
+"""
+
+
 @pytest.fixture(scope="module")
 def athena(cloud: Cloud) -> Athena:
     return athenas.athena(cloud, "sql")
@@ -172,15 +188,50 @@ def test_errors_have_athenas_words_and_what_is_not_trinos_is_refused(athena: Ath
 
 
 def test_a_query_reads_no_file_of_the_machine(athena: Athena) -> None:
-    athena.ran("CREATE TABLE ours WITH (format = 'PARQUET', external_location = 's3://athena-tests/sql/ours/') AS SELECT 1 AS a")
+    athena.ran(
+        "CREATE TABLE ours WITH (format = 'PARQUET', external_location = 's3://athena-tests/sql/ours/') AS SELECT 1 AS a"
+    )
     assert athena.all("SELECT a FROM ours") == [["1"]]
-    for name in ("'/etc/passwd'", '"/etc/passwd"', '"/etc/*"', '"file:///etc/passwd"', '"x.csv"', "'https://127.0.0.1/x.parquet'"):
+    for name in (
+        "'/etc/passwd'",
+        '"/etc/passwd"',
+        '"/etc/*"',
+        '"file:///etc/passwd"',
+        '"x.csv"',
+        "'https://127.0.0.1/x.parquet'",
+    ):
         said = athena.fails(f"SELECT * FROM {name}")
         assert said.startswith("TABLE_NOT_FOUND: line 1:15:"), said
-    for call in ("read_csv", "read_parquet", "read_json", "glob", "parquet_scan", "sniff_csv", "query", "duckdb_tables"):
+    for call in (
+        "read_csv",
+        "read_parquet",
+        "read_json",
+        "glob",
+        "parquet_scan",
+        "sniff_csv",
+        "query",
+        "duckdb_tables",
+    ):
         assert athena.fails(f"SELECT * FROM {call}('/etc/passwd')").startswith("FUNCTION_NOT_FOUND: line 1:15:"), call
-    for sql in ("COPY ours TO '/tmp/x'", "ATTACH '/tmp/x'", "SET threads = 1", "PRAGMA database_list", "INSTALL httpfs", "CALL x()", "EXPORT DATABASE '/tmp/x'", "GRANT SELECT ON ours TO x"):
+    for sql in (
+        "COPY ours TO '/tmp/x'",
+        "ATTACH '/tmp/x'",
+        "SET threads = 1",
+        "PRAGMA database_list",
+        "INSTALL httpfs",
+        "CALL x()",
+        "EXPORT DATABASE '/tmp/x'",
+        "GRANT SELECT ON ours TO x",
+    ):
         with pytest.raises(ClientError, match="Queries of this type are not supported"):
             athena.start(sql)
     with pytest.raises(ClientError, match="Only one sql statement"):
         athena.start("SELECT 1; COPY (SELECT 1) TO '/tmp/x'")
+
+
+def test_what_would_slip_through_finds_the_connection_closed() -> None:
+    _, environment = clouds.command()
+    told = subprocess.run(
+        [clouds.PYTHON, "-c", DOOR], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (told.returncode, told.stderr) == (0, "")

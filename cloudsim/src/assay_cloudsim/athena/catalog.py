@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 
 from assay_cloudsim.athena.errors import Failed
 
-KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "ca-central-1"}
+KEYS: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "ca-central-1"}
 ICEBERG_PROPERTIES = ("metadata_location", "previous_metadata_location", "table_type")
 
 
@@ -37,8 +37,8 @@ class Catalog:
     """Glue and S3 at their endpoints, and a local copy of each object that was read, by key and ETag."""
 
     def __init__(self, endpoints: Mapping[str, str], cache: Path) -> None:
-        self.glue = boto3.client("glue", endpoint_url=endpoints["glue"], **KEYS)
-        self.s3 = boto3.client("s3", endpoint_url=endpoints["s3"], **KEYS)
+        self.glue: Any = boto3.client("glue", endpoint_url=endpoints["glue"], **KEYS)
+        self.s3: Any = boto3.client("s3", endpoint_url=endpoints["s3"], **KEYS)
         self._cache = cache
         self._iceberg = GlueCatalog(
             "glue",
@@ -95,7 +95,10 @@ class Catalog:
         except NoSuchTableError as error:
             raise Failed("TABLE_NOT_FOUND", f"Table 'awsdatacatalog.{database}.{name}' does not exist") from error
         if found.metadata.format_version != 2:
-            raise Failed("NOT_SUPPORTED", f"Athena reads Iceberg of format version 2 only, and {database}.{name} is of {found.metadata.format_version}")
+            raise Failed(
+                "NOT_SUPPORTED",
+                f"Athena reads Iceberg of format version 2 only, and {database}.{name} is of {found.metadata.format_version}",
+            )
         return found
 
     # -- S3 -----------------------------------------------------------------------------------------------------------
@@ -125,7 +128,9 @@ class Catalog:
         try:
             self.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=kind)
         except self.s3.exceptions.NoSuchBucket as error:
-            raise Failed("", f"Access denied when writing to location: {location}: the bucket does not exist") from error
+            raise Failed(
+                "", f"Access denied when writing to location: {location}: the bucket does not exist"
+            ) from error
 
     def delete_below(self, location: str) -> None:
         """Every object below a location."""

@@ -32,7 +32,10 @@ def _matched(pattern: str, sql: str) -> re.Match[str]:
 
 
 def create_database(session: Session, sql: str) -> Outcome:
-    found = _matched(r"create\s+(?:database|schema)\s+(if\s+not\s+exists\s+)?NAME(?:\s+comment\s+'[^']*')?(?:\s+location\s+'([^']*)')?", sql)
+    found = _matched(
+        r"create\s+(?:database|schema)\s+(if\s+not\s+exists\s+)?NAME(?:\s+comment\s+'[^']*')?(?:\s+location\s+'([^']*)')?",
+        sql,
+    )
     name = found[2].strip('`"').lower()
     given = {"Name": name} | ({"LocationUri": found[3]} if found[3] else {})
     try:
@@ -113,7 +116,12 @@ def create_view(session: Session, sql: str) -> Outcome:
     described = session.con.execute(f"SELECT * FROM ({text}) AS q LIMIT 0")
     columns = [(d[0].lower(), values.of_duckdb(d[1])) for d in described.description]
     described.fetchall()
-    body = {"originalSql": found[3], "catalog": "awsdatacatalog", "schema": session.database, "columns": [{"name": n, "type": t} for n, t in columns]}
+    body = {
+        "originalSql": found[3],
+        "catalog": "awsdatacatalog",
+        "schema": session.database,
+        "columns": [{"name": n, "type": t} for n, t in columns],
+    }
     kept = f"/* Presto View: {base64.b64encode(json.dumps(body).encode()).decode()} */"
     entry = {
         "Name": name, "TableType": "VIRTUAL_VIEW", "ViewOriginalText": kept, "ViewExpandedText": "/* Presto View */",
@@ -145,33 +153,56 @@ def create_table(session: Session, sql: str) -> Outcome:
         raise Failed("", f"FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask. AlreadyExistsException(message:Table {name} already exists.)")  # fmt: skip
     columns = [(c.name.lower(), c.args["kind"]) for c in tree.this.expressions if isinstance(c, exp.ColumnDef)]
     properties = tree.args["properties"].expressions if tree.args.get("properties") else []
-    given = {str(p.this.name if not isinstance(p.this, str) else p.this): p.args["value"].name for p in properties if type(p) is exp.Property}
+    given = {
+        str(p.this.name if not isinstance(p.this, str) else p.this): p.args["value"].name
+        for p in properties
+        if type(p) is exp.Property
+    }
     location = next((p.this.name for p in properties if isinstance(p, exp.LocationProperty)), None)
     parts = next((p for p in properties if isinstance(p, exp.PartitionedByProperty)), None)
     if next((v for k, v in given.items() if k.lower() == "table_type"), "").upper() == "ICEBERG":
         if "external" in sql.lower().split("table")[0]:
-            raise Failed("", "FAILED: SemanticException Iceberg tables are created with CREATE TABLE, not CREATE EXTERNAL TABLE")
+            raise Failed(
+                "", "FAILED: SemanticException Iceberg tables are created with CREATE TABLE, not CREATE EXTERNAL TABLE"
+            )
         partitioning = [_transform(e) for e in parts.this.expressions] if parts is not None else []
         rest = {k: v for k, v in given.items() if k.lower() not in ("table_type", "format")}
         form = {"format": given["format"]} if "format" in given else {}
-        dml.make_iceberg(session, database, name, columns, {**rest, **form, "partitioning": partitioning, **({"location": location} if location else {})})
+        dml.make_iceberg(
+            session,
+            database,
+            name,
+            columns,
+            {**rest, **form, "partitioning": partitioning, **({"location": location} if location else {})},
+        )
         return Outcome("DDL", "CREATE_TABLE")
     if location is None:
         raise Failed("", "FAILED: SemanticException CREATE EXTERNAL TABLE needs a LOCATION")
     serde = next((p.this.name for p in properties if isinstance(p, exp.RowFormatSerdeProperty)), None)
-    stored = next((p.this.name.upper() for p in properties if isinstance(p, exp.FileFormatProperty) and isinstance(p.this, exp.Var | exp.Literal | exp.Identifier)), "TEXTFILE")
+    stored = next(
+        (
+            p.this.name.upper()
+            for p in properties
+            if isinstance(p, exp.FileFormatProperty) and isinstance(p.this, exp.Var | exp.Literal | exp.Identifier)
+        ),
+        "TEXTFILE",
+    )
     options = re.search(r"(?is)with\s+serdeproperties\s*\((.*?)\)", sql)
     parameters = dict(re.findall(r"'([^']+)'\s*=\s*'([^']*)'", options[1])) if options else {}
     if delimited := re.search(r"(?is)fields\s+terminated\s+by\s+'([^']+)'", sql):
         parameters["field.delim"] = delimited[1].encode().decode("unicode_escape")
     storage = {"Columns": _hive_columns(columns), "Location": location}
-    if serde is None and stored == "PARQUET" or serde and "parquet" in serde.lower():
+    if (serde is None and stored == "PARQUET") or (serde and "parquet" in serde.lower()):
         storage |= dml.PARQUET
-    elif stored not in ("TEXTFILE",) and serde is None:
+    elif stored != "TEXTFILE" and serde is None:
         raise Failed("NOT_SUPPORTED", f"this double of Athena does not read files stored as {stored}")
     else:
         storage |= {**_TEXT, "SerdeInfo": {"SerializationLibrary": serde or _LAZY, "Parameters": parameters}}
-    keys = [(c.name.lower(), c.args["kind"]) for c in parts.this.expressions if isinstance(c, exp.ColumnDef)] if parts is not None else []
+    keys = (
+        [(c.name.lower(), c.args["kind"]) for c in parts.this.expressions if isinstance(c, exp.ColumnDef)]
+        if parts is not None
+        else []
+    )
     session.catalog.glue.create_table(DatabaseName=database, TableInput={
         "Name": name, "TableType": "EXTERNAL_TABLE", "Parameters": {"EXTERNAL": "TRUE", **given},
         "PartitionKeys": _hive_columns(keys), "StorageDescriptor": storage,
@@ -199,7 +230,11 @@ def alter_table(session: Session, sql: str) -> Outcome:
         (r"rename\s+to\s+" + _NAME, _rename, "ALTER_TABLE_RENAME"),
         (r"add\s+columns\s*\((.*)\)", _add_columns, "ALTER_TABLE_ADD_COLUMNS"),
         (r"drop\s+column\s+([\w`\"]+)", _drop_column, "ALTER_TABLE_DROP_COLUMN"),
-        (r"change\s+(?:column\s+)?([\w`\"]+)\s+([\w`\"]+)\s+(\w+(?:\s*\([^)]*\))?)", _change_column, "ALTER_TABLE_CHANGE_COLUMN"),
+        (
+            r"change\s+(?:column\s+)?([\w`\"]+)\s+([\w`\"]+)\s+(\w+(?:\s*\([^)]*\))?)",
+            _change_column,
+            "ALTER_TABLE_CHANGE_COLUMN",
+        ),
         (r"set\s+tblproperties\s*\((.*)\)", _set_properties, "ALTER_TABLE_SET_TBLPROPERTIES"),
         (r"add\s+(if\s+not\s+exists\s+)?(partition\s*\(.*)", _add_partitions, "ALTER_TABLE_ADD_PARTITION"),
         (r"drop\s+(if\s+exists\s+)?partition\s*\((.*)\)", _drop_partition, "ALTER_TABLE_DROP_PARTITION"),
@@ -213,10 +248,15 @@ def alter_table(session: Session, sql: str) -> Outcome:
 def _rename(session: Session, database: str, name: str, table: dict[str, Any], match: re.Match[str]) -> None:
     """Of an Iceberg table only: Glue renames no table of Hive's, and says so."""
     if not names_iceberg(table):
-        raise Failed("", "FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask. Unable to alter table. Table cannot be renamed")
+        raise Failed(
+            "",
+            "FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask. Unable to alter table. Table cannot be renamed",
+        )
     to_database, to_name = parsed_name(match[1], database)
     if session.catalog.table(to_database, to_name) is not None:
-        raise Failed("TABLE_ALREADY_EXISTS", f"Target table 'awsdatacatalog.{to_database}.{to_name}' already exists", (1, 1))
+        raise Failed(
+            "TABLE_ALREADY_EXISTS", f"Target table 'awsdatacatalog.{to_database}.{to_name}' already exists", (1, 1)
+        )
     if not session.catalog.has_database(to_database):
         raise Failed("SCHEMA_NOT_FOUND", f"Schema '{to_database}' does not exist", (1, 1))
     session.catalog.iceberg.rename_table((database, name), (to_database, to_name))
@@ -235,7 +275,10 @@ def _add_columns(session: Session, database: str, name: str, table: dict[str, An
     there = {c["Name"].lower() for c in table["StorageDescriptor"].get("Columns", [])}
     for column, _ in added:
         if column in there:
-            raise Failed("", f"FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask. Duplicate column name: {column}")
+            raise Failed(
+                "",
+                f"FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask. Duplicate column name: {column}",
+            )
     if names_iceberg(table):
         with session.catalog.iceberg_table(database, name).update_schema() as update:
             for column, kind in added:
@@ -255,8 +298,11 @@ def _drop_column(session: Session, database: str, name: str, table: dict[str, An
     if not names_iceberg(table):
         raise Failed("", "FAILED: SemanticException DROP COLUMN is for Iceberg tables only")
     column = match[1].strip('`"').lower()
+    found = session.catalog.iceberg_table(database, name)
+    if any(found.schema().find_column_name(f.source_id) == column for f in found.spec().fields):
+        raise Failed("NOT_SUPPORTED", f"Cannot drop partition field: {column}")
     try:
-        with session.catalog.iceberg_table(database, name).update_schema() as update:
+        with found.update_schema() as update:
             update.delete_column(column)
     except ValueError as error:
         raise Failed("COLUMN_NOT_FOUND", f"Column '{column}' does not exist") from error
@@ -287,7 +333,18 @@ def _set_properties(session: Session, database: str, name: str, table: dict[str,
 
 
 def _update(session: Session, database: str, table: dict[str, Any]) -> None:
-    kept = ("Name", "Description", "Owner", "Retention", "StorageDescriptor", "PartitionKeys", "ViewOriginalText", "ViewExpandedText", "TableType", "Parameters")
+    kept = (
+        "Name",
+        "Description",
+        "Owner",
+        "Retention",
+        "StorageDescriptor",
+        "PartitionKeys",
+        "ViewOriginalText",
+        "ViewExpandedText",
+        "TableType",
+        "Parameters",
+    )
     session.catalog.glue.update_table(DatabaseName=database, TableInput={k: table[k] for k in kept if k in table})
 
 
@@ -303,10 +360,16 @@ def _add_partitions(session: Session, database: str, name: str, table: dict[str,
     for spec, location in re.findall(r"(?is)partition\s*\((.*?)\)(?:\s*location\s*'([^']*)')?", match[2]):
         texts = _partition_values(spec, table)
         keys = [k["Name"] for k in table["PartitionKeys"]]
-        default = table["StorageDescriptor"]["Location"].rstrip("/") + "".join(f"/{k}={v}" for k, v in zip(keys, texts, strict=True)) + "/"
+        default = (
+            table["StorageDescriptor"]["Location"].rstrip("/")
+            + "".join(f"/{k}={v}" for k, v in zip(keys, texts, strict=True))
+            + "/"
+        )
         storage = {**table["StorageDescriptor"], "Location": location or default}
         try:
-            session.catalog.glue.create_partition(DatabaseName=database, TableName=name, PartitionInput={"Values": texts, "StorageDescriptor": storage})
+            session.catalog.glue.create_partition(
+                DatabaseName=database, TableName=name, PartitionInput={"Values": texts, "StorageDescriptor": storage}
+            )
         except session.catalog.glue.exceptions.AlreadyExistsException as error:
             if not match[1]:
                 raise Failed("", "FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask. AlreadyExistsException(message:Partition already exists.)") from error  # fmt: skip
@@ -314,7 +377,9 @@ def _add_partitions(session: Session, database: str, name: str, table: dict[str,
 
 def _drop_partition(session: Session, database: str, name: str, table: dict[str, Any], match: re.Match[str]) -> None:
     try:
-        session.catalog.glue.delete_partition(DatabaseName=database, TableName=name, PartitionValues=_partition_values(match[2], table))
+        session.catalog.glue.delete_partition(
+            DatabaseName=database, TableName=name, PartitionValues=_partition_values(match[2], table)
+        )
     except session.catalog.glue.exceptions.EntityNotFoundException as error:
         if not match[1]:
             raise Failed("", "FAILED: SemanticException [Error 10006]: Partition not found") from error
@@ -347,7 +412,7 @@ def _like(pattern: str | None, name: str) -> bool:
     return pattern is None or re.fullmatch(pattern.replace("*", ".*"), name, re.IGNORECASE) is not None
 
 
-def show(session: Session, sql: str) -> Outcome:  # noqa: PLR0911
+def show(session: Session, sql: str) -> Outcome:
     found = _matched(r"show\s+(\w+)\s*(.*)", sql)
     what, rest = found[1].lower(), found[2].strip()
     if what in ("databases", "schemas"):
@@ -362,7 +427,11 @@ def show(session: Session, sql: str) -> Outcome:  # noqa: PLR0911
         if not session.catalog.has_database(database):
             raise Failed("", f"FAILED: SemanticException [Error 10072]: Database does not exist: {database}")
         tables = session.catalog.tables(database)
-        names = [t["Name"] for t in tables if _like(like[2], t["Name"]) and (what == "tables" or t.get("TableType") == "VIRTUAL_VIEW")]
+        names = [
+            t["Name"]
+            for t in tables
+            if _like(like[2], t["Name"]) and (what == "tables" or t.get("TableType") == "VIRTUAL_VIEW")
+        ]
         return _listed(f"SHOW_{what.upper()}", "tab_name" if what == "tables" else "views", sorted(names))
     if what == "columns":
         name = re.fullmatch(r"(?:in|from)\s+" + _NAME + r"(?:\s+(?:in|from)\s+" + _NAME + ")?", rest, re.IGNORECASE)
@@ -371,7 +440,10 @@ def show(session: Session, sql: str) -> Outcome:  # noqa: PLR0911
     if what == "partitions":
         database, table = _entry(session, rest, None)
         keys = [k["Name"] for k in table.get("PartitionKeys", [])]
-        names = ["/".join(f"{k}={v}" for k, v in zip(keys, p["Values"], strict=True)) for p in session.catalog.partitions(database, table["Name"])]
+        names = [
+            "/".join(f"{k}={v}" for k, v in zip(keys, p["Values"], strict=True))
+            for p in session.catalog.partitions(database, table["Name"])
+        ]
         return _listed("SHOW_PARTITIONS", "partition", names)
     if what == "tblproperties":
         name = re.fullmatch(_NAME + r"(?:\s*\('([^']*)'\))?", rest)
@@ -379,11 +451,21 @@ def show(session: Session, sql: str) -> Outcome:  # noqa: PLR0911
         shown = _shown_properties(session, database, table)
         if name and name[2]:
             return _listed("SHOW_TBLPROPERTIES", "prpt_name", [shown[name[2]]] if name[2] in shown else [])
-        return Outcome("DDL", "SHOW_TBLPROPERTIES", [("prpt_name", "string"), ("prpt_value", "string")], [[k, v] for k, v in shown.items()])
+        return Outcome(
+            "DDL",
+            "SHOW_TBLPROPERTIES",
+            [("prpt_name", "string"), ("prpt_value", "string")],
+            [[k, v] for k, v in shown.items()],
+        )
     if what == "create" and (name := re.fullmatch(r"(table|view)\s+" + _NAME, rest, re.IGNORECASE)):
         database, table = _entry(session, name[2], None)
         if name[1].lower() == "view" or table.get("TableType") == "VIRTUAL_VIEW":
-            return _listed("SHOW_CREATE_VIEW", "Create View", [f"CREATE VIEW {database}.{table['Name']} AS", *session.catalog.view(table)[0].splitlines()], "UTILITY")
+            return _listed(
+                "SHOW_CREATE_VIEW",
+                "Create View",
+                [f"CREATE VIEW {database}.{table['Name']} AS", *session.catalog.view(table)[0].splitlines()],
+                "UTILITY",
+            )
         return _listed("SHOW_CREATE_TABLE", "createtab_stmt", _ddl_of(session, database, table), "UTILITY")
     raise Failed("NOT_SUPPORTED", f"this double of Athena does not know SHOW {what.upper()}")
 
@@ -412,11 +494,19 @@ def _ddl_of(session: Session, database: str, table: dict[str, Any]) -> list[str]
     if names_iceberg(table):
         found = session.catalog.iceberg_table(database, table["Name"])
         columns = [f"  {f.name} {_hive_of(values.of_iceberg(f.field_type))}" for f in found.schema().fields]
-        parts = [_spec_text(str(f.transform), found.schema().find_column_name(f.source_id) or "") for f in found.spec().fields]
+        parts = [
+            _spec_text(str(f.transform), found.schema().find_column_name(f.source_id) or "")
+            for f in found.spec().fields
+        ]
         lines = [f"CREATE TABLE {database}.{table['Name']} (", *_commas(columns, ")")]
         lines += ["PARTITIONED BY (" + ", ".join(f"`{p}`" if "(" not in p else p for p in parts) + ")"] if parts else []
         properties = {"table_type": "iceberg", **found.properties}
-        return [*lines, f"LOCATION '{found.location()}'", "TBLPROPERTIES (", *_commas([f"  '{k}'='{v}'" for k, v in properties.items()], "")]
+        return [
+            *lines,
+            f"LOCATION '{found.location()}'",
+            "TBLPROPERTIES (",
+            *_commas([f"  '{k}'='{v}'" for k, v in properties.items()], ""),
+        ]
     columns = [f"  `{c['Name']}` {c['Type']}" for c in storage["Columns"]]
     keys = [f"  `{c['Name']}` {c['Type']}" for c in table.get("PartitionKeys", [])]
     lines = [f"CREATE EXTERNAL TABLE {name}(", *_commas(columns, "")]
@@ -450,5 +540,11 @@ def describe(session: Session, sql: str) -> Outcome:
     lines = [f"{n:<20}\t{_hive_of(t):<20}\t{'':<20}" for n, t in columns]
     if keys := {k["Name"] for k in table.get("PartitionKeys", [])}:
         shown = [f"{n:<20}\t{_hive_of(t):<20}\t{'':<20}" for n, t in columns if n in keys]
-        lines += [f"{'':<20}\t \t ", "# Partition Information\t \t ", "# col_name            \tdata_type           \tcomment             ", f"{'':<20}\t \t ", *shown]
+        lines += [
+            f"{'':<20}\t \t ",
+            "# Partition Information\t \t ",
+            "# col_name            \tdata_type           \tcomment             ",
+            f"{'':<20}\t \t ",
+            *shown,
+        ]
     return _listed("DESCRIBE_TABLE", "col_name", lines, "UTILITY")

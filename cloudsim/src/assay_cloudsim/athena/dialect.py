@@ -1,10 +1,11 @@
 """Trino's grammar and types, as far as sqlglot's own need help: functions keep the names they are written with."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from sqlglot import exp
 from sqlglot.dialects.trino import Trino
+from sqlglot.parsers.trino import TrinoParser
 
 from assay_cloudsim.athena.functions import GIVES
 
@@ -18,17 +19,15 @@ _DIGITS = {Kind.TINYINT: 3, Kind.SMALLINT: 5, Kind.INT: 10, Kind.BIGINT: 19}
 _TYPED = ("ABS", "COUNT", "SUM", "AVG", "COALESCE", "NULLIF", "IF", "UNNEST", "CONCAT")
 
 
-
-
-class _Parser(Trino.Parser):
+class _Parser(TrinoParser):
     """Trino's grammar, with functions left as they are written: what each means is said in `translate` and `macros`."""
 
-    FUNCTIONS = {k: v for k, v in Trino.Parser.FUNCTIONS.items() if k in _TYPED}  # noqa: RUF012
+    FUNCTIONS = {k: v for k, v in TrinoParser.FUNCTIONS.items() if k in _TYPED}  # noqa: RUF012
     FUNCTION_PARSERS = {  # noqa: RUF012
-        k: v for k, v in Trino.Parser.FUNCTION_PARSERS.items() if k in ("CAST", "TRY_CAST", "EXTRACT", "TRIM", "POSITION", "SUBSTRING")
+        k: v for k, v in TrinoParser.FUNCTION_PARSERS.items() if k in ("CAST", "TRY_CAST", "EXTRACT", "TRIM", "POSITION", "SUBSTRING")
     }  # fmt: skip
     NO_PAREN_FUNCTION_PARSERS = {  # noqa: RUF012
-        k: v for k, v in Trino.Parser.NO_PAREN_FUNCTION_PARSERS.items() if k in ("CASE", "ANY", "IF")
+        k: v for k, v in TrinoParser.NO_PAREN_FUNCTION_PARSERS.items() if k in ("CASE", "ANY", "IF")
     }
 
 
@@ -42,13 +41,19 @@ def _of_call(annotator: Any, node: exp.Anonymous) -> None:
         first = args[0] if args else None
         first = first.this if isinstance(first, exp.Order | exp.Ordered | exp.Distinct) else first
         kind = first.type if first is not None else None
+        if node.name.lower() == "sequence" and kind is not None and kind.this in INTS:
+            kind = exp.DataType.build("bigint")
         if kind is not None and gives == "list":
             kind = exp.DataType(this=Kind.ARRAY, expressions=[kind.copy()], nested=True)
         elif kind is not None:
             kind = inner(kind, 0 if kind.this == Kind.ARRAY else 1)
     elif gives == "map":
-        parts = [inner(a.type, 0) if a.type is not None and a.type.this == Kind.ARRAY else data_type("unknown") for a in args]
-        kind = exp.DataType(this=Kind.MAP, expressions=[p.copy() for p in parts], nested=True) if len(parts) == 2 else None
+        parts = [
+            inner(a.type, 0) if a.type is not None and a.type.this == Kind.ARRAY else data_type("unknown") for a in args
+        ]
+        kind = (
+            exp.DataType(this=Kind.MAP, expressions=[p.copy() for p in parts], nested=True) if len(parts) == 2 else None
+        )
     else:
         kind = data_type(gives) if gives else None
     annotator._set_type(node, kind or Kind.UNKNOWN)  # noqa: SLF001 - sqlglot's own annotators do so
@@ -150,7 +155,13 @@ def told(kind: exp.DataType) -> str:
     if kind.this in TIMES:
         size = kind.expressions[0].name if kind.expressions else "3"
         return f"timestamp({size})" + (" with time zone" if kind.this in ZONED else "")
-    names = {Kind.INT: "integer", Kind.TEXT: "varchar", Kind.VARBINARY: "varbinary", Kind.FLOAT: "real", Kind.STRUCT: "row"}
+    names = {
+        Kind.INT: "integer",
+        Kind.TEXT: "varchar",
+        Kind.VARBINARY: "varbinary",
+        Kind.FLOAT: "real",
+        Kind.STRUCT: "row",
+    }
     return names.get(kind.this, kind.this.value.lower() if isinstance(kind.this, Kind) else str(kind.this))
 
 
@@ -162,5 +173,3 @@ def decimal(kind: exp.DataType) -> tuple[int, int] | None:
         return None
     numbers = [int(e.name) for e in kind.expressions]
     return (numbers[0], numbers[1] if len(numbers) > 1 else 0) if numbers else (38, 0)
-
-

@@ -60,7 +60,8 @@ class Failed(Exception):
 def position(node: exp.Expr) -> tuple[int, int] | None:
     """Where a node begins, from 1:1, as far as the parser kept it."""
     named = isinstance(node, exp.Table | exp.Column)
-    known = [n for n in (node.parts if named else node.walk()) if {"line", "start", "end", "col"} <= n.meta.keys()]
+    parts = node.parts if isinstance(node, exp.Table | exp.Column) else node.walk()
+    known = [n for n in parts if {"line", "start", "end", "col"} <= n.meta.keys()]
     if not known:
         return None
     first = min(known, key=lambda n: int(n.meta["start"])) if named else known[0]
@@ -69,7 +70,7 @@ def position(node: exp.Expr) -> tuple[int, int] | None:
 
 def of_column(name: str, tree: exp.Expr) -> Failed:
     """COLUMN_NOT_FOUND of the first column of this name that a statement holds."""
-    last = name.split(".")[-1].strip('"').lower()
+    last = name.rsplit(".", maxsplit=1)[-1].strip('"').lower()
     found = next((c for c in tree.find_all(exp.Column) if c.name.lower() == last), None)
     said = ".".join(p.name for p in found.parts) if found else name
     return Failed("COLUMN_NOT_FOUND", f"Column '{said}' cannot be resolved", position(found) if found else None)
@@ -115,7 +116,14 @@ def translated(error: BaseException, tree: exp.Expr | None) -> Failed | Stopped:
     for pattern, name, words in _WORDS:
         if match := re.search(pattern, str(error), re.DOTALL):
             if name == "COLUMN_NOT_FOUND":
-                return of_column(match[1], tree) if tree is not None else Failed(name, f"Column '{match[1]}' cannot be resolved")
+                return (
+                    of_column(match[1], tree)
+                    if tree is not None
+                    else Failed(name, f"Column '{match[1]}' cannot be resolved")
+                )
             groups = [_TYPES.get(g, g) for g in match.groups()]
             return Failed(name, words.format(*groups) if words else said)
-    return Failed("SYNTAX_ERROR" if isinstance(error, duckdb.ParserException | duckdb.BinderException) else "GENERIC_USER_ERROR", said)
+    return Failed(
+        "SYNTAX_ERROR" if isinstance(error, duckdb.ParserException | duckdb.BinderException) else "GENERIC_USER_ERROR",
+        said,
+    )

@@ -11,10 +11,10 @@ from typing import Any
 
 from assay_cloudsim.athena import session as sessions
 from assay_cloudsim.athena import values
-from assay_cloudsim.athena.catalog import Catalog, bucket_key
+from assay_cloudsim.athena.catalog import Catalog
 from assay_cloudsim.athena.errors import Failed, Refused, Stopped
 from assay_cloudsim.athena.session import Outcome, Session
-from assay_cloudsim.athena.workgroups import ENGINE, WorkGroups
+from assay_cloudsim.athena.workgroups import ENGINE, WorkGroups, check_results
 
 POOL, QUEUE, LONGEST = 4, 200, 262_144
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
@@ -77,9 +77,18 @@ class Executions:
         self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="query")
 
     def start(self, asked: dict[str, Any]) -> dict[str, Any]:
-        known = {"QueryString", "ClientRequestToken", "QueryExecutionContext", "ResultConfiguration", "WorkGroup", "ExecutionParameters", "ResultReuseConfiguration"}
+        known = {
+            "QueryString",
+            "ClientRequestToken",
+            "QueryExecutionContext",
+            "ResultConfiguration",
+            "WorkGroup",
+            "ExecutionParameters",
+            "ResultReuseConfiguration",
+        }
         if unknown := set(asked) - known:
             raise Refused(f"{', '.join(sorted(unknown))} is not emulated by this double of Athena")
+        check_results(asked.get("ResultConfiguration", {}))
         sql = asked["QueryString"]
         if len(sql.encode()) > LONGEST:
             raise Refused(f"Query string is longer than {LONGEST} bytes")
@@ -100,9 +109,14 @@ class Executions:
                     raise Refused("Idempotent parameters do not match", "IDEMPOTENT_PARAMETER_MISMATCH")
                 return {"QueryExecutionId": earlier}
             if sum(e.state not in _ENDED for e in self._all.values()) >= QUEUE:
-                raise Refused("You have exceeded the limit for the number of queries you can run concurrently.", "TOO_MANY_REQUESTS")
+                raise Refused(
+                    "You have exceeded the limit for the number of queries you can run concurrently.",
+                    "TOO_MANY_REQUESTS",
+                )
             results = self._results(asked, group)
-            sessions.check(sql if not asked.get("ExecutionParameters") else _bound_or(sql, asked["ExecutionParameters"]))
+            sessions.check(
+                sql if not asked.get("ExecutionParameters") else _bound_or(sql, asked["ExecutionParameters"])
+            )
             database = asked.get("QueryExecutionContext", {}).get("Database", "default").lower()
             id_ = str(uuid.uuid4())
             cutoff = group["Configuration"].get("BytesScannedCutoffPerQuery")
@@ -121,7 +135,9 @@ class Executions:
         of_client = asked.get("ResultConfiguration", {}).get("OutputLocation")
         place = of_group if configuration["EnforceWorkGroupConfiguration"] and of_group else of_client or of_group
         if not place:
-            raise Refused("No output location provided. An output location is required either through the Workgroup result configuration setting or as an API input.")
+            raise Refused(
+                "No output location provided. An output location is required either through the Workgroup result configuration setting or as an API input."
+            )
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/.*)?", place):
             raise Refused("outputLocation is not a valid S3 path.")
         return f"{place.rstrip('/')}/"
@@ -146,9 +162,9 @@ class Executions:
             execution.error = failed.athena_error()
             self._end(execution, "FAILED", str(failed))
         except Exception as error:  # noqa: BLE001 - whatever it is, the query is not left running
-            failed = Failed("GENERIC_INTERNAL_ERROR", f"{type(error).__name__}: {error}")
-            execution.error = failed.athena_error()
-            self._end(execution, "FAILED", str(failed))
+            unknown = Failed("GENERIC_INTERNAL_ERROR", f"{type(error).__name__}: {error}")
+            execution.error = unknown.athena_error()
+            self._end(execution, "FAILED", str(unknown))
 
     def _end(self, execution: Execution, state: str, reason: str | None = None) -> None:
         with self._lock:
@@ -159,8 +175,10 @@ class Executions:
         """The objects of a result: CSV with every value in quotes, text of DDL, or the manifest of what was written."""
         outcome, place = execution.outcome, execution.output()
         if outcome.suffix == ".csv" and outcome.columns:
-            lines = [[n for n, _ in outcome.columns], *outcome.rows]
-            body = "".join(",".join("" if v is None else '"' + v.replace('"', '""') + '"' for v in line) + "\n" for line in lines)
+            lines: list[list[str | None]] = [[n for n, _ in outcome.columns], *outcome.rows]
+            body = "".join(
+                ",".join("" if v is None else '"' + v.replace('"', '""') + '"' for v in line) + "\n" for line in lines
+            )
             self._catalog.put(f"{place}.csv", body.encode())
         elif outcome.suffix == ".txt":
             body = "".join("\t".join(v or "" for v in line) + "\n" for line in outcome.rows)
@@ -181,7 +199,10 @@ class Executions:
         with self._lock:
             found = [self._all[i] for i in asked["QueryExecutionIds"] if i in self._all]
         lost = [i for i in asked["QueryExecutionIds"] if i not in {e.id for e in found}]
-        missing = [{"QueryExecutionId": i, "ErrorCode": "INVALID_INPUT", "ErrorMessage": f"QueryExecution {i} was not found"} for i in lost]
+        missing = [
+            {"QueryExecutionId": i, "ErrorCode": "INVALID_INPUT", "ErrorMessage": f"QueryExecution {i} was not found"}
+            for i in lost
+        ]
         return {"QueryExecutions": [e.told() for e in found], "UnprocessedQueryExecutionIds": missing}
 
     def stop(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +217,9 @@ class Executions:
         with self._lock:
             ids = [e.id for e in reversed(self._all.values()) if e.group["Name"] == group]
         size = asked.get("MaxResults", 50)
-        return {"QueryExecutionIds": ids[at : at + size]} | ({"NextToken": str(at + size)} if len(ids) > at + size else {})
+        return {"QueryExecutionIds": ids[at : at + size]} | (
+            {"NextToken": str(at + size)} if len(ids) > at + size else {}
+        )
 
     def results(self, asked: dict[str, Any]) -> dict[str, Any]:
         execution = self.of(asked["QueryExecutionId"])
@@ -210,7 +233,9 @@ class Executions:
         at = int(token or 0)
         header = [[n for n, _ in outcome.columns]] if outcome.suffix == ".csv" and outcome.columns else []
         count = len(header) + len(outcome.rows)
-        page = [header[0] if header and i == 0 else outcome.rows[i - len(header)] for i in range(at, min(count, at + size))]
+        page = [
+            header[0] if header and i == 0 else outcome.rows[i - len(header)] for i in range(at, min(count, at + size))
+        ]
         found: dict[str, Any] = {"ResultSet": {
             "Rows": [{"Data": [{"VarCharValue": v} if v is not None else {} for v in row]} for row in page],
             "ResultSetMetadata": {"ColumnInfo": [values.column_info(n, t) for n, t in outcome.columns]},
@@ -220,7 +245,15 @@ class Executions:
     def statistics(self, asked: dict[str, Any]) -> dict[str, Any]:
         execution = self.of(asked["QueryExecutionId"])
         told = execution.told()["Statistics"]
-        timeline = {k: told[k] for k in ("QueryQueueTimeInMillis", "EngineExecutionTimeInMillis", "ServiceProcessingTimeInMillis", "TotalExecutionTimeInMillis")}
+        timeline = {
+            k: told[k]
+            for k in (
+                "QueryQueueTimeInMillis",
+                "EngineExecutionTimeInMillis",
+                "ServiceProcessingTimeInMillis",
+                "TotalExecutionTimeInMillis",
+            )
+        }
         rows = {"InputBytes": execution.outcome.scanned, "OutputRows": len(execution.outcome.rows)}
         return {"QueryRuntimeStatistics": {"Timeline": timeline, "Rows": rows}}
 
@@ -238,7 +271,3 @@ def _guess(sql: str) -> Outcome:
     if name in ("query", "change", "unload", "optimize", "explain", "insert"):
         return Outcome("DML", suffix=".csv")
     return Outcome("UTILITY" if name == "describe" else "DDL")
-
-
-def address(location: str) -> tuple[str, str]:
-    return bucket_key(location)

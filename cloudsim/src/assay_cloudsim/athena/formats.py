@@ -51,5 +51,5 @@ def strptime(form: str) -> str:
 
 
 def formatted(value: exp.Expr, form: str) -> exp.Expr:
-    """strftime of a date or a timestamp."""
+    """Strftime of a date or a timestamp."""
     return exp.Anonymous(this="strftime", expressions=[exp.cast(value, "timestamp"), exp.Literal.string(form)])

@@ -42,12 +42,16 @@ class Metadata:
         return {"Database": _database(found[0])}
 
     def tables(self, asked: dict[str, Any]) -> dict[str, Any]:
-        import re  # noqa: PLC0415
+        import re
 
         _of_glue(asked)
         self.database(asked)
         expression = asked.get("Expression") or ".*"
-        tables = [_table(t) for t in self._catalog.tables(asked["DatabaseName"]) if re.fullmatch(expression.replace("*", ".*").replace("..*", ".*"), t["Name"])]
+        tables = [
+            _table(t)
+            for t in self._catalog.tables(asked["DatabaseName"])
+            if re.fullmatch(expression.replace("*", ".*").replace("..*", ".*"), t["Name"])
+        ]
         return _page(tables, asked, "TableMetadataList")
 
     def table(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +67,9 @@ class MissingMetadata(Exception):
 
 
 def _database(found: dict[str, Any]) -> dict[str, Any]:
-    return {"Name": found["Name"], "Parameters": found.get("Parameters", {})} | ({"Description": found["Description"]} if found.get("Description") else {})
+    return {"Name": found["Name"], "Parameters": found.get("Parameters", {})} | (
+        {"Description": found["Description"]} if found.get("Description") else {}
+    )
 
 
 def _table(found: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +49,9 @@ class Mounts:
     def bind(self, tree: exp.Expr, keep: exp.Table | None = None) -> None:
         """Mounts every table of a statement, and names each as it is mounted. `keep` is a target that is not read."""
         with_path = any(c.name == "$path" for c in tree.find_all(exp.Column))
-        self._columns = None if any(True for _ in tree.find_all(exp.Star)) else {c.name.lower() for c in tree.find_all(exp.Column)}
+        self._columns = (
+            None if any(True for _ in tree.find_all(exp.Star)) else {c.name.lower() for c in tree.find_all(exp.Column)}
+        )
         for table in list(tree.find_all(exp.Table)):
             if table is keep or not isinstance(table.this, exp.Identifier) or _is_cte(table):
                 continue
@@ -84,7 +87,7 @@ class Mounts:
             at = value if value.tzinfo else value.replace(tzinfo=UTC)
             snapshot = found.snapshot_as_of_timestamp(int(at.timestamp() * 1000))
             if snapshot is None:
-                raise Failed("INVALID_ARGUMENTS", f"No version history table \"{database}\".\"{name}\" at or before {at.isoformat()}", position(table))  # fmt: skip
+                raise Failed("INVALID_ARGUMENTS", f'No version history table "{database}"."{name}" at or before {at.isoformat()}', position(table))  # fmt: skip
         else:
             snapshot = found.snapshot_by_id(value) if isinstance(value, int) else found.snapshot_by_name(str(value))
             if snapshot is None:
@@ -94,7 +97,7 @@ class Mounts:
         return mounted
 
     def _constant(self, value: exp.Expr) -> Any:
-        from assay_cloudsim.athena import macros, translate  # noqa: PLC0415
+        from assay_cloudsim.athena import macros, translate
 
         if any(True for _ in value.find_all(exp.Column, exp.Subquery)):
             raise Failed("INVALID_ARGUMENTS", "the version of a table must be a constant", position(value))
@@ -138,7 +141,11 @@ class Mounts:
     def _iceberg(self, database: str, name: str, at: exp.Expr | None) -> Table:
         if (database, name) not in self.iceberg:
             if not names_iceberg(self.entry(database, name, at)):
-                raise Failed("NOT_SUPPORTED", f"Table {database}.{name} is no Iceberg table: it has no versions", position(at) if at else None)
+                raise Failed(
+                    "NOT_SUPPORTED",
+                    f"Table {database}.{name} is no Iceberg table: it has no versions",
+                    position(at) if at else None,
+                )
             self.iceberg[database, name] = self.catalog.iceberg_table(database, name)
         return self.iceberg[database, name]
 
@@ -150,7 +157,7 @@ class Mounts:
         self.con.execute(f'CREATE {kind} "{database}"."{name}" AS {body}').fetchall()
 
     def _view(self, database: str, name: str, glue: dict[str, Any]) -> None:
-        from assay_cloudsim.athena import macros, translate  # noqa: PLC0415
+        from assay_cloudsim.athena import macros, translate
 
         self._views += 1
         if self._views > 32:
@@ -186,7 +193,10 @@ class Mounts:
         ids = {f.field_id for f in fields}
         whole = not any(t.delete_files for t in tasks) and all(_has_ids(p, ids) for p in paths)
         if whole:
-            spec = ", ".join(f"{f.field_id}: {{name: '{f.name.lower()}', type: '{kinds[f.name]}', default_value: NULL}}" for f in fields)
+            spec = ", ".join(
+                f"{f.field_id}: {{name: '{f.name.lower()}', type: '{kinds[f.name]}', default_value: NULL}}"
+                for f in fields
+            )
             files = ", ".join(f"'{p}'" for p in paths)
             body = f"SELECT * FROM read_parquet([{files}], schema=MAP {{{spec}}})"
             if with_path:
@@ -196,7 +206,10 @@ class Mounts:
             self._create(database, name, body)
             return
         if with_path:
-            raise Failed("NOT_SUPPORTED", f"this double of Athena has no \"$path\" of {database}.{name}: its files have deletes, or no field ids")
+            raise Failed(
+                "NOT_SUPPORTED",
+                f'this double of Athena has no "$path" of {database}.{name}: its files have deletes, or no field ids',
+            )
         self._arrow(database, name, scan.to_arrow(), kinds)
 
     def _arrow(self, database: str, name: str, rows: pa.Table, kinds: dict[str, str]) -> None:
@@ -246,16 +259,20 @@ class Mounts:
         read = _reader(library, kinds, parameters)
         selects = []
         for path, given, origin in parts:
-            items = [read.column(n, k, path) for n, k in kinds.items()]
-            items += [f'CAST({_quoted(v)} AS {k}) AS "{n}"' for (n, k), v in zip(key_kinds.items(), given, strict=True)]
+            shown = [read.column(n, k, path) for n, k in kinds.items()]
+            shown += [f'CAST({_quoted(v)} AS {k}) AS "{n}"' for (n, k), v in zip(key_kinds.items(), given, strict=True)]
             if with_path:
-                items.append(f"'{origin}' AS \"$path\"")
-            selects.append(f"SELECT {', '.join(items)} FROM {read.source(path)}")
+                shown.append(f"'{origin}' AS \"$path\"")
+            selects.append(f"SELECT {', '.join(shown)} FROM {read.source(path)}")
         self._create(database, name, " UNION ALL ".join(selects))
 
     def _snapshot_table(self, database: str, base: str, part: str, at: exp.Table | None) -> None:
         if part not in _SNAPSHOT_TABLES:
-            raise Failed("TABLE_NOT_FOUND", f"Table 'awsdatacatalog.{database}.{base}${part}' does not exist", position(at) if at else None)
+            raise Failed(
+                "TABLE_NOT_FOUND",
+                f"Table 'awsdatacatalog.{database}.{base}${part}' does not exist",
+                position(at) if at else None,
+            )
         found = self._iceberg(database, base, at)
         rows = getattr(found.inspect, part)()
         if part == "files":
@@ -271,7 +288,14 @@ class Mounts:
                 "summary": pa.array([list(dict(r["summary"] or {}).items()) for r in shown], pa.map_(pa.string(), pa.string())),
             })  # fmt: skip
         if part in ("history", "refs", "partitions"):
-            rows = rows.cast(pa.schema([pa.field(f.name, pa.timestamp("us", "UTC") if pa.types.is_timestamp(f.type) else f.type) for f in rows.schema]))
+            rows = rows.cast(
+                pa.schema(
+                    [
+                        pa.field(f.name, pa.timestamp("us", "UTC") if pa.types.is_timestamp(f.type) else f.type)
+                        for f in rows.schema
+                    ]
+                )
+            )
         name = f"{base}${part}"
         self._arrow(database, name, rows, {})
         described = self.con.execute(f'SELECT * FROM "{database}"."{name}" LIMIT 0')
@@ -282,7 +306,9 @@ class Mounts:
         """information_schema, which in DuckDB is another: here a schema of its own."""
         database = "$information_schema"
         if name not in _INFORMATION:
-            raise Failed("TABLE_NOT_FOUND", f"Table 'awsdatacatalog.information_schema.{name}' does not exist", position(at))
+            raise Failed(
+                "TABLE_NOT_FOUND", f"Table 'awsdatacatalog.information_schema.{name}' does not exist", position(at)
+            )
         if self.known(database, name) is None:
             names = list(_INFORMATION[name])
             rows = [dict(zip(names, row, strict=True)) for row in self._rows_of(name)]
@@ -297,7 +323,10 @@ class Mounts:
             return [(catalog, d) for d in databases]
         tables = [(d, t) for d in databases for t in self.catalog.tables(d)]
         if name == "tables":
-            return [(catalog, d, t["Name"], "VIEW" if t.get("TableType") == "VIRTUAL_VIEW" else "BASE TABLE") for d, t in tables]
+            return [
+                (catalog, d, t["Name"], "VIEW" if t.get("TableType") == "VIRTUAL_VIEW" else "BASE TABLE")
+                for d, t in tables
+            ]
         return [
             (catalog, d, t["Name"], column, at, None, "YES", kind)
             for d, t in tables
@@ -305,9 +334,11 @@ class Mounts:
         ]  # fmt: skip
 
     def columns(self, database: str, table: dict[str, Any]) -> list[tuple[str, str]]:
-        """A table's columns with Trino's types."""
+        """A table's columns with Trino's types; of an Iceberg table that cannot be read, as Glue has them."""
         if names_iceberg(table):
-            return [(f.name, values.of_iceberg(f.field_type)) for f in self._iceberg(database, table["Name"], None).schema().fields]
+            with suppress(Failed, OSError):
+                fields = self._iceberg(database, table["Name"], None).schema().fields
+                return [(f.name, values.of_iceberg(f.field_type)) for f in fields]
         every = table.get("StorageDescriptor", {}).get("Columns", []) + table.get("PartitionKeys", [])
         return [(c["Name"], values.of_hive(c["Type"])) for c in every]
 
@@ -356,7 +387,10 @@ def _reader(library: str, kinds: dict[str, str], parameters: dict[str, str]) -> 
             f"auto_detect=false, columns={{{texts}}}, null_padding=true, strict_mode=false, force_not_null=[{', '.join(repr(n) for n in kinds) if is_csv else ''}]{null})",
             lambda name, kind, _: f'"{name}"' if kind == "VARCHAR" else f'{"CAST" if is_csv else "TRY_CAST"}(nullif("{name}", \'\') AS {kind}) AS "{name}"',
         )  # fmt: skip
-    raise Failed("NOT_SUPPORTED", f"this double of Athena does not read files of the serde {library!r}: Parquet, JSON and CSV it does")
+    raise Failed(
+        "NOT_SUPPORTED",
+        f"this double of Athena does not read files of the serde {library!r}: Parquet, JSON and CSV it does",
+    )
 
 
 def _has_ids(path: Path, wanted: set[int]) -> bool:

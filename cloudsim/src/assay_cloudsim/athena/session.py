@@ -60,10 +60,14 @@ class Session:
         tree: exp.Expr | None = None
         try:
             self._con = duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "1GB"})
-            for setting in ("TimeZone='UTC'", "python_enable_replacements=false", "autoinstall_known_extensions=false", "autoload_known_extensions=false"):
+            for setting in (
+                "TimeZone='UTC'",
+                "python_enable_replacements=false",
+                "autoinstall_known_extensions=false",
+                "autoload_known_extensions=false",
+            ):
                 self._con.execute(f"SET {setting}").fetchall()
-            if self.stopped.is_set():
-                raise Stopped("Query was cancelled by user")
+            self.go_on()
             with suppress(Refused):
                 tree = translate.parsed(sql) if run is query else None
             return run(self, sql)
@@ -74,6 +78,11 @@ class Session:
         finally:
             if self._con is not None:
                 self._con.close()
+
+    def go_on(self) -> None:
+        """Stopped if the query was."""
+        if self.stopped.is_set():
+            raise Stopped("Query was cancelled by user")
 
     @property
     def con(self) -> duckdb.DuckDBPyConnection:
@@ -113,7 +122,8 @@ class Session:
 
 
 def _arrow_type(trino: str) -> str:
-    return "VARCHAR" if trino in ("json", "uuid") else values.duckdb_type(trino)
+    """NULL has no type of Trino's: as an integer it fits every column."""
+    return {"json": "VARCHAR", "uuid": "VARCHAR", "unknown": "INTEGER"}.get(trino) or values.duckdb_type(trino)
 
 
 def query(session: Session, sql: str) -> Outcome:
@@ -146,8 +156,9 @@ def _known(kind: str, made: translate.Translation, at: int) -> str:
 
 def explain(session: Session, sql: str) -> Outcome:
     """EXPLAIN: the statement is translated and bound, and DuckDB's plan shown."""
-    inner = re.sub(r"(?is)\A\s*explain\s+(?:\([^)]*\)\s*)?(?:analyze\s+(?:verbose\s+)?)?", "", sql[_COMMENT.match(sql).end() :])  # type: ignore[union-attr]
-    if re.match(r"(?is)\s*explain\s+analyze", sql):
+    body = without_comment(sql)
+    inner = re.sub(r"(?is)\Aexplain\s+(?:\([^)]*\)\s*)?", "", body)
+    if re.match(r"(?is)analyze\b", inner):
         raise Failed("NOT_SUPPORTED", "EXPLAIN ANALYZE is not emulated by this double of Athena")
     mounts = session.mounts()
     text, _ = session.prepared(inner, translate.parsed(inner), mounts)
@@ -160,11 +171,16 @@ def explain(session: Session, sql: str) -> Outcome:
 Handler = Callable[[Session, str], Outcome]
 
 
+def without_comment(sql: str) -> str:
+    """A statement from its first word on."""
+    return _COMMENT.sub("", sql, count=1)
+
+
 def handler(sql: str) -> Handler:
     """What runs a statement, by its first words; Refused if nothing does."""
-    from assay_cloudsim.athena import ddl, dml  # noqa: PLC0415 - these use sessions
+    from assay_cloudsim.athena import ddl, dml
 
-    body = sql[_COMMENT.match(sql).end() :]  # type: ignore[union-attr]
+    body = without_comment(sql)
     for pattern, function in (
         (r"(?:select|with|values|table)\b|\(", query),
         (r"explain\b", explain),
@@ -204,7 +220,10 @@ def bound(sql: str, parameters: list[str]) -> str:
     if not places:
         return sql
     if len(places) != len(parameters):
-        raise Failed("INVALID_PARAMETER_USAGE", f"Incorrect number of parameters: expected {len(places)} but found {len(parameters)}")
+        raise Failed(
+            "INVALID_PARAMETER_USAGE",
+            f"Incorrect number of parameters: expected {len(places)} but found {len(parameters)}",
+        )
     pieces, at = [], 0
     for token, value in zip(places, parameters, strict=True):
         pieces += [sql[at : token.start], _value(value)]
@@ -215,7 +234,11 @@ def bound(sql: str, parameters: list[str]) -> str:
 def _value(text: str) -> str:
     try:
         tree = translate.parsed(f"SELECT {text}")
-        plain = isinstance(tree, exp.Select) and len(tree.expressions) == 1 and not any(True for _ in tree.find_all(exp.Column, exp.From))
+        plain = (
+            isinstance(tree, exp.Select)
+            and len(tree.expressions) == 1
+            and not any(True for _ in tree.find_all(exp.Column, exp.From))
+        )
     except Refused:
         plain = False
     return text if plain else "'" + text.replace("'", "''") + "'"

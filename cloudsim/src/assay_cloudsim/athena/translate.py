@@ -1,20 +1,36 @@
+# ruff: noqa: ARG002 - the translations of functions are all called alike
 """A statement of Trino's SQL as one of DuckDB's that means the same; what Trino has not is refused, though DuckDB has it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from assay_cloudsim.athena import formats
-from assay_cloudsim.athena.dialect import FLOATS, INTS, TEXTS, TIMES, ZONED, Dialect, Kind, data_type, decimal, sql_type, told
+from assay_cloudsim.athena.dialect import (
+    FLOATS,
+    INTS,
+    TEXTS,
+    TIMES,
+    ZONED,
+    Dialect,
+    Kind,
+    data_type,
+    decimal,
+    sql_type,
+    told,
+)
 from assay_cloudsim.athena.errors import Failed, Refused, position
 from assay_cloudsim.athena.functions import AGGREGATES, SAME, TRINO
 from assay_cloudsim.athena.macros import ARITY
+
 
 def parsed(sql: str) -> exp.Expr:
     """The statement, or Refused with where the grammar does not go on."""
@@ -47,11 +63,86 @@ _NOT_TRINO: tuple[tuple[str, Callable[[exp.Expr], bool]], ...] = (
     ("SEMI", lambda n: isinstance(n, exp.Join) and n.kind in ("SEMI", "ANTI")),
 )
 _GRAMMAR = frozenset(
-    "in as on over and or not when then else exists any all some select from where by using row array varchar char decimal "
-    "timestamp time values with lateral union except intersect join group within set rollup cube sets partition having "
-    "limit cast try_cast filter order interval recursive case end if case between is like matched insert into update "
-    "ordinality ignore respect nulls escape delete merge table view tablesample bernoulli system double precision "
-    "properties distinct map offset fetch".split()
+    [
+        "in",
+        "as",
+        "on",
+        "over",
+        "and",
+        "or",
+        "not",
+        "when",
+        "then",
+        "else",
+        "exists",
+        "any",
+        "all",
+        "some",
+        "select",
+        "from",
+        "where",
+        "by",
+        "using",
+        "row",
+        "array",
+        "varchar",
+        "char",
+        "decimal",
+        "timestamp",
+        "time",
+        "values",
+        "with",
+        "lateral",
+        "union",
+        "except",
+        "intersect",
+        "join",
+        "group",
+        "within",
+        "set",
+        "rollup",
+        "cube",
+        "sets",
+        "partition",
+        "having",
+        "limit",
+        "cast",
+        "try_cast",
+        "filter",
+        "order",
+        "interval",
+        "recursive",
+        "case",
+        "end",
+        "if",
+        "case",
+        "between",
+        "is",
+        "like",
+        "matched",
+        "insert",
+        "into",
+        "update",
+        "ordinality",
+        "ignore",
+        "respect",
+        "nulls",
+        "escape",
+        "delete",
+        "merge",
+        "table",
+        "view",
+        "tablesample",
+        "bernoulli",
+        "system",
+        "double",
+        "precision",
+        "properties",
+        "distinct",
+        "map",
+        "offset",
+        "fetch",
+    ]
 )
 
 
@@ -60,8 +151,14 @@ def _only_trino(sql: str, tree: exp.Expr) -> None:
     for token in tokens:
         if token.token_type == TokenType.DCOLON:
             raise Refused(f"line {token.line}:{token.col - 1}: mismatched input '::'", "MALFORMED_QUERY")
-        if token.text.upper() in ("QUALIFY", "ILIKE") and token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER):
-            raise Refused(f"line {token.line}:{token.col - len(token.text) + 1}: mismatched input '{token.text}'", "MALFORMED_QUERY")
+        if token.text.upper() in ("QUALIFY", "ILIKE") and token.token_type not in (
+            TokenType.STRING,
+            TokenType.IDENTIFIER,
+        ):
+            raise Refused(
+                f"line {token.line}:{token.col - len(token.text) + 1}: mismatched input '{token.text}'",
+                "MALFORMED_QUERY",
+            )
     for node in tree.walk():
         for word, holds in _NOT_TRINO:
             if holds(node):
@@ -71,9 +168,13 @@ def _only_trino(sql: str, tree: exp.Expr) -> None:
 
 def check_functions(sql: str, tree: exp.Expr, *targets: str) -> None:
     """FUNCTION_NOT_FOUND for a name that is called and is no function of Trino's. A target's name may have columns after it."""
-    named = set(targets) | {a.name.lower() for a in tree.find_all(exp.TableAlias)} | {t.name.lower() for t in tree.find_all(exp.Table)}
+    named = (
+        set(targets)
+        | {a.name.lower() for a in tree.find_all(exp.TableAlias)}
+        | {t.name.lower() for t in tree.find_all(exp.Table)}
+    )
     tokens = Dialect().tokenize(sql)
-    for token, after in zip(tokens, tokens[1:], strict=False):
+    for token, after in pairwise(tokens):
         name = token.text.lower()
         if after.token_type != TokenType.L_PAREN or token.token_type in (TokenType.STRING, TokenType.NUMBER):
             continue
@@ -106,14 +207,11 @@ class Translation:
     def _infer(self, schema: Schema) -> None:
         for query in _queries(self.tree):
             copy = query.copy()
-            try:
+            # What cannot be told has no type: it is refused where that matters, and DuckDB says what is wrong.
+            with suppress(Exception):
                 copy = qualify(copy, schema=schema, dialect=Dialect, validate_qualify_columns=False, quote_identifiers=False, identify=False)  # type: ignore[arg-type]  # fmt: skip
-            except Exception:  # noqa: BLE001, S110 - a type that is not known is refused where it matters, and DuckDB says what is wrong
-                pass
-            try:
+            with suppress(Exception):
                 copy = annotate_types(copy, schema=schema, dialect=Dialect)  # type: ignore[arg-type]
-            except Exception:  # noqa: BLE001, S112 - as above
-                continue
             for node in copy.walk():
                 at, kind = node.meta.get("node"), node.type
                 if at is not None and kind is not None and kind.this not in (Kind.UNKNOWN, Kind.NULL):
@@ -140,7 +238,7 @@ class Translation:
                 else:
                     node.replace(new)
 
-    def _of(self, node: exp.Expr) -> exp.Expr:  # noqa: C901
+    def _of(self, node: exp.Expr) -> exp.Expr:
         match node:
             case exp.Literal() if not node.is_string and "." in node.this and "e" not in node.this.lower():
                 return exp.Literal.number(f"{node.this}e0")  # Athena reads 1.5 as a double
@@ -173,8 +271,10 @@ class Translation:
             case exp.StrPosition():
                 return _call("strpos", node.this, node.args["substr"])
             case exp.Substring():
-                start, size = node.args.get("start"), node.args.get("length")
-                return _macro("substr", node.this, start) if size is None else _macro("substr_to", node.this, start, size)
+                start, size = node.args["start"], node.args.get("length")
+                return (
+                    _macro("substr", node.this, start) if size is None else _macro("substr_to", node.this, start, size)
+                )
             case exp.AtTimeZone():
                 return self._at_zone(node, node.this, node.args["zone"])
             case exp.Bracket() if not isinstance(node.parent, exp.Table):
@@ -204,12 +304,18 @@ class Translation:
         if Kind.UNKNOWN in (a, b) or Kind.NULL in (a, b) or isinstance(right, exp.Subquery | exp.Query):
             return
         if _family(a) != _family(b) and "other" not in (_family(a), _family(b)):
-            sign = {exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="}.get(type(node), "")
-            said = f"{self._told(left)} {sign} {self._told(right)}"
-            what = {exp.Between: f"Cannot check if {self._told(left)} is BETWEEN {self._told(right)}",
-                    exp.In: f"IN value and list items must be the same type: {self._told(left)}, {self._told(right)}"}.get(
-                        type(node), f"Cannot apply operator: {said}")  # fmt: skip
-            raise Failed("TYPE_MISMATCH", what, position(node))
+            signs: dict[type[exp.Expr], str] = {
+                exp.EQ: "=",
+                exp.NEQ: "<>",
+                exp.LT: "<",
+                exp.LTE: "<=",
+                exp.GT: ">",
+                exp.GTE: ">=",
+            }
+            said = f"{self._told(left)} {signs.get(type(node), '')} {self._told(right)}"
+            words: dict[type[exp.Expr], str] = {exp.Between: f"Cannot check if {self._told(left)} is BETWEEN {self._told(right)}",
+                    exp.In: f"IN value and list items must be the same type: {self._told(left)}, {self._told(right)}"}  # fmt: skip
+            raise Failed("TYPE_MISMATCH", words.get(type(node), f"Cannot apply operator: {said}"), position(node))
 
     def _told(self, node: exp.Expr) -> str:
         kind = self._type(node)
@@ -221,15 +327,27 @@ class Translation:
         for side in (node.left, node.right):
             if self._kind(side) in TEXTS or self._kind(side) == Kind.BOOLEAN:
                 sign = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%"}[type(node)]
-                raise Failed("TYPE_MISMATCH", f"Cannot apply operator: {self._told(node.left)} {sign} {self._told(node.right)}", position(node))
+                raise Failed(
+                    "TYPE_MISMATCH",
+                    f"Cannot apply operator: {self._told(node.left)} {sign} {self._told(node.right)}",
+                    position(node),
+                )
 
     def _added(self, node: exp.Binary) -> exp.Expr:
         self._arithmetic(node)
         left, right = self._kind(node.left), self._kind(node.right)
-        if Kind.DATE in (left, right) and (isinstance(node.left, exp.Interval) or isinstance(node.right, exp.Interval) or Kind.INTERVAL in (left, right)):
+        if Kind.DATE in (left, right) and (
+            isinstance(node.left, exp.Interval)
+            or isinstance(node.right, exp.Interval)
+            or Kind.INTERVAL in (left, right)
+        ):
             return exp.cast(exp.paren(node.copy()), "date")  # in DuckDB a timestamp
         if left == right == Kind.DATE and isinstance(node, exp.Sub):
-            return exp.Paren(this=exp.Sub(this=exp.cast(node.left.copy(), "timestamp"), expression=exp.cast(node.right.copy(), "timestamp")))
+            return exp.Paren(
+                this=exp.Sub(
+                    this=exp.cast(node.left.copy(), "timestamp"), expression=exp.cast(node.right.copy(), "timestamp")
+                )
+            )
         if Kind.DATE in (left, right) and (left in INTS or right in INTS):
             raise Failed("TYPE_MISMATCH", f"Cannot apply operator: {self._told(node.left)} {'+' if isinstance(node, exp.Add) else '-'} {self._told(node.right)}", position(node))  # fmt: skip
         return node
@@ -243,7 +361,7 @@ class Translation:
         if left.this in INTS and right.this in INTS:
             return exp.paren(exp.IntDiv(this=exp.paren(a), expression=exp.paren(b)))
         if (x := decimal(left)) and (y := decimal(right)):
-            (p, s), (q, t) = x, y
+            (p, s), (_, t) = x, y
             scale = max(s, t)  # https://trino.io/docs/current/functions/decimal.html
             return _exact(a, s, b, t, min(38, p + t + max(0, t - s)), scale)
         return _macro("divide_unknown", a, b)
@@ -258,11 +376,11 @@ class Translation:
     def _concat(self, node: exp.Concat) -> exp.Expr:
         pieces = [p.copy() for p in node.expressions]
         if any(self._kind(p) == Kind.ARRAY for p in pieces):
-            joined = pieces[0]
+            joined: exp.Expr = pieces[0]
             for piece in pieces[1:]:
                 joined = _macro("concat_arrays", joined, piece)
             return joined
-        whole = pieces[0]
+        whole: exp.Expr = pieces[0]
         for piece in pieces[1:]:
             whole = exp.DPipe(this=whole, expression=piece)
         return exp.paren(whole)
@@ -301,7 +419,7 @@ class Translation:
         new = self._converted(node, node.this.copy(), node.to)
         return _call("try", new) if tries else new
 
-    def _converted(self, node: exp.Cast, value: exp.Expr, to: exp.DataType) -> exp.Expr:  # noqa: PLR0911, PLR0912
+    def _converted(self, node: exp.Cast, value: exp.Expr, to: exp.DataType) -> exp.Expr:
         kind, wanted = self._kind(node.this), to.this
         text = node.this.name if isinstance(node.this, exp.Literal) and node.this.is_string else None
         if wanted in TEXTS:
@@ -325,7 +443,10 @@ class Translation:
             return _raw_cast(value if wanted in (Kind.ARRAY, Kind.MAP, Kind.STRUCT) else _call("json_extract_string", value, exp.Literal.string("$")), sql_type(to))  # fmt: skip
         if wanted in INTS:
             if kind in TEXTS:
-                return _raw_cast(_macro("text_to_int", value, exp.Literal.string(told(to).upper().replace("INTEGER", "INT"))), sql_type(to))
+                return _raw_cast(
+                    _macro("text_to_int", value, exp.Literal.string(told(to).upper().replace("INTEGER", "INT"))),
+                    sql_type(to),
+                )
             if kind in FLOATS:
                 return _raw_cast(_call("round", value), sql_type(to))
         if wanted == Kind.BOOLEAN and kind in TEXTS:
@@ -354,10 +475,20 @@ class Translation:
         return self._part(node.name.lower(), node.expression.copy(), node)
 
     def _part(self, part: str, value: exp.Expr, node: exp.Expr) -> exp.Expr:
-        names = {"dow": "day_of_week", "doy": "day_of_year", "day_of_month": "day", "week_of_year": "week", "yow": "year_of_week"}
+        names = {
+            "dow": "day_of_week",
+            "doy": "day_of_year",
+            "day_of_month": "day",
+            "week_of_year": "week",
+            "yow": "year_of_week",
+        }
         name = names.get(part, part)
         if name in ("timezone_hour", "timezone_minute"):
-            raise Failed("NOT_SUPPORTED", "this double of Athena keeps no time zone of a value: it has instants in UTC", position(node))
+            raise Failed(
+                "NOT_SUPPORTED",
+                "this double of Athena keeps no time zone of a value: it has instants in UTC",
+                position(node),
+            )
         return _macro(name, value)
 
     def _trim(self, node: exp.Trim) -> exp.Expr:
@@ -389,23 +520,33 @@ class Translation:
     def _unnest(self, node: exp.Unnest) -> exp.Expr:
         for each in node.expressions:
             if self._kind(each) == Kind.MAP:
-                raise Failed("NOT_SUPPORTED", "this double of Athena has no UNNEST of a map: use UNNEST(map_keys(m), map_values(m))", position(node))
+                raise Failed(
+                    "NOT_SUPPORTED",
+                    "this double of Athena has no UNNEST of a map: use UNNEST(map_keys(m), map_values(m))",
+                    position(node),
+                )
         if len(node.expressions) < 2:
             return node
         zipped = _call("list_zip", *[e.copy() for e in node.expressions])
         alias = node.args.get("alias")
         names = [c.name for c in alias.columns] if alias else []
         if len(names) < len(node.expressions):
-            raise Failed("NOT_SUPPORTED", "this double of Athena wants names for the columns of UNNEST of several arrays", position(node))
+            raise Failed(
+                "NOT_SUPPORTED",
+                "this double of Athena wants names for the columns of UNNEST of several arrays",
+                position(node),
+            )
         items = [f'"_"[{at + 1}] AS "{n}"' for at, n in enumerate(names[: len(node.expressions)])]
-        source = f'unnest({zipped.sql("duckdb")})'
+        source = f"unnest({zipped.sql('duckdb')})"
         if node.args.get("offset"):
             items.append(f'"_n" AS "{names[-1] if len(names) > len(node.expressions) else "ordinality"}"')
             inner = f'{source} WITH ORDINALITY AS _u("_", "_n")'
         else:
             inner = f'{source} AS _u("_")'
         made = _subquery(f"SELECT {', '.join(items)} FROM {inner}")
-        made.set("alias", exp.TableAlias(this=alias.this.copy() if alias and alias.this else exp.to_identifier("_unnested")))
+        made.set(
+            "alias", exp.TableAlias(this=alias.this.copy() if alias and alias.this else exp.to_identifier("_unnested"))
+        )
         if isinstance(node.parent, exp.Join):
             name = made.args["alias"]
             made.set("alias", None)
@@ -427,7 +568,7 @@ class Translation:
             if ARITY[name] != len(args):
                 raise Failed("FUNCTION_NOT_FOUND", f"Unexpected parameters ({', '.join(self._told(a) for a in node.expressions)}) for function {name}", position(node))  # fmt: skip
             return _macro(name, *args)
-        if name.startswith("trino_") or name in ("list_zip",):
+        if name.startswith("trino_") or name == "list_zip":
             return node
         if name in TRINO:
             raise Failed("NOT_SUPPORTED", f"Function '{name}' is not emulated by this double of Athena", position(node))
@@ -532,13 +673,17 @@ class Translation:
         return formats.formatted(args[0], formats.mysql(_literal(args[1], "date_format")))
 
     def _f_date_parse(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
-        return _call("strptime", args[0], exp.Literal.string(formats.strptime(formats.mysql(_literal(args[1], "date_parse")))))
+        return _call(
+            "strptime", args[0], exp.Literal.string(formats.strptime(formats.mysql(_literal(args[1], "date_parse"))))
+        )
 
     def _f_format_datetime(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         return formats.formatted(args[0], formats.joda(_literal(args[1], "format_datetime")))
 
     def _f_parse_datetime(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
-        made = _call("strptime", args[0], exp.Literal.string(formats.strptime(formats.joda(_literal(args[1], "parse_datetime")))))
+        made = _call(
+            "strptime", args[0], exp.Literal.string(formats.strptime(formats.joda(_literal(args[1], "parse_datetime"))))
+        )
         return exp.cast(made, "timestamptz")
 
     def _f_to_iso8601(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
@@ -588,13 +733,19 @@ class Translation:
 
     def _f_approx_percentile(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         if len(args) != 2:
-            raise Failed("NOT_SUPPORTED", "this double of Athena has no approx_percentile with weights or accuracy", position(node))
+            raise Failed(
+                "NOT_SUPPORTED",
+                "this double of Athena has no approx_percentile with weights or accuracy",
+                position(node),
+            )
         return _call("quantile_disc", *args)
 
     def _f_map_agg(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         if isinstance(node.parent, exp.Window | exp.Filter):
             raise Failed("NOT_SUPPORTED", "this double of Athena has no map_agg with FILTER or OVER", position(node))
-        return _raw(f"map_from_entries(list(({_sql(args[0])}, {_sql(args[1])})) FILTER (WHERE ({_sql(args[0])}) IS NOT NULL))")
+        return _raw(
+            f"map_from_entries(list(({_sql(args[0])}, {_sql(args[1])})) FILTER (WHERE ({_sql(args[0])}) IS NOT NULL))"
+        )
 
     def _f_map(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         return _call("map", *args)
@@ -625,7 +776,9 @@ class Translation:
 
     def _f_any_match(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         every = "list_bool_or" if node.name.lower() == "any_match" else "list_bool_and"
-        return _raw(f"coalesce({every}(list_transform({_sql(args[0])}, {_sql(args[1])})), {'FALSE' if every == 'list_bool_or' else 'TRUE'})")
+        return _raw(
+            f"coalesce({every}(list_transform({_sql(args[0])}, {_sql(args[1])})), {'FALSE' if every == 'list_bool_or' else 'TRUE'})"
+        )
 
     _f_all_match = _f_any_match
 
@@ -652,14 +805,37 @@ class Translation:
 
     def _f_transform_values(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         made = _applied(args[1], [_raw("_e.key"), _raw("_e.value")])
-        return _raw(f"map_from_entries(list_transform(map_entries({_sql(args[0])}), lambda _e: (_e.key, {_sql(made)})))")
+        return _raw(
+            f"map_from_entries(list_transform(map_entries({_sql(args[0])}), lambda _e: (_e.key, {_sql(made)})))"
+        )
 
     def _f_transform_keys(self, node: exp.Anonymous, args: list[exp.Expr]) -> exp.Expr:
         made = _applied(args[1], [_raw("_e.key"), _raw("_e.value")])
-        return _raw(f"map_from_entries(list_transform(map_entries({_sql(args[0])}), lambda _e: ({_sql(made)}, _e.value)))")
+        return _raw(
+            f"map_from_entries(list_transform(map_entries({_sql(args[0])}), lambda _e: ({_sql(made)}, _e.value)))"
+        )
 
 
-_OF_CLOCK = frozenset("hour minute day day_of_month month year quarter week dow day_of_week doy day_of_year date date_format format_datetime second".split())
+_OF_CLOCK = frozenset(
+    [
+        "hour",
+        "minute",
+        "day",
+        "day_of_month",
+        "month",
+        "year",
+        "quarter",
+        "week",
+        "dow",
+        "day_of_week",
+        "doy",
+        "day_of_year",
+        "date",
+        "date_format",
+        "format_datetime",
+        "second",
+    ]
+)
 _UNITS = {
     "millisecond": "to_milliseconds({})", "second": "to_seconds({})", "minute": "to_minutes({})", "hour": "to_hours({})",
     "day": "to_days(CAST({} AS INTEGER))", "week": "to_weeks(CAST({} AS INTEGER))", "month": "to_months(CAST({} AS INTEGER))",
@@ -714,17 +890,18 @@ _ZONE = re.compile(r"\d (?:[A-Za-z]\w+|[+-]\d\d:?\d\d)(?:/\w+)?$")
 
 
 def _exact(a: exp.Expr, s: int, b: exp.Expr, t: int, precision: int, scale: int) -> exp.Expr:
-    """a / b as a decimal(precision, scale), half up; s and t are the scales of a and b."""
+    """A / b as a decimal(precision, scale), half up; s and t are the scales of a and b."""
     n = f"(CAST(({_sql(a)}) * CAST({10**s} AS DECIMAL({s + 1}, 0)) AS HUGEINT) * {10 ** (scale + t - s) if scale + t >= s else 1})"
     d = f"CAST(({_sql(b)}) * CAST({10**t} AS DECIMAL({t + 1}, 0)) AS HUGEINT)"
     unit = f"CAST({'0.' + '0' * (scale - 1) + '1' if scale else '1'} AS DECIMAL({scale + 1}, {scale}))"
-    made = _raw(f"CAST(CAST(trino_half_up({n}, {d}) AS DECIMAL(38, 0)) * {unit} AS DECIMAL({max(precision, scale)}, {scale}))")
-    return made
+    return _raw(
+        f"CAST(CAST(trino_half_up({n}, {d}) AS DECIMAL(38, 0)) * {unit} AS DECIMAL({max(precision, scale)}, {scale}))"
+    )
 
 
 def _operand(node: exp.Expr) -> exp.Expr:
-    inner = node.this
-    return inner.expressions[0] if isinstance(inner, exp.Distinct) else inner
+    inner: exp.Expr = node.this.expressions[0] if isinstance(node.this, exp.Distinct) else node.this
+    return inner
 
 
 def _applied(function: exp.Expr, values: list[exp.Expr]) -> exp.Expr:
@@ -735,7 +912,7 @@ def _applied(function: exp.Expr, values: list[exp.Expr]) -> exp.Expr:
 
     def put(node: exp.Expr) -> exp.Expr:
         plain = isinstance(node, exp.Identifier) and not isinstance(node.parent, exp.Column | exp.Dot | exp.Alias)
-        if (isinstance(node, exp.Column) and not node.table or plain) and node.name.lower() in by_name:
+        if ((isinstance(node, exp.Column) and not node.table) or plain) and node.name.lower() in by_name:
             return exp.paren(by_name[node.name.lower()].copy())
         return node
 
@@ -744,7 +921,11 @@ def _applied(function: exp.Expr, values: list[exp.Expr]) -> exp.Expr:
 
 def _literal(node: exp.Expr, function: str) -> str:
     if not (isinstance(node, exp.Literal) and node.is_string):
-        raise Failed("NOT_SUPPORTED", f"this double of Athena wants a literal where {function} takes a format or a unit", position(node))
+        raise Failed(
+            "NOT_SUPPORTED",
+            f"this double of Athena wants a literal where {function} takes a format or a unit",
+            position(node),
+        )
     return node.name
 
 

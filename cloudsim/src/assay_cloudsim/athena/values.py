@@ -1,6 +1,6 @@
 """Types and values at the borders: Glue's and Iceberg's types in Trino's and DuckDB's words, results as Athena writes them."""
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,13 +12,13 @@ from sqlglot import exp
 from assay_cloudsim.athena.dialect import Kind, sql_type
 from assay_cloudsim.athena.macros import java_double
 
-_ICEBERG = {
+_ICEBERG: dict[Any, str] = {
     ice.BooleanType: "boolean", ice.IntegerType: "integer", ice.LongType: "bigint", ice.FloatType: "real",
     ice.DoubleType: "double", ice.DateType: "date", ice.TimeType: "time(6)", ice.TimestampType: "timestamp(6)",
     ice.TimestamptzType: "timestamp(6) with time zone", ice.StringType: "varchar", ice.BinaryType: "varbinary",
     ice.FixedType: "varbinary", ice.UUIDType: "uuid",
 }  # fmt: skip
-_TO_ICEBERG = {
+_TO_ICEBERG: dict[str, Any] = {
     "boolean": ice.BooleanType, "int": ice.IntegerType, "integer": ice.IntegerType, "bigint": ice.LongType,
     "float": ice.FloatType, "double": ice.DoubleType, "date": ice.DateType, "timestamp": ice.TimestampType,
     "string": ice.StringType, "binary": ice.BinaryType,
@@ -62,7 +62,9 @@ def _trino(kind: exp.DataType) -> str:
         case Kind.BINARY | Kind.VARBINARY:
             return "varbinary"
         case Kind.DECIMAL:
-            return "decimal(" + ",".join(e.name for e in kind.expressions) + ")" if kind.expressions else "decimal(10,0)"
+            return (
+                "decimal(" + ",".join(e.name for e in kind.expressions) + ")" if kind.expressions else "decimal(10,0)"
+            )
         case Kind.TIMESTAMP | Kind.TIMESTAMPTZ | Kind.TIMESTAMPNTZ:
             return "timestamp(3)"
         case Kind.VARCHAR | Kind.CHAR:
@@ -76,16 +78,28 @@ def to_iceberg(kind: exp.DataType, numbers: Iterator[int]) -> ice.IcebergType:
     if kind.this in (Kind.ARRAY, Kind.LIST):
         return ice.ListType(next(numbers), to_iceberg(parts[0], numbers), element_required=False)
     if kind.this == Kind.MAP:
-        return ice.MapType(next(numbers), to_iceberg(parts[0], numbers), next(numbers), to_iceberg(parts[1], numbers), value_required=False)
+        return ice.MapType(
+            next(numbers),
+            to_iceberg(parts[0], numbers),
+            next(numbers),
+            to_iceberg(parts[1], numbers),
+            value_required=False,
+        )
     if kind.this == Kind.STRUCT:
-        return ice.StructType(*(ice.NestedField(next(numbers), f.name, to_iceberg(f.args["kind"], numbers), required=False) for f in kind.expressions))
+        return ice.StructType(
+            *(
+                ice.NestedField(next(numbers), f.name, to_iceberg(f.args["kind"], numbers), required=False)
+                for f in kind.expressions
+            )
+        )
     if kind.this == Kind.DECIMAL:
         p, s = ([int(e.name) for e in kind.expressions] + [0])[:2] if kind.expressions else (10, 0)
         return ice.DecimalType(p, s)
     names = {Kind.INT: "int", Kind.BIGINT: "bigint", Kind.TEXT: "string", Kind.VARCHAR: "string", Kind.BINARY: "binary",
              Kind.VARBINARY: "binary", Kind.FLOAT: "float", Kind.DOUBLE: "double", Kind.DATE: "date", Kind.BOOLEAN: "boolean",
              Kind.TIMESTAMP: "timestamp", Kind.TIMESTAMPNTZ: "timestamp", Kind.TIMESTAMPTZ: "timestamp"}  # fmt: skip
-    return _TO_ICEBERG[names[kind.this]]()
+    made: ice.IcebergType = _TO_ICEBERG[names[kind.this]]()
+    return made
 
 
 def to_hive(trino: exp.DataType) -> str:
@@ -111,7 +125,15 @@ def to_hive(trino: exp.DataType) -> str:
     return "timestamp" if str(trino.this.value).startswith("TIMESTAMP") else str(trino.this.value).lower()
 
 
-_SIMPLE = {"float": "real", "blob": "varbinary", "hugeint": "bigint", "ubigint": "bigint", "uinteger": "bigint", "\"null\"": "unknown"}
+_SIMPLE = {
+    "float": "real",
+    "blob": "varbinary",
+    "hugeint": "bigint",
+    "ubigint": "bigint",
+    "uinteger": "bigint",
+    "sqlnull": "unknown",
+    "null": "unknown",
+}
 
 
 def of_duckdb(kind: Any) -> str:
@@ -136,19 +158,19 @@ def of_duckdb(kind: Any) -> str:
             return "interval day to second"
     if str(kind).upper() == "JSON":
         return "json"
-    return _SIMPLE.get(kind.id, kind.id)
+    return _SIMPLE.get(kind.id, str(kind.id))
 
 
 def duckdb_type(trino: str) -> str:
     """The DuckDB type that holds a column's values."""
-    from assay_cloudsim.athena.dialect import data_type  # noqa: PLC0415
+    from assay_cloudsim.athena.dialect import data_type
 
     return sql_type(data_type(trino))
 
 
 def column_info(name: str, trino: str) -> dict[str, Any]:
     """The ColumnInfo of a result's column."""
-    short = trino.split("(")[0] + (" with time zone" if trino.endswith("with time zone") else "")
+    short = trino.split("(", maxsplit=1)[0] + (" with time zone" if trino.endswith("with time zone") else "")
     precision, scale = {
         "double": (17, 0), "real": (17, 0), "integer": (10, 0), "bigint": (19, 0), "smallint": (5, 0), "tinyint": (3, 0),
         "varchar": (2147483647, 0), "boolean": (0, 0), "varbinary": (1073741824, 0), "timestamp": (3, 0),
@@ -163,7 +185,7 @@ def column_info(name: str, trino: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def text(value: Any, trino: str = "", *, nested: bool = False) -> str | None:  # noqa: PLR0912
+def text(value: Any, trino: str = "", *, nested: bool = False) -> str | None:
     """A value as GetQueryResults and the CSV hold it."""
     match value:
         case None:
@@ -172,17 +194,19 @@ def text(value: Any, trino: str = "", *, nested: bool = False) -> str | None:  #
             return "true" if value else "false"
         case float():
             return java_double(value)
-        case datetime.datetime():
+        case dt.datetime():
             digits = 3 if trino.startswith("timestamp(3)") else 6
             shown = value.strftime("%Y-%m-%d %H:%M:%S.%f")[: 20 + digits]
             return f"{shown} UTC" if value.tzinfo else shown
-        case datetime.time():
+        case dt.time():
             return value.strftime("%H:%M:%S.%f")[:12]
-        case datetime.timedelta():
+        case dt.timedelta():
             whole = int(value.total_seconds() * 1000)
             sign, whole = ("-", -whole) if whole < 0 else ("", whole)
             days, rest = divmod(whole, 86_400_000)
-            return f"{sign}{days} {rest // 3_600_000:02}:{rest // 60_000 % 60:02}:{rest // 1000 % 60:02}.{rest % 1000:03}"
+            return (
+                f"{sign}{days} {rest // 3_600_000:02}:{rest // 60_000 % 60:02}:{rest // 1000 % 60:02}.{rest % 1000:03}"
+            )
         case Decimal():
             return f"{value:f}"
         case bytes():

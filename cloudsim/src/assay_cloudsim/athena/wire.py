@@ -73,7 +73,14 @@ class _Handler(BaseHTTPRequestHandler):
         except MissingMetadata as error:
             self._answer(400, {"__type": "MetadataException", "Message": str(error)})
         except (KeyError, ValueError) as error:
-            self._answer(400, {"__type": "InvalidRequestException", "Message": f"The request is malformed: {error}", "AthenaErrorCode": "INVALID_INPUT"})
+            self._answer(
+                400,
+                {
+                    "__type": "InvalidRequestException",
+                    "Message": f"The request is malformed: {error}",
+                    "AthenaErrorCode": "INVALID_INPUT",
+                },
+            )
         except Exception as error:  # noqa: BLE001 - a defect here, or Glue or S3 that is away: the client learns which
             traceback.print_exc(file=sys.stderr)
             self._answer(500, {"__type": "InternalServerException", "Message": f"{type(error).__name__}: {error}"})
@@ -81,7 +88,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, said: dict[str, Any]) -> None:
         body = json.dumps(said).encode()
         self.send_response(status)
-        for name, value in (("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body))), ("x-amzn-RequestId", str(uuid.uuid4()))):
+        for name, value in (
+            ("Content-Type", "application/x-amz-json-1.1"),
+            ("Content-Length", str(len(body))),
+            ("x-amzn-RequestId", str(uuid.uuid4())),
+        ):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

@@ -9,14 +9,23 @@ from assay_cloudsim.athena.errors import Refused
 
 ENGINE = {"SelectedEngineVersion": "Athena engine version 3", "EffectiveEngineVersion": "Athena engine version 3"}
 _KNOWN = frozenset(
-    "ResultConfiguration EnforceWorkGroupConfiguration PublishCloudWatchMetricsEnabled BytesScannedCutoffPerQuery "
-    "RequesterPaysEnabled EngineVersion ResultConfigurationUpdates RemoveBytesScannedCutoffPerQuery".split()
+    [
+        "ResultConfiguration",
+        "EnforceWorkGroupConfiguration",
+        "PublishCloudWatchMetricsEnabled",
+        "BytesScannedCutoffPerQuery",
+        "RequesterPaysEnabled",
+        "EngineVersion",
+        "ResultConfigurationUpdates",
+        "RemoveBytesScannedCutoffPerQuery",
+    ]
 )
 
 
 def _configuration(given: dict[str, Any]) -> dict[str, Any]:
     if unknown := set(given) - _KNOWN:
         raise Refused(f"{', '.join(sorted(unknown))} of a work group is not emulated by this double of Athena")
+    check_results(given.get("ResultConfiguration", {}))
     engine = given.get("EngineVersion", ENGINE).get("SelectedEngineVersion", "AUTO")
     if engine not in ("AUTO", "Athena engine version 3"):
         raise Refused(f"{engine} is not emulated by this double of Athena: it is engine version 3")
@@ -26,7 +35,18 @@ def _configuration(given: dict[str, Any]) -> dict[str, Any]:
         "PublishCloudWatchMetricsEnabled": given.get("PublishCloudWatchMetricsEnabled", True),
         "RequesterPaysEnabled": given.get("RequesterPaysEnabled", False),
         "EngineVersion": {**ENGINE, "SelectedEngineVersion": engine},
-    } | ({"BytesScannedCutoffPerQuery": given["BytesScannedCutoffPerQuery"]} if "BytesScannedCutoffPerQuery" in given else {})
+    } | (
+        {"BytesScannedCutoffPerQuery": given["BytesScannedCutoffPerQuery"]}
+        if "BytesScannedCutoffPerQuery" in given
+        else {}
+    )
+
+
+def check_results(given: dict[str, Any]) -> None:
+    """Refused for what a ResultConfiguration asks beyond a place: nothing here encrypts results or sets their owner."""
+    known = {"OutputLocation", "ExpectedBucketOwner", "RemoveOutputLocation"}
+    if unknown := set(given) - known:
+        raise Refused(f"{', '.join(sorted(unknown))} of results is not emulated by this double of Athena")
 
 
 class WorkGroups:
@@ -62,6 +82,7 @@ class WorkGroups:
         changes = dict(asked.get("ConfigurationUpdates", {}))
         if unknown := set(changes) - _KNOWN:
             raise Refused(f"{', '.join(sorted(unknown))} of a work group is not emulated by this double of Athena")
+        check_results(changes.get("ResultConfigurationUpdates", {}))
         with self._lock:
             configuration = dict(group["Configuration"])
             if changes.pop("RemoveBytesScannedCutoffPerQuery", False):
@@ -90,4 +111,10 @@ class WorkGroups:
         del asked
         with self._lock:
             groups = sorted(self._groups.values(), key=lambda g: str(g["Name"]))
-        return {"WorkGroups": [{k: g[k] for k in ("Name", "State", "Description", "CreationTime")} | {"EngineVersion": g["Configuration"]["EngineVersion"]} for g in groups]}
+        return {
+            "WorkGroups": [
+                {k: g[k] for k in ("Name", "State", "Description", "CreationTime")}
+                | {"EngineVersion": g["Configuration"]["EngineVersion"]}
+                for g in groups
+            ]
+        }
