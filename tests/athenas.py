@@ -54,7 +54,7 @@ class Athena:
     def fails(self, sql: str, **more: Any) -> str:
         """Why a statement failed."""
         found = self.ended(self.start(sql, **more))
-        assert found["Status"]["State"] == "FAILED", (sql, found["Status"], self.all(sql))
+        assert found["Status"]["State"] == "FAILED", (sql, found["Status"])
         assert found["Status"]["AthenaError"]["ErrorMessage"] == found["Status"]["StateChangeReason"]
         return found["Status"]["StateChangeReason"]
 

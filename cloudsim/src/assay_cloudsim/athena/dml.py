@@ -114,7 +114,7 @@ def _plain(value: exp.Expr) -> Any:
 
 def _named(select: exp.Expr) -> None:
     for at, each in enumerate(select.selects if isinstance(select, exp.Query) else [], 1):
-        if not each.alias_or_name and not isinstance(each, exp.Star):
+        if not isinstance(each, exp.Alias | exp.Column | exp.Star | exp.Dot):
             raise Failed("MISSING_COLUMN_NAME", f"Column name not specified at position {at}", position(each))
 
 
