@@ -1,0 +1,211 @@
+"""Spark as the engine wants it: a session of its own whose answers no runner's settings change, and what its errors ask of whom."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.udf import UserDefinedFunction
+from pyspark.storagelevel import StorageLevel
+
+from assay.errors import AssayError, ContractError, LakeDamaged, SettingsError
+from assay.sqltypes import SqlType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PINNED = {
+    # What a value is.
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.decimalOperations.allowPrecisionLoss": "false",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
+    # How our text is read.
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.ansi.doubleQuotedIdentifiers": "false",
+    "spark.sql.parser.escapedStringLiterals": "false",
+    # How silver's files are: days of long ago are days of today's calendar, columns are known by field ids.
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.fieldId.read.enabled": "true",
+    "spark.sql.parquet.fieldId.read.ignoreMissing": "false",
+    "spark.sql.adaptive.enabled": "true",
+}
+"""What is set in each session of ours, so that Glue, EMR and one machine differ in nothing that a row could show."""
+CACHE, DISK = StorageLevel.MEMORY_AND_DISK, StorageLevel.DISK_ONLY
+_MAP_IN_ARROW = 207
+_RULE = re.compile(
+    r"\[(DIVIDE_BY_ZERO|REMAINDER_BY_ZERO|ARITHMETIC_OVERFLOW|CAST_OVERFLOW|CAST_INVALID_INPUT|BINARY_ARITHMETIC_OVERFLOW|"
+    r"NUMERIC_VALUE_OUT_OF_RANGE[A-Z_.]*|DATATYPE_MISMATCH[A-Z_.]*|UNRESOLVED_COLUMN[A-Z_.]*|INVALID_ARRAY_INDEX)\]"
+)
+_ROOM = re.compile(r"No space left on device|OutOfMemoryError|maxResultSize|Disk quota exceeded")
+_GONE = re.compile(
+    r"PATH_NOT_FOUND|FileNotFoundException|FAILED_READ_FILE|is not a Parquet file|Not a gzip|igzip|IsalError|EOFError"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@contextmanager
+def session() -> Iterator[SparkSession]:
+    """A session of the Spark that runs here, or of one that is started now; its errors say who must act."""
+    builder = SparkSession.builder.appName("assay")
+    if SparkSession.getActiveSession() is None and not _submitted():
+        builder = _alone(builder)
+    spark = builder.getOrCreate().newSession()
+    for name, value in PINNED.items():
+        spark.conf.set(name, value)
+    try:
+        yield spark
+    except Exception as error:
+        if told := meaning(error):
+            raise told from error
+        raise
+
+
+def _submitted() -> bool:
+    """Whether a runner (Glue, EMR, spark-submit) has said where Spark is."""
+    from pyspark import SparkConf
+
+    return bool(SparkConf().get("spark.master", ""))
+
+
+def _alone(builder: Any) -> Any:
+    """Spark within this process alone: on loopback, without a page of its own."""
+    said = {
+        "spark.master": "local[2]",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": "3g",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.log.level": "ERROR",
+    }
+    for name, value in said.items():
+        builder = builder.config(name, value)
+    return builder
+
+
+def meaning(error: Exception) -> AssayError | None:
+    """What an error of Spark's asks of whom, without quoting any value of the data; None if it is not one."""
+    if isinstance(error, AssayError) or not (isinstance(error, PySparkException) or "py4j" in type(error).__module__):
+        return None
+    said = f"{getattr(error, 'getErrorClass', lambda: '')()} {error}"
+    found = _RULE.search(f"[{said.split(' ', 1)[0]}] {said}")
+    if found:
+        return ContractError(f"a rule of the contract cannot be computed ({found[1]}); `assay check` names it")
+    if _ROOM.search(said):
+        return SettingsError(
+            "this refine needs more memory or room than Spark has; its owner can raise spark.driver.memory"
+        )
+    if _GONE.search(said):
+        return LakeDamaged("an object of the lake cannot be read; `assay verify bronze` names it")
+    return None
+
+
+def map_in_arrow(
+    given: DataFrame, function: "Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]", schema: str
+) -> DataFrame:
+    """`DataFrame.mapInArrow`, which asks for pandas although nothing of it is used."""
+    udf = UserDefinedFunction(function, schema, evalType=_MAP_IN_ARROW)
+    called = udf(*[given[name] for name in given.columns])
+    return DataFrame(given._jdf.pythonMapInArrow(called._jc.expr(), False), given.sparkSession)  # noqa: SLF001 - as mapInArrow does
+
+
+_views = count()
+
+
+def query(said: str, **frames: DataFrame) -> DataFrame:
+    """What a query says over frames by the names that it gives them, at least one.
+
+    A view's name is never used again: to replace one, Spark looks through all that it keeps.
+    """
+    for name, frame in frames.items():
+        view = f"_v{next(_views)}"
+        frame.createTempView(view)
+        said = re.sub(rf"\b(FROM|JOIN) {name}\b", rf"\1 {view}", said)
+    return next(iter(frames.values())).sparkSession.sql(said)
+
+
+def table(spark: SparkSession, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> DataFrame:
+    """A small table of Python values, by (name, type as a contract spells it)."""
+    if not rows:
+        nothing = ", ".join(f"CAST(NULL AS {type_of(kind)}) AS {ident(name)}" for name, kind in columns)
+        return spark.sql(f"SELECT {nothing} WHERE false")
+    schema = ", ".join(f"{ident(name)} string" for name, _ in columns)
+    texts = [tuple(None if v is None else spelt(v) for v in row) for row in rows]
+    typed = [f"CAST({ident(name)} AS {type_of(kind)}) AS {ident(name)}" for name, kind in columns]
+    return spark.createDataFrame(texts, schema, verifySchema=False).selectExpr(*typed)
+
+
+def files(spark: SparkSession) -> Any:
+    """A reader that takes names of files as they are."""
+    return spark.read.option("__globPaths__", "false")
+
+
+def told(columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Expressions of columns as they are to be collected: moments as microseconds, which no machine's zone changes."""
+    return [
+        f"unix_micros({ident(name)}) AS {ident(name)}" if SqlType.parse(kind).zoned else ident(name)
+        for name, kind in columns
+    ]
+
+
+def value(kind: str, given: Any) -> Any:
+    """A value that was collected by `told`, as Python has it."""
+    return _EPOCH + timedelta(microseconds=given) if given is not None and SqlType.parse(kind).zoned else given
+
+
+def typed(kind: str, given: Any) -> Any:
+    """A value, or a text that spells one, as Python has it."""
+    if not isinstance(given, str):
+        return given
+    name = SqlType.parse(kind).name
+    if name == "TIMESTAMPTZ":
+        moment = datetime.fromisoformat(given)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    reads: dict[str, Callable[[str], Any]] = {
+        "DATE": date.fromisoformat, "BIGINT": int, "INTEGER": int, "DECIMAL": Decimal, "BOOLEAN": lambda v: v.lower() == "true",
+    }  # fmt: skip
+    return reads.get(name, str)(given)
+
+
+def spelt(given: Any) -> str:
+    """A value as a text that Spark casts back to it."""
+    if isinstance(given, bool):
+        return "true" if given else "false"
+    if isinstance(given, datetime):
+        moment = given if given.tzinfo else given.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%fZ").rjust(27, "0")
+    if isinstance(given, date):
+        return given.isoformat()
+    return format(given, "f") if isinstance(given, Decimal) else str(given)
+
+
+def type_of(kind: str) -> str:
+    """A contract's type as Spark calls it."""
+    found = SqlType.parse(kind)
+    return {"VARCHAR": "STRING", "TIMESTAMPTZ": "TIMESTAMP", "INTEGER": "INT"}.get(found.name, str(found))
+
+
+def ident(name: str) -> str:
+    """A name as a quoted identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def text(given: str) -> str:
+    """A string as a quoted literal, in which a backslash is one."""
+    return "'" + given.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def named(url: str) -> str:
+    """A file's URL as every reader spells it: without scheme of a disk, `s3a` as `s3`, nothing escaped."""
+    plain = unquote(url) if "://" in url or url.startswith("file:") else url
+    plain = re.sub(r"^file:/{0,2}(?=/)", "", plain)
+    return re.sub(r"^s3[an]://", "s3://", plain)
