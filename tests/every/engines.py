@@ -21,9 +21,9 @@ def engine_of(name: str, scratch: Path) -> Engine:
     """An engine by its name."""
     if name == "spark":
         sparks.started()
-        from assay.engines.spark import SparkEngine
+        from assay.engines import spark
 
-        return SparkEngine()
+        return spark.opened()
     return DuckDBEngine(Limits("500MB", 2, scratch)) if name == "duckdb" else SlowEngine()
 
 

@@ -262,7 +262,8 @@ def _has_power(t: str) -> str:
 
 
 def _day_of(_: ops.DayOf, c: str) -> str:
-    return f"TRY_CAST({_inner(c)} AS DATE)"
+    # Ten letters: to DuckDB "infinity" and "epoch" are days too, and no clock can be made of the one.
+    return f"TRY_CAST(CASE WHEN LENGTH({_t(c)}) = 12 THEN {_inner(c)} END AS DATE)"
 
 
 def _instant_of(op: ops.InstantOf, c: str) -> str:

@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from assay.engines.duckdb.fold import CLOCKS, ENDS
 from assay.engines.rounds import rounds
 from assay.engines.spark import parquet
-from assay.engines.spark.session import CACHE, ident, named, query, spelt, table, text, told, type_of, typed, value
+from assay.engines.spark.session import keep, query, table
+from assay.engines.spark.words import ident, named, spelt, text, told, type_of, typed, value
 from assay.errors import LakeDamaged
 from assay.ports import Act, Folded, Layout, N, Observed, Parquet, Relation, Scope
 from assay.windows import Duration
@@ -36,15 +37,14 @@ class Fold:
     """The fold of one group of entries.
 
     `staged` has a row for each line with a readable key: `_place`, `_seq`, `_op` (u, q, d), the contract's columns, `known_at`,
-    `_hash`; see `assay.engines.duckdb.fold.Fold`. `kept` takes the frames that are to be let go of at the group's end.
+    `_hash`; see `assay.engines.duckdb.fold.Fold`.
     """
 
     def __init__(
         self, staged: DataFrame, columns: Mapping[str, str], key: tuple[str, ...], sequence: str | None, settle: Duration,
-        kept: list[DataFrame],
     ) -> None:  # fmt: skip
         self._spark: SparkSession = staged.sparkSession
-        self._staged, self._columns, self._key, self._kept = staged, dict(columns), key, kept
+        self._staged, self._columns, self._key = staged, dict(columns), key
         self._keys = ", ".join(map(ident, key))
         self._order = ident(sequence) if sequence else "CAST(NULL AS BIGINT)"
         self._sequence = sequence
@@ -155,13 +155,13 @@ class Fold:
                 for one in within:
                     current = current.unionByName(one.select(*relation.columns))
                 current = current.dropDuplicates(["_place", "_seq"])
-            current = self._keep(current)
+            current = keep(current)
         former = parquet.read(self._spark, self._past).selectExpr(
             *map(ident, key), f"{_PLACE} AS _place", "_seq", "known_at", "known_to", order
         )
         if self._past.files:
             former = former.join(asked, key, "left_semi").join(current.select(*key), key, "left_anti")
-            former = self._keep(self._newest_of(former))
+            former = keep(self._newest_of(former))
         return _State(current, former)
 
     def _newest_of(self, former: DataFrame) -> DataFrame:
@@ -182,7 +182,7 @@ class Fold:
         complete = [a for a in acts if a.scope is not None and not (a.absent and self._pending.get(a.origin) is False)]
         gone = self._withdraw(complete, rows, state, seen, (low, high)) if complete else None
         rows = self._rows(low, high)  # by now it is known which of them are new beside what their answer lacks
-        done = self._keep(self._classified(rows, state, seen, gone))
+        done = keep(self._classified(rows, state, seen, gone))
         did = done.where("NOT _did IN ('was', 'seen') AND NOT (_op = 'w' AND _did <> 'withdrawn')")
         for place, what, changed, n in (
             did.groupBy("_place", "_did", _expr("_did = 'accepted' AND _had <> '' AS _changed")).count().collect()
@@ -194,15 +194,15 @@ class Fold:
             self._news = self._news or what == "accepted"
             self._moves = self._moves or changed or what == "withdrawn"
         self._done.append(done)
-        keep = [ident(one) for one in (*self._key, "_place", "_seq")]
+        its = [ident(one) for one in (*self._key, "_place", "_seq")]
         story = done.where("_live AND _op IN ('u', 'i')")
         current = story.where("known_to IS NULL").selectExpr(
-            *keep, "_old", "_file", "known_at", "captured_at", "known_from", "_hash", "_order"
+            *its, "_old", "_file", "known_at", "captured_at", "known_from", "_hash", "_order"
         )
         former = (
             story.where("known_to IS NOT NULL")
-            .selectExpr(*keep, "known_at", "known_to", "_order")
-            .unionByName(done.where("_op = 'l'").selectExpr(*keep, "known_at", "known_from AS known_to", "_order"))
+            .selectExpr(*its, "known_at", "known_to", "_order")
+            .unionByName(done.where("_op = 'l'").selectExpr(*its, "known_at", "known_from AS known_to", "_order"))
         )
         last = self._newest_of(former.join(current.select(*self._key), list(self._key), "left_anti"))
         return _State(current, last)
@@ -242,7 +242,7 @@ class Fold:
         asked = rows.where("_origin <> _place").select(*key)
         for one in self._within([(self._scopes[a.place], ()) for a in late if a.place in self._scopes], state.current):
             asked = asked.unionByName(one.select(*key))
-        asked = self._keep(asked.distinct())
+        asked = keep(asked.distinct())
         kinds = [(k, self._columns[k]) for k in key]
         keys = [
             tuple(value(kind, v) for (_, kind), v in zip(kinds, row, strict=True))
@@ -258,7 +258,7 @@ class Fold:
             out = out.unionByName(staged.select(*key, "_origin"))
         for one in self._within([(scope, (origin,)) for origin, scope in self._absences], asked):
             out = out.unionByName(one.selectExpr(*map(ident, key), "_b0 AS _origin"))
-        return self._keep(out)
+        return keep(out)
 
     def _withdraw(
         self, complete: Sequence[Act], rows: DataFrame, state: _State, seen: DataFrame | None, span: tuple[int, int]
@@ -279,7 +279,7 @@ class Fold:
             .selectExpr("_place AS _b0", *map(ident, key), "true AS _there")
             .distinct()
         )
-        has = self._keep(has)
+        has = keep(has)
         found = {act.place: (0, 0) for act in complete}
         scoped: list[tuple[Scope, tuple[int, ...]]] = [(self._scopes[a.place], (a.place, a.origin)) for a in complete]
         for one in self._within(scoped, events):
@@ -431,11 +431,6 @@ class Fold:
         )  # fmt: skip
 
     # SQL in small
-
-    def _keep(self, frame: DataFrame) -> DataFrame:
-        """A frame that is computed once."""
-        self._kept.append(frame.persist(CACHE))
-        return frame
 
     def _within(self, scopes: Sequence[tuple[Scope, tuple[int, ...]]], frame: DataFrame) -> Iterable[DataFrame]:
         """Per set of scope columns the rows of a frame that lie in a scope, with its numbers as `_b0`, `_b1`.

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from assay.contract.tree import Field
-from assay.engines.spark.session import named
+from assay.engines.spark.words import named
 from assay.engines.tokens import ENVELOPE, Cut, cutter
 
 if TYPE_CHECKING:

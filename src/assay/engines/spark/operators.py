@@ -7,7 +7,7 @@ from assay.contract import spelling
 from assay.contract import tree as ops
 from assay.contract.tree import Operator, Tree
 from assay.engines.spark import rules
-from assay.engines.spark.session import ident, text
+from assay.engines.spark.words import ident, text
 from assay.engines.tokens import NO_VALUE
 from assay.errors import ContractError
 
@@ -40,6 +40,18 @@ def check(tree: Tree, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         except ContractError as error:
             wrong.append((getattr(one, "name", ""), str(error)))
     return wrong
+
+
+def spellings(tree: Tree) -> dict[str, str]:
+    """By a name `_y_<column>` the texts of tokens that are to be respelt; a step of its own: what is nested deeply Spark types for
+    minutes.
+    """
+    found = {}
+    for f in tree.fields:
+        if f.spelling and not isinstance(f.value, ops.IntegerOf | ops.NumberOf):
+            x = _unescaped(f.name)
+            found[f"_y_{f.name}"] = f"trim(BOTH {text(spelling.BLANKS)} FROM {x})" if f.spelling.trim else x
+    return found
 
 
 def respelt(tree: Tree) -> dict[str, str]:
@@ -106,12 +118,10 @@ def _unescaped(column: str) -> str:
 
 
 def _spelling(op: ops.Spelling, c: str) -> str:
-    x = _unescaped(c)
-    x = f"trim(BOTH {text(spelling.BLANKS)} FROM {x})" if op.trim else x
+    x = ident(f"_y_{c}")
     none = f"WHEN {x} IN ({', '.join(map(text, op.nulls))}) THEN NULL" if op.nulls else ""
-    ours = _iso(x, op.format) if op.format else f"to_json(named_struct('v', {x}))"
-    if not op.format:
-        ours = f"substring({ours}, 6, length({ours}) - 6)"
+    quoted = f"to_json(named_struct('v', {x}))"
+    ours = _iso(x, op.format) if op.format else f"substring({quoted}, 6, length({quoted}) - 6)"
     return f"CASE WHEN {x} IS NULL THEN {_t(c)} {none} WHEN {x} = '' THEN '\"\"' ELSE {ours} END"
 
 

@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 from ulid import ULID
 
-from assay.engines.spark.session import DISK, files, ident, map_in_arrow, type_of
+from assay.engines.spark.session import DISK, files, map_in_arrow, query
+from assay.engines.spark.words import ident, type_of
 from assay.ports import Layout, Parquet, Relation
 from assay.sqltypes import SqlType
 
@@ -46,7 +47,8 @@ def write(given: DataFrame, layout: Layout, scratch: Path) -> list[Parquet]:
     names = [ident(name) for _, name, _ in layout.columns]
     value = _partition(*layout.partition) if layout.partition else "CAST(NULL AS STRING)"
     cut = given.selectExpr(*names, f"{value} AS _p")
-    cut = cut.hint("rebalance", cut["_p"]).sortWithinPartitions("_p") if layout.partition else cut.hint("rebalance")
+    cut = query(f"SELECT /*+ REBALANCE{'(_p)' if layout.partition else ''} */ * FROM cut", cut=cut)
+    cut = cut.sortWithinPartitions("_p") if layout.partition else cut
     made = map_in_arrow(cut, _writing(layout), _MADE).persist(DISK)
     out: list[Parquet] = []
     try:

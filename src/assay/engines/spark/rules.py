@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlglot import exp
 
 from assay.contract.quality import pattern as fit_pattern
-from assay.engines.spark.session import ident, spelt, text
+from assay.engines.spark.words import ident, spelt, text
 from assay.errors import ContractError
 from assay.sqltypes import SqlType
 
@@ -160,15 +160,19 @@ def _counted(node: exp.Expr, kinds: Mapping[str, str]) -> Said:
     a, b = (_said(one, kinds) for one in (node.this, node.expression))
     if not (_numeric(a.kind) and _numeric(b.kind)):
         raise _no(node, "counts with what is no number")
+    if (
+        isinstance(node, exp.Mul)
+        and "DOUBLE" not in (a.kind, b.kind)
+        and any(one.kind.startswith("DECIMAL") for one in (a, b))
+    ):
+        one, two = (_digits(said.kind) for said in (a, b))
+        if one[1] + two[1] > 38:
+            raise _no(node, "has more decimals than a decimal holds")
+        return Said(f"({a.sql} * {b.sql})", f"DECIMAL({min(one[0] + two[0], 38)},{one[1] + two[1]})")
     kind = _wider(node, [a, b])
     if isinstance(node, exp.Mod) and kind == "DOUBLE":
         raise _no(node, "asks for the rest of a double")
-    if SqlType.parse(kind).decimal and isinstance(node, exp.Mul):
-        one, two = (_digits(said.kind) for said in (a, b))
-        if one[0] + two[0] > 38:
-            raise _no(node, "has more digits than a decimal holds")
-        kind = f"DECIMAL({one[0] + two[0]},{one[1] + two[1]})"
-    elif SqlType.parse(kind).decimal and not isinstance(node, exp.Mod):
+    if kind.startswith("DECIMAL") and not isinstance(node, exp.Mod):
         precision, scale = _digits(kind)
         kind = f"DECIMAL({min(precision + 1, 38)},{scale})"
     terms = [_as(one, kind if kind == "DOUBLE" else "") for one in (a, b)]

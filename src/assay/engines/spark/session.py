@@ -3,19 +3,16 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.udf import UserDefinedFunction
 from pyspark.storagelevel import StorageLevel
 
+from assay.engines.spark.words import ident, spelt, type_of
 from assay.errors import AssayError, ContractError, LakeDamaged, SettingsError
-from assay.sqltypes import SqlType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +35,7 @@ PINNED = {
     "spark.sql.adaptive.enabled": "true",
 }
 """What is set in each session of ours, so that Glue, EMR and one machine differ in nothing that a row could show."""
-CACHE, DISK = StorageLevel.MEMORY_AND_DISK, StorageLevel.DISK_ONLY
+DISK = StorageLevel.DISK_ONLY
 _MAP_IN_ARROW = 207
 _RULE = re.compile(
     r"\[(DIVIDE_BY_ZERO|REMAINDER_BY_ZERO|ARITHMETIC_OVERFLOW|CAST_OVERFLOW|CAST_INVALID_INPUT|BINARY_ARITHMETIC_OVERFLOW|"
@@ -48,7 +45,6 @@ _ROOM = re.compile(r"No space left on device|OutOfMemoryError|maxResultSize|Disk
 _GONE = re.compile(
     r"PATH_NOT_FOUND|FileNotFoundException|FAILED_READ_FILE|is not a Parquet file|Not a gzip|igzip|IsalError|EOFError"
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @contextmanager
@@ -118,6 +114,14 @@ def map_in_arrow(
     return DataFrame(given._jdf.pythonMapInArrow(called._jc.expr(), False), given.sparkSession)  # noqa: SLF001 - as mapInArrow does
 
 
+def keep(frame: DataFrame) -> DataFrame:
+    """A frame that is computed once, and whose plan begins anew: what is asked of it is planned in no time.
+
+    If a worker that holds some of it is lost, the refine fails as a whole and is run again.
+    """
+    return frame.localCheckpoint(eager=False)
+
+
 _views = count()
 
 
@@ -147,65 +151,3 @@ def table(spark: SparkSession, columns: Sequence[tuple[str, str]], rows: Sequenc
 def files(spark: SparkSession) -> Any:
     """A reader that takes names of files as they are."""
     return spark.read.option("__globPaths__", "false")
-
-
-def told(columns: Sequence[tuple[str, str]]) -> list[str]:
-    """Expressions of columns as they are to be collected: moments as microseconds, which no machine's zone changes."""
-    return [
-        f"unix_micros({ident(name)}) AS {ident(name)}" if SqlType.parse(kind).zoned else ident(name)
-        for name, kind in columns
-    ]
-
-
-def value(kind: str, given: Any) -> Any:
-    """A value that was collected by `told`, as Python has it."""
-    return _EPOCH + timedelta(microseconds=given) if given is not None and SqlType.parse(kind).zoned else given
-
-
-def typed(kind: str, given: Any) -> Any:
-    """A value, or a text that spells one, as Python has it."""
-    if not isinstance(given, str):
-        return given
-    name = SqlType.parse(kind).name
-    if name == "TIMESTAMPTZ":
-        moment = datetime.fromisoformat(given)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    reads: dict[str, Callable[[str], Any]] = {
-        "DATE": date.fromisoformat, "BIGINT": int, "INTEGER": int, "DECIMAL": Decimal, "BOOLEAN": lambda v: v.lower() == "true",
-    }  # fmt: skip
-    return reads.get(name, str)(given)
-
-
-def spelt(given: Any) -> str:
-    """A value as a text that Spark casts back to it."""
-    if isinstance(given, bool):
-        return "true" if given else "false"
-    if isinstance(given, datetime):
-        moment = given if given.tzinfo else given.replace(tzinfo=UTC)
-        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%fZ").rjust(27, "0")
-    if isinstance(given, date):
-        return given.isoformat()
-    return format(given, "f") if isinstance(given, Decimal) else str(given)
-
-
-def type_of(kind: str) -> str:
-    """A contract's type as Spark calls it."""
-    found = SqlType.parse(kind)
-    return {"VARCHAR": "STRING", "TIMESTAMPTZ": "TIMESTAMP", "INTEGER": "INT"}.get(found.name, str(found))
-
-
-def ident(name: str) -> str:
-    """A name as a quoted identifier."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def text(given: str) -> str:
-    """A string as a quoted literal, in which a backslash is one."""
-    return "'" + given.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def named(url: str) -> str:
-    """A file's URL as every reader spells it: without scheme of a disk, `s3a` as `s3`, nothing escaped."""
-    plain = unquote(url) if "://" in url or url.startswith("file:") else url
-    plain = re.sub(r"^file:/{0,2}(?=/)", "", plain)
-    return re.sub(r"^s3[an]://", "s3://", plain)
