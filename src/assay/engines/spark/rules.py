@@ -32,6 +32,12 @@ _COUNTED: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*",
 _BLANK = "".join(map(chr, (0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)))
 _WORD = "0-9A-Za-z_"
 _EDGE = f"(?:(?<=[{_WORD}])(?![{_WORD}])|(?<![{_WORD}])(?=[{_WORD}]))"
+_IOTA = [at + i for at in (0x1F80, 0x1F90, 0x1FA0) for i in range(8)]
+_ONES = (
+    "ß" + "".join(map(chr, (*_IOTA, 0x1FB3, 0x1FC3, 0x1FF3))),
+    "ẞ" + "".join(map(chr, (*(c + 8 for c in _IOTA), 0x1FBC, 0x1FCC, 0x1FFC))),
+)
+"""Letters that Java makes several of, and the one that they are to DuckDB."""
 _WHOLE = {"TINYINT": "TINYINT", "SMALLINT": "SMALLINT", "INT": "INT", "BIGINT": "BIGINT"}
 
 
@@ -233,10 +239,10 @@ def _length(node: exp.Length, kinds: Mapping[str, str]) -> Said:
 
 def _upper(node: exp.Upper | exp.Lower, kinds: Mapping[str, str]) -> Said:
     """Letter by letter, one for one: neither engine makes two of one, and the end of a word is no special place."""
-    case = "upper" if isinstance(node, exp.Upper) else "lower"
+    case, after = ("upper", _ONES) if isinstance(node, exp.Upper) else ("lower", ("İ", "i"))
     it = _text(node.this, kinds)
     each = f"transform(split({it}, ''), _c -> CASE WHEN length({case}(_c)) = 1 THEN {case}(_c) ELSE _c END)"
-    plain = f"CASE WHEN {it} RLIKE {text('^[ -~]*' + chr(92) + 'z')} THEN {case}({it}) ELSE array_join({each}, '') END"
+    plain = f"CASE WHEN {it} RLIKE {text('^[ -~]*' + chr(92) + 'z')} THEN {case}({it}) ELSE translate(array_join({each}, ''), {text(after[0])}, {text(after[1])}) END"
     return Said(f"({plain})", "VARCHAR")
 
 
