@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 from datetime import date, timedelta
 from hashlib import sha256
@@ -12,6 +13,7 @@ from ulid import ULID
 import rounds
 from assay import clock
 from assay.contract import odcs
+from assay.engines import spark
 from assay.engines.duckdb import DuckDBEngine
 from assay.lake import bronze
 from assay.lake.bronze import Asked, Batch, Part
@@ -57,17 +59,33 @@ def prepare(lake: Path, parts: Path) -> None:
     print(json.dumps({}))
 
 
-def run(lake: Path, memory: str) -> None:
+def tree() -> float:
+    """CPU seconds of this process and of all that it started, as /proc has them."""
+    found = {}
+    for one in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            told = one.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found[int(one.parent.name)] = int(told[1]), sum(map(int, told[11:15]))
+    mine, before = {os.getpid()}, 0
+    while len(mine) > before:
+        before = len(mine)
+        mine |= {pid for pid, (parent, _) in found.items() if parent in mine}
+    return sum(found[pid][1] for pid in mine if pid in found) / os.sysconf("SC_CLK_TCK")
+
+
+def run(lake: Path, memory: str, name: str) -> None:
     begun = rounds.begin()
     files, ledger = DiskFiles(lake), SqliteLedger(lake / "ledger.db")
-    limits = Limits(memory, 2, lake / "_tmp")
+    engine = spark.opened() if name == "spark" else DuckDBEngine(Limits(memory, 2, lake / "_tmp"))
     done = refine(
-        CONTRACT.dataset, files=files, catalog=open_catalog(lake, files), ledger=ledger, engine=DuckDBEngine(limits),
+        CONTRACT.dataset, files=files, catalog=open_catalog(lake, files), ledger=ledger, engine=engine,
         run="bench",
     )  # fmt: skip
     counts = {w: sum(getattr(v, w) for v in done.verdicts) for w in ("accepted", "duplicate", "quarantined", "held")}
     added = [str(lake / one.name) for e in done.evidence for one in e.current.add]
-    rounds.report(begun, **counts, files=added, columns=COLUMNS)
+    rounds.report(begun, **counts, files=added, columns=COLUMNS, tree=tree())
 
 
 def main() -> None:
@@ -76,12 +94,13 @@ def main() -> None:
     parser.add_argument("lake", type=Path)
     parser.add_argument("parts", type=Path, nargs="?")
     parser.add_argument("--memory", default="500MB")
+    parser.add_argument("--engine", default="duckdb", choices=("duckdb", "spark"))
     asked = parser.parse_args()
     asked.lake.mkdir(parents=True, exist_ok=True)
     if asked.what == "prepare":
         prepare(asked.lake, asked.parts)
     else:
-        run(asked.lake, asked.memory)
+        run(asked.lake, asked.memory, asked.engine)
 
 
 if __name__ == "__main__":

@@ -366,15 +366,20 @@ def land(ctx: click.Context, lake: "Lake", dataset: str, shard: str | None, agai
 @cli.command()
 @click.argument("dataset")
 @click.option("--rebuild", is_flag=True, help="Fold the whole log anew and replace the tables' files in one commit.")
+@click.option(
+    "--engine",
+    type=click.Choice(["duckdb", "spark"]),
+    help="What computes it, whatever the contract says; rows are the same.",
+)
 @_with_lake
-def refine(ctx: click.Context, lake: "Lake", dataset: str, rebuild: bool) -> None:
+def refine(ctx: click.Context, lake: "Lake", dataset: str, rebuild: bool, engine: str | None) -> None:
     """Refine one dataset's batches that are not judged yet.
 
     \b
     Example:
       assay refine price_eod
     """
-    done = lake.refine(dataset, everything=rebuild)
+    done = lake.refine(dataset, everything=rebuild, engine=engine)
     _out(ctx, {"evidence": [e.number for e in done.evidence], "counts": done.counts}, [done.told])
     _raise(tell.held(done))
 

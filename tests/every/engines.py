@@ -4,18 +4,26 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 from isal import igzip
 
 from assay.contract.model import Column, Contract, Gate, KnownAt
 from assay.engines.duckdb import DuckDBEngine
 from assay.ports import Engine, Limits, Lines
+from tests import sparks
 from tests.laws.slow_engine import SlowEngine
 
-ENGINES = ["duckdb", "slow"]
+ENGINES = ["duckdb", "slow", pytest.param("spark", marks=sparks.NEEDED)]
+NAMES = ["duckdb", "slow"]
 
 
 def engine_of(name: str, scratch: Path) -> Engine:
     """An engine by its name."""
+    if name == "spark":
+        sparks.started()
+        from assay.engines import spark
+
+        return spark.opened()
     return DuckDBEngine(Limits("500MB", 2, scratch)) if name == "duckdb" else SlowEngine()
 
 

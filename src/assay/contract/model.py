@@ -185,6 +185,8 @@ class Contract:
         days: the name of the calendar whose days the key's day is one of; '' without one.
         calendar: what the lake's file of that name says. Whoever judges by a contract has one that is whole.
         promises: how fresh the dataset is said to be.
+        engine: which engine refines (duckdb, spark, auto), and of auto above how many bytes of new lines it is Spark. Rows are
+            the same by either, so no fingerprint has it.
         shown: what else the contract says, for people: the key's path and its text.
     """
 
@@ -217,6 +219,7 @@ class Contract:
     days: str = ""
     calendar: Calendar | None = None
     promises: tuple[Promise, ...] = ()
+    engine: tuple[str, int] = ("duckdb", 0)
     shown: tuple[tuple[str, str], ...] = ()
 
     def late(self, landed: datetime | None, at: datetime) -> list[Late]:

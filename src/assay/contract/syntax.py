@@ -32,12 +32,14 @@ from assay.contract.model import (
 )
 from assay.contract.rules import Judged
 from assay.errors import ContractError, UsageError
+from assay.settings import size
 from assay.sqltypes import SqlType
 from assay.windows import Duration, cell_of
 
 _OURS = {
     "source", "options", "universe", "start", "window", "every", "cursor", "settle", "reask", "complete", "knownAt",
     "sequence", "partitioning", "gate", "mutability", "currency", "calendar",
+    "engine",
 }  # fmt: skip
 _COLUMN_OURS = {"from", "unit", "zone", "excess", "ordinal", *spelling.WORDS}
 _KINDS: dict[str, Kind] = {
@@ -258,6 +260,7 @@ def _contract(odcs: OpenDataContractStandard, raw: dict[str, Any], lines: Lines,
         mutability=mutability,
         days=days,
         promises=tuple(_promises(odcs, dataset, lines)),
+        engine=_engine(ours),
     )
 
 
@@ -271,6 +274,19 @@ def _gate(ours: Properties) -> Gate:
         withdrawn_at_most=ours.share("gate", gate.get("withdrawnAtMost", 20)),
         withdrawn_min_rows=ours.count("gate", gate.get("withdrawnMinRows", 1)),
     )
+
+
+def _engine(ours: Properties) -> tuple[str, int]:
+    """Which engine refines, and above how many bytes of lines it is Spark."""
+    said = ours.get("engine", "duckdb")
+    if said in ("duckdb", "spark"):
+        return str(said), 0
+    rule = ours.mapping("engine", {"name", "sparkAbove"}) if isinstance(said, dict) else {}
+    told = str(rule.get("sparkAbove", ""))
+    above = size(told) if re.fullmatch(r"[0-9]{1,9}([.][0-9]{1,3})? ?[KMGT]i?B", told) else 0
+    if rule.get("name") != "auto" or above <= 0:
+        ours.note("engine", f"engine: {said} is none; say duckdb, spark, or {{name: auto, sparkAbove: 5GB}}")
+    return "auto", above
 
 
 def _mutability(ours: Properties, every: str | None, *, complete: bool) -> Any:

@@ -136,9 +136,9 @@ class Lake:
                 raise errors.together(wrong)
         return steps
 
-    def refine(self, dataset: str, *, everything: bool = False) -> "Refined":
-        """Fold what the log has and silver has not; with `everything`, the whole log anew."""
-        return loop.refine(self, dataset, str(ULID()), everything=everything)
+    def refine(self, dataset: str, *, everything: bool = False, engine: str | None = None) -> "Refined":
+        """Fold what the log has and silver has not; with `everything`, the whole log anew; by the contract's engine, or `engine`."""
+        return loop.refine(self, dataset, str(ULID()), everything=everything, engine=engine)
 
     def replay(self, dataset: str) -> "Refined":
         """Judge the quarantined rows of passed batches again, by today's contract: a decision, put into the log."""
@@ -717,13 +717,20 @@ def judged(
     root: Path, settings: Settings, contracts: Mapping[str, Contract], wrong: list[AssayError], *, gold: bool
 ) -> list[str]:
     """Put all that is wrong with contracts that can be read into `wrong`; the gold tables, if they are asked for."""
+    from assay.engines import spark
     from assay.engines.duckdb import bind
     from assay.land import check as check_source
     from assay.land import settings_of
     from assay.ports import Limits
 
     for contract in contracts.values():
-        for check in (bind, lambda one: check_source(one, root), lambda one: settings_of(one.source, settings.sources)):
+        also = (spark.bind,) if contract.engine[0] != "duckdb" else ()
+        for check in (
+            bind,
+            *also,
+            lambda one: check_source(one, root),
+            lambda one: settings_of(one.source, settings.sources),
+        ):
             with _kept(wrong):
                 check(contract)
     found: list[str] = []

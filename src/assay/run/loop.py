@@ -475,18 +475,37 @@ def _meet(failed: str, landed: Window | None) -> bool:
 # ------------------------------------------------------------------ single steps
 
 
-def refine(lake: "Lake", dataset: str, run: str, *, everything: bool = False) -> "Refined":
-    """Put the checkout's contract into the log where it is another, and fold what the log has and silver has not."""
+def refine(lake: "Lake", dataset: str, run: str, *, everything: bool = False, engine: str | None = None) -> "Refined":
+    """Put the checkout's contract into the log where it is another, and fold what the log has and silver has not.
+
+    `engine` says by which engine, whatever the contract says.
+    """
     from assay.refine import refine as fold
 
     t = lake.target
     bronze.put_contract(t.files, t.ledger, lake.contract(dataset), everything=everything, run=run)
-    done = fold(dataset, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine, run=run)
+    name = engine or _engine(lake, dataset, everything=everything)
+    done = fold(dataset, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine_named(name), run=run)
     if holes.columns(lake.contract(dataset)):
         from assay.run import sessions
 
         sessions.bring(lake, lake.contract(dataset))
     return done
+
+
+def _engine(lake: "Lake", dataset: str, *, everything: bool) -> str:
+    """Which engine the contract wants for what is to be refined now."""
+    name, above = lake.contract(dataset).engine
+    if name != "auto":
+        return name
+    from assay.lake import silver
+
+    t = lake.target
+    pair = None if everything else silver.load(t.catalog, dataset)
+    after = silver.head(pair.current) if pair else None
+    position, sha256 = (after.position, after.position_sha256) if after else (0, None)
+    new = sum(part.bytes for entry, _ in bronze.since(t.files, dataset, position, sha256) for part in entry.parts)
+    return "spark" if new > above else "duckdb"
 
 
 def replay(lake: "Lake", dataset: str, run: str) -> "Refined":

@@ -69,6 +69,14 @@ class Target:
         """What refines."""
         return self.open_engine()
 
+    def engine_named(self, name: str) -> Engine:
+        """What refines, by name: `duckdb` is this target's own, `spark` needs pyspark and Java."""
+        if name != "spark":
+            return self.engine
+        from assay.engines import spark
+
+        return spark.opened()
+
     def settle(self) -> None:
         """Let go of ledger and catalog; whoever asks for them opens them again."""
         for one in ("catalog", "ledger"):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from assay.engines.duckdb.fold import Fold, _rounds
+from assay.engines.duckdb.fold import Fold
+from assay.engines.rounds import rounds
 from assay.lake import duck
 from assay.ports import Act, N, Relation
 from assay.windows import Duration
@@ -240,7 +241,7 @@ def test_boxes_are_one_a_partition(listed: Fold) -> None:
 def test_scopes_that_share_nothing_are_one_round_and_are_compared_as_their_types(listed: Fold) -> None:
     def cut(*scopes: Any) -> list[int]:
         acts = [Act(N * i, AT, N * i, scope) for i, scope in enumerate(scopes, 1)]
-        return [len(one) for one in _rounds(acts, listed._typed(acts))]
+        return [len(one) for one in rounds(acts, listed._typed(acts))]
 
     assert cut(*({"id": (str(i), str(i))} for i in range(500))) == [500]
     assert cut({"id": ("9", "9")}, {"id": ("9.0", "9.000000")}) == [1, 1]

@@ -1,6 +1,5 @@
 """Types, judges and folds on DuckDB: every bronze line is read once into a table, which spills to disk where memory ends."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from assay.contract.tree import Field, Tree, tree
 from assay.engines.duckdb import operators
 from assay.engines.duckdb.fold import Fold
 from assay.engines.duckdb.operators import FIRST, LAST, sql
+from assay.engines.tokens import ENVELOPE, exact_token, record_of
 from assay.errors import AssayError, ContractError, LakeDamaged
 from assay.lake import duck, parquet
 from assay.lake.duck import ident, text
@@ -45,7 +45,6 @@ _UNREADABLE = {
 # A line that is no JSON still says whose it is: we wrote its beginning.
 _ENVELOPE = r'^\{"_seq":([0-9]{1,18}),"_n":([0-9]{1,9}),'
 _TOMBSTONE = _ENVELOPE + '"_op":"erased",'
-_ENVELOPE_BYTES = re.compile(_ENVELOPE[1:].encode())
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ class DuckDBGroup:
 
     def _place(self, part: int, line: bytes) -> tuple[int, int, int] | None:
         """The place, `_n` and `_seq` of a line that cannot be parsed; None if it is of no wanted batch."""
-        envelope = _ENVELOPE_BYTES.match(line)
+        envelope = ENVELOPE.match(line)
         if not envelope:
             return None
         seq, n = int(envelope[1]), int(envelope[2])
@@ -330,7 +329,7 @@ class DuckDBGroup:
             asked = set(found.fetchall())
             lines = {}
             for line in self._bytes(part).split(b"\n"):
-                envelope = _ENVELOPE_BYTES.match(line)
+                envelope = ENVELOPE.match(line)
                 if envelope and (name := (int(envelope[2]), int(envelope[1]))) in asked:
                     lines[name] = line
             self._kept = part, lines
@@ -439,11 +438,11 @@ def _spell(
 
 
 def _spelt_row(part: int, line: bytes, fields: Sequence[Field]) -> tuple[Any, ...] | None:
-    envelope = _ENVELOPE_BYTES.match(line)
+    envelope = ENVELOPE.match(line)
     if not envelope or not _is_text(line):
         return None
-    record = operators.record_of(line)
-    tokens = ("" if record is None else operators.exact_token(record, f) for f in fields)
+    record = record_of(line)
+    tokens = ("" if record is None else exact_token(record, f) for f in fields)
     return (part, int(envelope[2]), int(envelope[1]), record is not None, *tokens)
 
 

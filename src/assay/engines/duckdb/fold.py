@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from assay.engines.rounds import rounds
 from assay.errors import LakeDamaged
 from assay.lake import duck
 from assay.lake.duck import ident
@@ -90,7 +91,7 @@ class Fold:
             return {}
         self._scopes = self._typed(acts)
         self._touch(current, past)
-        cut = _rounds(acts, self._scopes)
+        cut = rounds(acts, self._scopes)
         self._several = len(cut) > 1
         for number, one in enumerate(cut):
             self._span = one[0].place, one[-1].place
@@ -473,50 +474,6 @@ class Fold:
                 (" AND ".join(on) or "true", f"SELECT {', '.join(columns)}", bound + [list(n) for n in numbered])
             )
         return out
-
-
-def _rounds(acts: Sequence[Act], scopes: Mapping[int, Scope]) -> list[list[Act]]:
-    """The acts in order, cut before a complete one whose scope meets another's of the round.
-
-    What a withdrawal may take, by its limit, depends on what the one before it took.
-    """
-    out: list[list[Act]] = []
-    said = _Scopes()
-    for act in acts:
-        scope = scopes.get(act.place)
-        if not out or (scope is not None and said.meets(scope)):
-            out.append([])
-            said = _Scopes()
-        if scope is not None:
-            said.add(scope)
-        out[-1].append(act)
-    return out
-
-
-class _Scopes:
-    """Scopes of a round, found by the first column that they hold to one value: hundreds of symbols meet none."""
-
-    def __init__(self) -> None:
-        self._wide: list[Scope] = []
-        self._by: dict[str, dict[Any, list[Scope]]] = {}
-
-    def add(self, scope: Scope) -> None:
-        column = next((c for c, (low, high) in scope.items() if low == high), None)
-        if column is None:
-            self._wide.append(scope)
-        else:
-            self._by.setdefault(column, {}).setdefault(scope[column][0], []).append(scope)
-
-    def meets(self, scope: Scope) -> bool:
-        near = list(self._wide)
-        for column, by in self._by.items():
-            low, high = scope.get(column, (None, None))
-            near += by.get(low, []) if low is not None and low == high else [s for held in by.values() for s in held]
-        return any(_meet(scope, one) for one in near)
-
-
-def _meet(a: Scope, b: Scope) -> bool:
-    return all(a[c][0] <= b[c][1] and b[c][0] <= a[c][1] for c in a.keys() & b.keys())
 
 
 def _spelt(url: str) -> str:

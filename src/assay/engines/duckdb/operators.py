@@ -8,23 +8,16 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from assay.contract import spelling
 from assay.contract import tree as ops
 from assay.contract.tree import Field, Operator, Tree
+from assay.engines.tokens import NO_VALUE
 from assay.errors import ContractError
 from assay.lake.duck import ident, text
 
 FIRST, LAST = "TIMESTAMPTZ '0001-01-01 00:00:00+00'", "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?\z"
 _ZONED = r"(Z|[+-][0-9]{2}:[0-9]{2})\z"
-_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
-_HEAD = re.compile(rb'\{"_seq":[0-9]{1,18},"_n":[0-9]{1,9},(?:"_op":"[a-z]+",)?(?:"_producer":"[^"]*",)?"_record":')
-_NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>[0-9]+)(?:[.](?P<part>[0-9]*))?(?:[eE](?P<power>[+-]?[0-9]+))?")
-_FAR = 80  # digits before or after the point, more than any decimal has
-_value = msgspec.json.Decoder(msgspec.Raw)
-_records = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def sql(operator: Operator, column: str = "") -> str:
@@ -53,82 +46,6 @@ def spelt(tree: Tree, *, exact: bool = False) -> list[Field]:
 def shape(tree: Tree) -> str:
     """What `json_transform` is to make of a line: the envelope's numbers, and a text for each token."""
     return json.dumps({"_seq": "BIGINT", "_n": "UINTEGER", "_op": "VARCHAR", "_record": _branches(_paths(tree.fields))})
-
-
-def record_of(line: bytes) -> msgspec.Raw | None:
-    """The record of a line, if it is strict JSON and nothing but our envelope is around it."""
-    head = _HEAD.match(line)
-    if not head or not line.endswith(b"}"):
-        return None
-    try:
-        return _value.decode(line[head.end() : -1])
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-
-
-def exact_token(record: msgspec.Raw, field: Field) -> str | None:
-    """The token at the first of the field's paths that is there, as it is spelt; for a number it is written without exponent.
-
-    '' where the way to it is no strict JSON.
-    """
-    try:
-        for path in field.token.paths:
-            if (found := _walk(record, path)) is not None and bytes(found) != b"null":
-                token = _SPACE.sub(r"\1", bytes(found).decode())
-                if isinstance(field.value, ops.JsonOf):
-                    return token
-                told = _respelt(token, field.spelling) if field.spelling else token
-                return None if told is None else _plain(told)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return ""
-    return None
-
-
-def _respelt(token: str, op: ops.Spelling) -> str | None:
-    """What `_spelling` says in SQL, of a number's token."""
-    if not token.startswith('"'):
-        return token
-    told: str = msgspec.json.decode(token)
-    told = told.strip(spelling.BLANKS) if op.trim else told
-    if told in op.nulls:
-        return None
-    if told and op.numeric:
-        if not re.fullmatch(spelling.number(op.decimal, op.group), told):
-            return _NO_VALUE
-        told = told.translate({ord(sign): None for sign in spelling.signs(op.group)} | {ord(op.decimal): "."})
-    return json.dumps(told, ensure_ascii=False)
-
-
-def _plain(token: str) -> str:
-    """A number without exponent, exactly, bare or in quotes; beyond any decimal it stays beyond. Other tokens as they are."""
-    if len(token) > 2 and token[0] == token[-1] == '"':
-        return f'"{_plain(token[1:-1])}"'
-    found = _NUMBER.fullmatch(token)
-    if not found:
-        return token
-    sign, whole, part, power = found["sign"], found["whole"], found["part"] or "", found["power"] or "0"
-    digits = (whole + part).lstrip("0")
-    if not digits:
-        return "0"
-    # A power of more digits than this moves any line's digits out of sight.
-    shift = int(power) if len(power.lstrip("+-0")) < 10 else int(f"{power[0]}1".replace("+", "")) * 10**9
-    point = len(digits) - len(part) + shift
-    if point > _FAR or point < -_FAR:
-        return f"{sign}1{'0' * _FAR}" if point > 0 else f"{sign}0.{'0' * _FAR}1"
-    digits = "0" * (1 - point) + digits if point < 1 else digits.ljust(point, "0")
-    point = max(point, 1)
-    return f"{sign}{digits[:point]}.{digits[point:]}".removesuffix(".")
-
-
-def _walk(value: msgspec.Raw, path: Sequence[str]) -> msgspec.Raw | None:
-    for name in path:
-        if not bytes(value).startswith(b"{"):
-            return None
-        found = _records.decode(value).get(name)
-        if found is None:
-            return None
-        value = found
-    return value
 
 
 # tokens
@@ -201,11 +118,8 @@ def _unescaped(column: str, op: ops.Spelling) -> str:
     return f"TRIM({out}, {text(spelling.BLANKS)})" if op.trim else out
 
 
-_NO_VALUE = '"?"'
-
-
 def _spelling(op: ops.Spelling, c: str) -> str:
-    """The token of `_x_<column>`, its text, as ours would be; of a text that fits no pattern it is `_NO_VALUE`."""
+    """The token of `_x_<column>`, its text, as ours would be; of a text that fits no pattern it is `NO_VALUE`."""
     x = _x(c)
     none = f"WHEN {x} IN ({', '.join(map(text, op.nulls))}) THEN NULL" if op.nulls else ""
     ours = f"WHEN {x} = '' THEN '\"\"'"
@@ -214,7 +128,7 @@ def _spelling(op: ops.Spelling, c: str) -> str:
     elif op.numeric:
         shape = text(rf"^(?:{spelling.number(op.decimal, op.group)})\z")
         plain = f"TRANSLATE({x}, {text(op.decimal + spelling.signs(op.group))}, '.')"
-        ours += f" WHEN REGEXP_MATCHES({x}, {shape}) THEN CONCAT('\"', {plain}, '\"') ELSE {text(_NO_VALUE)}"
+        ours += f" WHEN REGEXP_MATCHES({x}, {shape}) THEN CONCAT('\"', {plain}, '\"') ELSE {text(NO_VALUE)}"
     else:
         ours += f" ELSE CAST(TO_JSON({x}) AS VARCHAR)"
     return f"CASE WHEN {x} IS NULL THEN CAST({_t(c)} AS VARCHAR) {none} {ours} END"
@@ -231,7 +145,7 @@ def _iso(x: str, pattern: str) -> str:
     terms = [of["year"], "'-'", of["month"], "'-'", of["day"]]
     for before, name in (("' '", "hour"), ("':'", "minute"), ("':'", "second"), ("'.'", "fraction")):
         terms += [before, of[name]] if name in names else []
-    return f"CASE WHEN {of['year']} = '' THEN {text(_NO_VALUE)} ELSE CONCAT('\"', {', '.join(terms)}, '\"') END"
+    return f"CASE WHEN {of['year']} = '' THEN {text(NO_VALUE)} ELSE CONCAT('\"', {', '.join(terms)}, '\"') END"
 
 
 # lines in doubt
@@ -348,7 +262,8 @@ def _has_power(t: str) -> str:
 
 
 def _day_of(_: ops.DayOf, c: str) -> str:
-    return f"TRY_CAST({_inner(c)} AS DATE)"
+    # Ten letters: to DuckDB "infinity" and "epoch" are days too, and no clock can be made of the one.
+    return f"TRY_CAST(CASE WHEN LENGTH({_t(c)}) = 12 THEN {_inner(c)} END AS DATE)"
 
 
 def _instant_of(op: ops.InstantOf, c: str) -> str:
@@ -398,7 +313,7 @@ def _refused(op: ops.Refused, c: str) -> str:
         case ops.DayOf():
             cases = f"WHEN LENGTH({t}) = 12 AND SUBSTR({t}, 2, 10) = CAST({v} AS VARCHAR) THEN NULL {missing} "
             cases += (
-                f"WHEN ASCII({t}) = 34 AND {t} <> {text(_NO_VALUE)} THEN {_reason(c, 'range')} " if op.formatted else ""
+                f"WHEN ASCII({t}) = 34 AND {t} <> {text(NO_VALUE)} THEN {_reason(c, 'range')} " if op.formatted else ""
             )
             cases += f"ELSE {of_type}"
         case ops.InstantOf(zone):

@@ -1,0 +1,71 @@
+"""Makes Spark's packages importable where tests run: `.venvs/spark` has the same Python and the same pins as `.venv`."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("pyspark", "py4j")
+
+
+@cache
+def there() -> Path | None:
+    """The directory of Spark's own environment that holds its packages; None if there is none."""
+    roots = (Path(__file__).parents[1], Path(sys.prefix).parent)
+    found = (
+        root / ".venvs/spark/lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+        for root in roots
+    )
+    return next((one for one in found if (one / PACKAGES[0]).is_dir()), None)
+
+
+@cache
+def importable() -> bool:
+    """Whether pyspark can be imported from now on: of the other environment these packages alone are found, nothing else."""
+    where = there()
+    if where is None or shutil.which("java") is None:
+        return False
+    only = Path(tempfile.mkdtemp(prefix="sparks-"))
+    atexit.register(shutil.rmtree, only, ignore_errors=True)
+    for package in PACKAGES:
+        (only / package).symlink_to(where / package)
+    sys.path.append(str(only))
+    house = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parents[1]), str(only)]
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    os.environ["PYTHONPATH"] = os.pathsep.join([*house, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import pyspark.sql  # noqa: F401
+    return True
+
+
+NEEDED = [
+    pytest.mark.slow,
+    # Spark's own sockets to its JVM are closed when they are forgotten.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.skipif(there() is None, reason="scripts/extras makes .venvs/spark"),
+]
+
+
+@cache
+def started() -> None:
+    """One Spark for a whole process of tests: small, and quick to plan."""
+    assert importable()
+    from pyspark.sql import SparkSession
+
+    said = {
+        "spark.master": "local[2]", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1", "spark.driver.memory": "1g",
+        "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.sql.shuffle.partitions": "1", "spark.log.level": "OFF",
+        "spark.default.parallelism": "1", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    }  # fmt: skip
+    builder = SparkSession.builder
+    for name, value in said.items():
+        builder = builder.config(name, value)
+    atexit.register(builder.getOrCreate().stop)
