@@ -1324,10 +1324,10 @@ def cloudsim() -> None:
     """Doubles of AWS on this machine, to try the AWS target without an account. Emulated: never AWS."""
 
 
-@cloudsim.command("up", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@cloudsim.command("up", context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def cloudsim_up(options: tuple[str, ...]) -> None:
-    """Start the services by `assay-cloudsim up`, with its options (--help shows them), until interrupted.
+    """Start the services by `assay-cloudsim up`, with its options (`-- --help` shows them), until interrupted.
 
     It prints where they are, a line of JSON. It is a distribution of its own, since what it needs cannot be installed beside assay.
 

@@ -227,13 +227,35 @@ def test_a_task_has_its_role_and_knows_itself(ecs: Ecs, started: Cloud) -> None:
 
 def test_an_exit_code_and_a_signal_are_told_apart(ecs: Ecs) -> None:
     definition = ecs.register("python", "-c", "import os, sys; os.kill(os.getpid(), 9)")
-    exits = [{"name": "main", "command": ["python", "-c", "print('so'); raise SystemExit(3)"]}]
+    exits = [{"name": "main", "command": ["bin/python", "-c", "print('so'); raise SystemExit(3)"]}]
     three = ecs.start(definition, overrides={"containerOverrides": exits})
     killed = ecs.start(definition)
     task = ecs.until(three, "STOPPED")
     assert (task["containers"][0]["exitCode"], ecs.lines(task)) == (3, ["so"])
     (container,) = ecs.until(killed, "STOPPED")["containers"]
     assert (container["exitCode"], container.get("reason")) == (137, None)
+
+
+LEAVE = """
+import subprocess, sys
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+"""
+
+
+def test_a_container_leaves_nobody_behind(ecs: Ecs) -> None:
+    task, lines = ecs.done("python", "-c", LEAVE)
+    assert task["containers"][0]["exitCode"] == 0
+    assert wait_gone({int(lines[0])}) == set()
+
+
+def test_a_group_that_goes_does_not_stop_the_container(ecs: Ecs) -> None:
+    group = ecs.definition()["containerDefinitions"][0]["logConfiguration"]
+    group["options"] |= {"awslogs-group": "/goes", "awslogs-create-group": "true"}
+    much = "for n in range(5):\n    print('x' * 100_000, flush=True)\n    __import__('time').sleep(0.4)"
+    arn = ecs.start(ecs.register("python", "-c", much, logConfiguration=group))
+    ecs.until(arn, "RUNNING")
+    ecs.logs.delete_log_group(logGroupName="/goes")
+    assert ecs.until(arn, "STOPPED")["containers"][0]["exitCode"] == 0
 
 
 def test_more_memory_than_the_task_has_ends_it(ecs: Ecs) -> None:
@@ -493,6 +515,32 @@ def test_a_queue_hears_each_state(ecs: Ecs, started: Cloud) -> None:
     )
     assert last["detail"]["containers"][0]["exitCode"] == 4
     assert last["detail"]["stoppedAt"].endswith("Z")
+
+
+WRITE = """
+import boto3
+from botocore.exceptions import ClientError
+s3 = boto3.client("s3")
+for key in ("raw/a", "other/a"):
+    try:
+        s3.put_object(Bucket="bronze", Key=key, Body=b"1")
+        print(key, "written")
+    except ClientError as error:
+        print(key, error.response["Error"]["Code"])
+"""
+
+
+def test_a_task_may_do_what_its_role_may(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    with clouds.cloud(tmp_path / "c", "--image", f"lake:1={tmp_path}", "--auth") as one:
+        ecs = Ecs(one)
+        one.client("s3").create_bucket(Bucket="bronze", CreateBucketConfiguration={"LocationConstraint": one.region})
+        allowed = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::bronze/raw/*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        one.client("iam").put_role_policy(RoleName="task", PolicyName="raw", PolicyDocument=policy)
+        _, lines = ecs.done("python", "-c", WRITE, taskRoleArn=ROLE.format("task"))
+        assert lines == ["raw/a written", "other/a AccessDenied"]
 
 
 def test_tasks_end_with_the_cloud(tmp_path: Path) -> None:

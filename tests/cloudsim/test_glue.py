@@ -24,7 +24,7 @@ from tests.clouds import Cloud
 pytestmark = pytest.mark.slow
 
 NAMES = (f"g{n}" for n in count())
-WRITERS, APPENDS = 4, 5
+WRITERS, APPENDS = 4, 3
 CROWD, ROUNDS = 12, 40
 ALONE = """
 import socket, sys

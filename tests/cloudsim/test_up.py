@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -136,6 +137,12 @@ def test_a_function_behind_an_api_reaches_the_other_services(cloud: Cloud) -> No
         assert answer.read() == b"True False"
 
 
+def test_a_directory_serves_one_at_a_time(cloud: Cloud) -> None:
+    in_use = f"assay-cloudsim: {cloud.directory} is in use: another assay-cloudsim runs there\n"
+    assert refused("up", "--directory", cloud.directory) == (1, in_use)
+    assert json.loads((cloud.directory / "endpoints.json").read_text())["endpoints"] == cloud.endpoints
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, "stdin"])
 def test_nobody_outlives_it(tmp_path: Path, how: signal.Signals | str) -> None:
     with clouds.cloud(tmp_path / "c") as started:
@@ -149,6 +156,9 @@ def test_nobody_outlives_it(tmp_path: Path, how: signal.Signals | str) -> None:
         assert wait_gone(all_of_it) == set()
     assert code == (-signal.SIGKILL if how == signal.SIGKILL else 0)
     assert (tmp_path / "c" / "endpoints.json").exists() == (how == signal.SIGKILL)
+    if how == signal.SIGKILL:
+        with clouds.cloud(tmp_path / "c") as again:
+            assert again.endpoints != started.endpoints
 
 
 def test_a_part_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
@@ -189,9 +199,13 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, said = refused("up", "--directory", tmp_path / "file")
     assert (code, said) == (1, f"assay-cloudsim: {tmp_path / 'file'} cannot be used: File exists\n")
-    (tmp_path / "c" / "endpoints.json").touch()
-    code, said = refused("up", "--directory", tmp_path / "c")
-    assert (code, said.startswith(f"assay-cloudsim: {tmp_path / 'c'} is in use: ")) == (1, True)
+    here = [sys.executable, "-m", "assay_cloudsim", "up"]  # this environment has no MiniStack
+    path = os.environ | {"PYTHONPATH": str(clouds.ROOT / "cloudsim" / "src")}
+    done = subprocess.run(here, check=False, capture_output=True, text=True, env=path)
+    missing = f"ministack is not installed beside {sys.executable}: pip install assay-cloudsim there"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"assay-cloudsim: {missing}\n")
+    code, said = refused("up", "--image", "lake:1=/none-such")
+    assert (code, "is not NAME=DIRECTORY with a bin in the directory" in said) == (2, True)
     code, said = refused("up", "--port", "80")
     assert (code, "80 is no port between 1024 and 65000" in said) == (2, True)
     code, said = refused("down")
@@ -218,3 +232,12 @@ def test_assay_starts_it(tmp_path: Path) -> None:
         assert json.loads(process.stdout.readline())["region"] == "eu-west-1"
         process.stdin.close()
         assert process.wait(20) == 0
+
+
+def test_it_and_assay_are_strangers() -> None:
+    def imports(root: Path) -> set[str]:
+        found = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
+        return {name for file in root.rglob("*.py") for name in found.findall(file.read_text())}
+
+    assert {"assay", "assay_sandbox"} & imports(clouds.ROOT / "cloudsim" / "src") == set()
+    assert "assay_cloudsim" not in imports(clouds.ROOT / "src")

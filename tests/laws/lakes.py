@@ -14,6 +14,7 @@ from assay.ports import Files
 from assay.run import Lake
 from assay.run import lake as lakes
 from assay.targets import Target
+from assay.targets.aws import provision, table
 from assay.targets.aws.s3 import S3Files
 from assay.targets.local import LocalSecrets
 from tests.every.stores import StoreFiles
@@ -79,6 +80,7 @@ def rewrite(files: Files, name: str, data: bytes | None) -> None:
     if isinstance(files, S3Files):
         s3, where = files.clients("s3"), {"Bucket": files.bucket, "Key": files.prefix + name}
         s3.delete_object(**where) if data is None else s3.put_object(Body=data, **where)
+        files._held.drop(name)
         shutil.rmtree(files._copies())
         files._proved.clear()
         return
@@ -97,6 +99,17 @@ def lose_catalog(made: Made) -> None:
             made.catalog.drop_table(name)
     else:
         (made.root / "catalog.db").unlink()
+
+
+def lose_ledger(made: Made) -> None:
+    """The ledger is empty."""
+    if isinstance(made.files, S3Files):
+        dynamodb, name = made.files.clients("dynamodb"), table(made.files.clients.aws, "dev")
+        dynamodb.delete_table(TableName=name)
+        provision.ledger(dynamodb, name)
+    else:
+        for one in made.root.glob("ledger.db*"):
+            one.unlink()
 
 
 def parquet(lake: Lake, *, past: bool = False) -> list[evidence.DataFile]:

@@ -12,7 +12,7 @@ from assay.lake import bronze
 from assay.ports import Fact, Files, Ledger
 from assay.run import Lake
 from tests.laws.lakes import Where, new_lake
-from tests.making import EVERY_TYPE, Made, make, make_on_store, record
+from tests.making import EVERY_TYPE, Made, make, make_on_aws, make_on_store, record
 
 
 class Counting:
@@ -136,6 +136,41 @@ def test_what_is_asked_is_the_same_after_four_times_the_days(tmp_path: Path, whe
     for name, found in early.items():
         assert sum(found.values()) > 0, name
         assert late[name] == found, name
+    lake.close()
+
+
+@pytest.mark.slow
+def test_what_is_asked_of_aws_is_the_same_after_four_times_the_days(tmp_path: Path) -> None:
+    """Calls to S3, Glue and DynamoDB: the bill of a landing, a refine, a plan. Emulated; what is sent is what AWS would count."""
+    lake, made = new_lake(tmp_path, make_on_aws, EVERY_TYPE)
+    contract = lake.contract("things")
+    clients = [made.files.clients, made.ledger._clients]
+
+    def sent(act: Callable[[], object]) -> Counter[str]:
+        for one in clients:
+            one.calls.clear()
+        act()
+        return sum((one.calls for one in clients), Counter())
+
+    def asked(shard: str) -> dict[str, Counter[str]]:
+        new = [record(id=f'"{shard}"'), record(id='"same"', whole=f"-{len(shard)}")]
+        return {
+            "land": sent(lambda: made.land(contract, new, shard=shard)),
+            "plan": sent(lake.plan),
+            "refine": sent(lambda: lake.refine("things")),
+            "refine nothing": sent(lambda: lake.refine("things")),
+            "status": sent(lake.status),
+        }
+
+    live(lake, made, range(3))
+    early = asked("x")
+    live(lake, made, range(3, 12))
+    late = asked("xy")
+    for name, found in early.items():
+        assert sum(found.values()) > 0, name
+        assert late[name] == found, name
+    assert sum(early["land"].values()) <= 30, early["land"]
+    assert sum(early["refine"].values()) <= 64, early["refine"]
     lake.close()
 
 

@@ -20,7 +20,7 @@ from assay.lake.coverage import Cover, packed
 from assay.run import Lake, prove
 from assay.run import lake as lakes
 from assay.targets import sqlite
-from tests.laws.lakes import STORES, Where, alter, lose_catalog, parquet, reopened, rewrite, small_lake
+from tests.laws.lakes import STORES, Where, alter, lose_catalog, lose_ledger, parquet, reopened, rewrite, small_lake
 from tests.making import Made, every_type, make, record
 
 
@@ -85,8 +85,7 @@ def test_a_lost_ledger_is_made_anew_from_the_lake(tmp_path: Path, where: Where) 
     lake, made, _ = small_lake(tmp_path, where)
     before, versions = lake.status(), made.versions(lake.contract("things"))
     lake.close()
-    for one in made.root.glob("ledger.db*"):
-        one.unlink()
+    lose_ledger(made)
     lake, made = reopened(lake, made)
     lake.plan()  # reading alone would say nothing: `status` writes nothing
     assert lake.status() == before
@@ -134,8 +133,8 @@ def test_evidence_goes_on_where_the_log_was_folded_anew_though_its_first_is_lost
     before = made.versions(lake.contract("things"))
     made.files.delete(evidence.name_of("things", 1))
     lake.close()
-    for one in made.root.glob("*.db*"):
-        one.unlink()
+    lose_catalog(made)
+    lose_ledger(made)
     lake, made = reopened(lake, made)
     assert lake.refine("things").evidence == ()
     assert made.versions(lake.contract("things")) == before
@@ -154,8 +153,8 @@ def test_no_evidence_is_put_before_what_follows_from_a_lost_one(tmp_path: Path, 
         assert lake.refine("things").evidence[0].number == number
     made.files.delete(evidence.name_of("things", lost))
     lake.close()
-    for one in made.root.glob("*.db*"):
-        one.unlink()
+    lose_catalog(made)
+    lose_ledger(made)
     lake, made = reopened(lake, made)
     for _ in range(2):
         with pytest.raises(

@@ -66,7 +66,7 @@ def test_a_table_of_the_ledger_that_is_lost_is_made_anew_from_the_lake(lake: tup
     done = ran("status")
     assert done.returncode == 2
     assert "there is no table story-dev" in done.stderr
-    clouds.provision._ledger(dynamodb, "story-dev")
+    clouds.provision.ledger(dynamodb, "story-dev")
     assert ran("apply").returncode == 0
     after = json.loads(ran("--json", "status").stdout)
     assert after["datasets"].keys() == before["datasets"].keys()

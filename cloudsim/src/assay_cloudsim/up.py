@@ -10,6 +10,7 @@ A part that binds by itself (`athena`, whose `serve(endpoints, port)` is all tha
 """
 
 import argparse
+import fcntl
 import http.client
 import importlib.util
 import json
@@ -123,10 +124,9 @@ def run(asked: argparse.Namespace) -> int:
             directory = asked.directory or Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-cloudsim-"))
             )
-            _directory(directory)
+            stack.enter_context(_directory(directory))
             children = stack.enter_context(_started(directory.resolve(), asked))
             told = _ready(children, directory, over)
-            stack.callback((directory / "endpoints.json").unlink, missing_ok=True)
             if told:
                 print(told, flush=True)
             while not over.wait(0.2):
@@ -138,17 +138,27 @@ def run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _directory(directory: Path) -> None:
+@contextmanager
+def _directory(directory: Path) -> Iterator[None]:
+    """Ours alone for as long as this process lives, however it ends."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("logs", "tmp", "s3", "state", "tasks"):
             (directory / name).mkdir(mode=0o700, exist_ok=True)
-        if (directory / "endpoints.json").exists():
-            raise Failed(
-                f"{directory} is in use: {directory / 'endpoints.json'} exists; remove it if nothing runs there"
-            )
+        lock = (directory / "lock").open("wb")
     except OSError as error:
         raise Failed(f"{directory} cannot be used: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Failed(f"{directory} is in use: another assay-cloudsim runs there") from None
+        told = directory / "endpoints.json"
+        told.unlink(missing_ok=True)  # of one that was killed
+        try:
+            yield
+        finally:
+            told.unlink(missing_ok=True)
 
 
 class Part:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 _EVERY = 0.3  # seconds
 _EVENTS, _BYTES = 1000, 900_000  # of one PutLogEvents; AWS takes 10,000 and 1,048,576
@@ -73,5 +73,5 @@ def _put(stream: Stream | None, events: Events) -> None:
     try:
         if stream:
             stream.put(events)
-    except ClientError as error:  # a group that was deleted meanwhile; the container goes on, as on AWS
+    except (ClientError, BotoCoreError) as error:  # a deleted group, say; the container goes on, as on AWS
         print(f"logs: {error}", flush=True)

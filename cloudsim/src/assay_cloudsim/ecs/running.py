@@ -141,7 +141,8 @@ class Fargate:
         command = [*given.get("entryPoint", []), *(task.override.get("command") or given.get("command", []))]
         if not command:
             raise NotStarted("CannotCreateContainerError: Error response from daemon: no command specified")
-        found = shutil.which(command[0], path=environment["PATH"])
+        named = str(image / command[0]) if "/" in command[0] else command[0]
+        found = shutil.which(named, path=environment["PATH"])
         if not found:
             raise NotStarted(
                 "CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "

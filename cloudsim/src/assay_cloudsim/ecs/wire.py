@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import botocore.session
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.validate import ParamValidator
 
 _PREFIX = "AmazonEC2ContainerServiceV20141113."
@@ -95,8 +96,13 @@ def serve(descriptor: int, operations: dict[str, Operation], look: Callable[[str
             return self._say(*answers.answer(self.headers.get("X-Amz-Target", ""), self.rfile.read(length)))
 
         def do_GET(self) -> None:
-            found = look(self.path)
-            self._say(404 if found is None else 200, found or {"message": f"assay-cloudsim's ECS has no {self.path}"})
+            try:
+                found = look(self.path)
+            except (ClientError, BotoCoreError) as error:  # a role that is gone
+                return self._say(500, {"message": str(error)})
+            return self._say(
+                404 if found is None else 200, found or {"message": f"assay-cloudsim's ECS has no {self.path}"}
+            )
 
         def _say(self, status: int, body: dict[str, Any]) -> None:
             said = json.dumps(body).encode()

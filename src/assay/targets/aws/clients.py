@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_
 class Clients:
     """One client a service, made when it is first asked for; threads share it. `aws` says region and addresses.
 
+    `calls` counts what was sent, repeated requests too, by `service:Operation`: what AWS bills.
+
     Credentials are those of the process's role, as AWS hands them out. Doubles are never shown a person's: they get none
     but those of the task or environment they themselves started.
     """
@@ -32,6 +35,7 @@ class Clients:
         own = aws.emulated and not any(name in os.environ for name in _CREDENTIALS)
         session: Any = boto3.session.Session
         self._session = session(region_name=aws.region, **(_EMULATED if own else {}))
+        self.calls: Counter[str] = Counter()
         self._made: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -63,7 +67,13 @@ class Clients:
             },
         )
         with errors(service, f"the client of {service}"):
-            return self._session.client(service, endpoint_url=endpoint, config=config)
+            made = self._session.client(service, endpoint_url=endpoint, config=config)
+        made.meta.events.register(f"before-send.{service}", self._count)
+        return made
+
+    def _count(self, event_name: str, **_: Any) -> None:
+        service, operation = event_name.split(".")[1:3]
+        self.calls[f"{service}:{operation}"] += 1
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -28,7 +28,7 @@ def make(settings: Settings, secrets: Mapping[str, str]) -> None:
     try:
         where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
         _unless_there(clients("s3").create_bucket, Bucket=aws.bucket, **where)
-        _ledger(clients("dynamodb"), table(aws, settings.env))
+        ledger(clients("dynamodb"), table(aws, settings.env))
         for one in NAMESPACES:
             name = database(aws, settings.env, one)
             _unless_there(clients("glue").create_database, DatabaseInput={"Name": name})
@@ -40,7 +40,8 @@ def make(settings: Settings, secrets: Mapping[str, str]) -> None:
         clients.close()
 
 
-def _ledger(dynamodb: Any, name: str) -> None:
+def ledger(dynamodb: Any, name: str) -> None:
+    """The empty table of a ledger."""
     keys = (("pk", "HASH"), ("sk", "RANGE"))
     made = _unless_there(
         dynamodb.create_table, TableName=name, BillingMode="PAY_PER_REQUEST",

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,10 +24,43 @@ PIECE = 16 << 20
 WHOLE = 64 << 20
 """What is larger is uploaded in parts."""
 TRIES, PAUSE = 6, 0.1  # of what botocore does not try again: a conditional put that met another, an answer cut off
+SMALL, HELD = 1 << 20, 64 << 20
+"""What is read whole and no larger is held in memory, so many bytes of it: Iceberg asks for a manifest up to five times a commit."""
 RECENT = 3600.0  # seconds for which a copy that was used is not taken away
 _TAKEN = {"PreconditionFailed", "412"}
 _MET = {"ConditionalRequestConflict", "409", "OperationAborted"}
 _GONE = {"NoSuchKey", "404", "NotFound"}
+
+
+class _Held:
+    """Small objects in memory, the longest unused of them gone first; an object never changes, so none is stale."""
+
+    def __init__(self) -> None:
+        self._objects: OrderedDict[str, bytes] = OrderedDict()
+        self._size, self._lock = 0, threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Held, ()
+
+    def get(self, name: str) -> bytes | None:
+        with self._lock:
+            if (found := self._objects.get(name)) is not None:
+                self._objects.move_to_end(name)
+            return found
+
+    def keep(self, name: str, data: bytes) -> None:
+        if len(data) > SMALL:
+            return
+        with self._lock:
+            if name not in self._objects:
+                self._objects[name] = data
+                self._size += len(data)
+            while self._size > HELD:
+                self._size -= len(self._objects.popitem(last=False)[1])
+
+    def drop(self, name: str) -> None:
+        with self._lock:
+            self._size -= len(self._objects.pop(name, b""))
 
 
 @dataclass(frozen=True)
@@ -34,7 +69,7 @@ class S3Files:
 
     A put sends `If-None-Match: *`; whatever it is answered but success, the object is read, and S3 reads what was put last
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). `disk` is where files in the making and
-    copies lie: of the latter, `copies` bytes, those used in the last hour aside. An object of another account than `account`'s is refused.
+    copies lie: of the latter, `copies` bytes, those used in the last hour aside. What is read in pieces (`verify` does) comes from S3 each time. An object of another account than `account`'s is refused.
     """
 
     clients: Clients
@@ -43,7 +78,8 @@ class S3Files:
     disk: Path
     account: str = ""
     copies: int = 20 * 10**9
-    _proved: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _proved: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
+    _held: _Held = field(default_factory=_Held, init=False, repr=False, compare=False)
     _kept: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
 
     @property
@@ -56,7 +92,12 @@ class S3Files:
         try:
             size = len(data) if isinstance(data, bytes) else data.stat().st_size
             with effect(as_effect), errors("s3", self.base + key):
-                return self._put(key, data, size)
+                ours = self._put(key, data, size)
+            if ours and isinstance(data, Path):  # who wrote it reads it next, as DuckDB or for its footer
+                self._have(data, self._copy(key), size)
+            elif ours and isinstance(data, bytes):
+                self._held.keep(key, data)
+            return ours
         finally:
             if isinstance(data, Path):
                 data.unlink(missing_ok=True)
@@ -117,6 +158,9 @@ class S3Files:
         return self._get(name, start, start + 1) == b""
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        whole = start == 0 and end is None
+        if whole and (held := self._held.get(name)) is not None:
+            return held
         with errors("s3", self.base + name):
             if end is not None and end <= start:
                 if not self.exists(name):
@@ -125,6 +169,8 @@ class S3Files:
             found = self._get(checked(name), start, end)
         if found is None:
             raise lost(name)
+        if whole:
+            self._held.keep(name, found)
         return found
 
     def _get(self, name: str, start: int = 0, end: int | None = None) -> bytes | None:
@@ -151,23 +197,23 @@ class S3Files:
         raise LakeBusy(f"s3 breaks off in {self.base}{name}; run it again") from why
 
     def local(self, name: str, sha256: str) -> Path:
-        copy = self._copies() / f"{sha256}-{name.rpartition('/')[2]}"
-        there = copy.exists()
-        if there and sha256 in self._proved:
+        copy = self._copy(name)
+        if (name, sha256) in self._proved and copy.exists():
             os.utime(copy)
             return copy
-        if not there:
-            self._keep(copy, name)
-        with copy.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            copy.unlink()
-            raise LakeDamaged(f"{name} does not have the bytes that were written; restore it from a copy")
-        self._proved.add(sha256)
-        return copy
+        for there in (True, False):
+            if not (there and copy.exists()):
+                self._keep(copy, name)
+            with copy.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found == sha256:
+                self._proved.add((name, sha256))
+                return copy
+            copy.unlink()  # a copy may rot: the object itself is looked at before anything is said of it
+        raise LakeDamaged(f"{name} does not have the bytes that were written; restore it from a copy")
 
     def url(self, name: str) -> str:
-        copy = self._copies() / f"{hashlib.sha256((self.base + name).encode()).hexdigest()}-{name.rpartition('/')[2]}"
+        copy = self._copy(name)
         if copy.exists():
             os.utime(copy)
         else:
@@ -195,6 +241,7 @@ class S3Files:
                     yield one["Key"].removeprefix(self.prefix)
 
     def delete(self, name: str) -> None:
+        self._held.drop(name)
         with errors("s3", self.base + name):
             self._s3.delete_object(**self._of(checked(name)))
 
@@ -220,6 +267,11 @@ class S3Files:
             where.mkdir(parents=True, exist_ok=True, mode=0o700)
         return where
 
+    def _copy(self, name: str) -> Path:
+        """Where the copy of an object lies, if there is one."""
+        of = hashlib.sha256((self.base + checked(name)).encode()).hexdigest()
+        return self._copies() / f"{of[:32]}-{name.rpartition('/')[2]}"
+
     def _keep(self, copy: Path, name: str) -> None:
         """Copy an object to this disk, whole before it has its name; of two that do, both have the same bytes."""
         made = self.scratch()
@@ -234,10 +286,14 @@ class S3Files:
                     start += len(piece)
                     if len(piece) < PIECE:
                         break
-            made.replace(copy)
+            self._have(made, copy, start)
         finally:
             made.unlink(missing_ok=True)
-        self._kept[0] += start
+
+    def _have(self, made: Path, copy: Path, size: int) -> None:
+        """A finished file becomes the copy; now and then those that are too many go."""
+        made.replace(copy)
+        self._kept[0] += size
         if self._kept[0] > self.copies // 10:
             self._kept[0] = 0
             _forget(copy.parent, self.copies)
