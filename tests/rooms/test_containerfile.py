@@ -103,17 +103,8 @@ def test_what_is_copied_is_enough_to_build_assay(tmp_path: Path) -> None:
             shutil.copytree(ROOT / one, at, ignore=shutil.ignore_patterns("__pycache__", "data", "target", "logs"))
         else:
             shutil.copy(ROOT / one, at)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-build-isolation",
-    ]
-    subprocess.run([*command, "--no-index", "-w", tmp_path, there], check=True, timeout=120)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]  # as pip does
+    subprocess.run(command, cwd=there, check=True, timeout=120, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     [wheel] = tmp_path.glob("assay-*.whl")
     with zipfile.ZipFile(wheel) as found:
         names = found.namelist()
