@@ -58,7 +58,7 @@ def printable(text: str) -> str:
 def is_text(text: str) -> bool:
     """Whether a text is one in UTF-8; an argument of a command may be any bytes.
 
-    >>> is_text("é"), is_text("\udcff")
+    >>> is_text("é"), is_text("\\udcff")
     (True, False)
     """
     try:

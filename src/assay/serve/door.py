@@ -54,7 +54,12 @@ class Keys:
         self._known: Mapping[str, Key | None] | None = {}
 
     async def grant(self, shown: Sequence[bytes]) -> Grant:
-        """What the key of these Authorization headers reads; Problem (401) if it is none that is good.
+        """What the key of these Authorization headers reads; Problem (401) if it is none that is good."""
+        key = await self.holder(shown)
+        return None if key.datasets is None else frozenset(key.datasets)
+
+    async def holder(self, shown: Sequence[bytes]) -> Key:
+        """The key of these Authorization headers; Problem (401) if it is none that is good, (503) if none can be read.
 
         However many wrong keys come, they cost a look in a table each, and nothing is read for them.
         """
@@ -67,7 +72,7 @@ class Keys:
         key = keys.holder(_secret(shown[0]), self._known) if len(shown) == 1 else None
         if key is None:
             raise Problem(401, "this is no key, or one that has expired or was revoked", **_ASKED)
-        return None if key.datasets is None else frozenset(key.datasets)
+        return key
 
     async def _look(self) -> None:
         async with self._lock:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,22 +60,28 @@ NONE, UNKNOWN = Newer({}), Newer({}, known=False)
 
 async def newer(place: Place, reading: Reading, table: Table) -> Newer:
     """What rows of a table have a later record that was rejected; asked once for each state of a dataset."""
-    known = reading.newer.get(table.full)
+    if table.zone == "silver":
+        return await _of_silver(place, reading, table.name.removesuffix("_versions") if table.whole else table.name)
+    return await _once(reading, table.full, lambda: _of_gold(place, reading, table.name))
+
+
+async def _of_silver(place: Place, reading: Reading, dataset: str) -> Newer:
+    one = reading.release.dataset(dataset)
+    return await _once(reading, f"silver.{dataset}", lambda: _asked(place, reading, one))
+
+
+async def _once(reading: Reading, name: str, ask: Callable[[], Coroutine[Any, Any, Newer]]) -> Newer:
+    known = reading.newer.get(name)
     if known is None:
-        known = reading.newer[table.full] = asyncio.ensure_future(_of(place, reading, table))
+        known = reading.newer[name] = asyncio.ensure_future(ask())
     # Who goes away takes the answer from nobody else.
     found: Newer = known.result() if known.done() else await asyncio.shield(known)
     return found
 
 
-async def _of(place: Place, reading: Reading, table: Table) -> Newer:
-    if table.zone == "silver":
-        dataset = table.name.removesuffix("_versions") if table.whole else table.name
-        if table.whole:
-            return await newer(place, reading, reading.tables["silver", dataset])
-        return await _asked(place, reading, reading.release.dataset(dataset))
-    read = {one.table.partition(".")[2].removesuffix("_versions") for one in reading.release.table(table.name).inputs}
-    known = {name: await newer(place, reading, reading.tables["silver", name]) for name in sorted(read)}
+async def _of_gold(place: Place, reading: Reading, name: str) -> Newer:
+    read = {one.table.partition(".")[2].removesuffix("_versions") for one in reading.release.table(name).inputs}
+    known = {name: await _of_silver(place, reading, name) for name in sorted(read)}
     if not all(one.known for one in known.values()):
         return UNKNOWN
     inputs = [{"table": f"silver.{name}", "rows": len(one.rows)} for name, one in known.items() if one.rows]

@@ -78,9 +78,9 @@ class Reading:
     `newer`, by table, which of its rows have a later record that was rejected. `beyond` are tables that were not granted.
     """
 
-    def __init__(self, files: Files, found: Release, limits: Limits) -> None:
+    def __init__(self, files: Files, found: Release, limits: Limits, *, silver: bool = True) -> None:
         self.mark = f"{found.number}-{found.id}"
-        self.reader = Reader(files, found, limits)
+        self.reader = Reader(files, found, limits, silver=silver)
         con = self.reader.connect(locked=True, limits=replace(limits, threads=1, spill=SPILL))
         self.cursors = Cursors(con)
         self.days: dict[tuple[str, int | None], str | None] = {}
@@ -120,6 +120,8 @@ class Reading:
                     403,
                     f"your key does not read {zone}.{name}; of {zone} it reads {there or 'nothing'}; whoever made the key can make another",
                 ) from None
+            if zone == "silver" and not self.reader.silver:
+                raise Problem(404, "gold alone is served here; `assay serve` serves silver too", "operator") from None
             raise Problem(
                 404, f"release {self.release.number} has no {zone} table {name[:60]!r}; it has {there or 'none'}"
             ) from None
@@ -149,9 +151,10 @@ class Newest:
     """The newest release of a lake, looked for at most once a second; work runs in a few threads beside the event loop."""
 
     def __init__(
-        self, files: Files, *, limits: Limits, every: float = EVERY, deadline: float = DEADLINE, keyed: bool = False
-    ) -> None:
-        self._files, self._limits, self._keyed = files, limits, keyed
+        self, files: Files, *, limits: Limits, every: float = EVERY, deadline: float = DEADLINE, keyed: bool = False,
+        silver: bool = True,
+    ) -> None:  # fmt: skip
+        self._files, self._limits, self._keyed, self._silver = files, limits, keyed, silver
         self._every, self._deadline = every, deadline
         self._pool, self._explaining = ThreadPoolExecutor(WORKERS, "serve"), ThreadPoolExecutor(1, "explain")
         self._marking = ThreadPoolExecutor(1, "mark")
@@ -193,7 +196,7 @@ class Newest:
         number = release.newest(self._files, known)
         if not number or number == known:
             return None
-        opened = Reading(self._files, release.read(self._files, number), self._limits)
+        opened = Reading(self._files, release.read(self._files, number), self._limits, silver=self._silver)
         if self._keyed:
             _ = opened.reader.sources  # worked out here once, and not on the event loop
         return opened
@@ -282,6 +285,7 @@ class Place:
     title: str
     keyed: bool = False
     alerts: Alarm | None = None
+    pages: bool = True
 
 
 def grant_of(request: Request) -> Grant:

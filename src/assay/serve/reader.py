@@ -32,20 +32,22 @@ class Reader:
     Who was granted some datasets alone gets the reader that `granted` gives: its release, tables, relations and views
     hold nothing else, and what is made of its release (lists, descriptions, explanations) can show nothing else. Columns
     and rows that a caller may not see are what nobody can say yet.
+
+    Without `silver`, gold alone is read: no file of silver is looked for, or copied where the lake lies elsewhere.
     """
 
-    def __init__(self, files: Files, release: Release, limits: Limits) -> None:
-        self.files, self.release, self.limits = files, release, limits
+    def __init__(self, files: Files, release: Release, limits: Limits, *, silver: bool = True) -> None:
+        self.files, self.release, self.limits, self.silver = files, release, limits, silver
         self.tables: dict[tuple[str, str], Table] = {}
         for gold in release.gold:
             self.tables["gold", gold.name] = self._gold(gold)
-        for one in release.silver:
+        for one in release.silver if silver else ():
             self.tables["silver", one.dataset] = self._silver(one, versions=False)
             self.tables["silver", f"{one.dataset}_versions"] = self._silver(one, versions=True)
 
     def granted(self, grant: Grant) -> "Reader":
         """What a caller reads who was granted these datasets: them, and gold that is computed from nothing else."""
-        return Reader(self.files, narrowed(self.release, grant, self.sources), self.limits)
+        return Reader(self.files, narrowed(self.release, grant, self.sources), self.limits, silver=self.silver)
 
     @cached_property
     def sources(self) -> Sources:
@@ -116,7 +118,7 @@ class Reader:
 
     def _urls(self) -> Iterator[str]:
         """What silver's views open; a file that is lost is told by its view."""
-        for one in self.release.silver:
+        for one in self.release.silver if self.silver else ():
             for file in (*one.current.files, *one.past.files):
                 with suppress(LakeDamaged):
                     yield self.files.url(file.name)

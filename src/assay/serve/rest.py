@@ -81,6 +81,7 @@ def app(
     files: Files, ledger: Ledger, contracts: Mapping[str, Contract], *, explain: Explain | None, newer: Mark | None = None, title: str,
     limits: Limits, key: bytes, hosts: Collection[str] | None = LOOPBACK, keyed: bool = False, cache: int = CACHE,
     every: float = EVERY, deadline: float = DEADLINE, alerts: Alarm | None = None,
+    silver: bool = True, pages: bool = True,
 ) -> FastAPI:  # fmt: skip
     """REST and console of a lake, read-only.
 
@@ -98,13 +99,15 @@ def app(
         cache: bytes of finished answers to keep; 0 for none.
         every: seconds between two looks for a newer release.
         deadline: seconds a query may take.
+        silver: whether silver's tables are served beside gold's.
+        pages: whether there is a console; without it every refusal is JSON but the one to who shows no key.
         limits: what the queries of a release may hold before they spill, and where to.
         alerts: which alerts fire now, for the console; without it none is shown.
     """
     if hosts is None and not keyed:
         raise ValueError("a server that answers to any name demands keys")
-    newest = Newest(files, limits=limits, every=every, deadline=deadline, keyed=keyed)
-    place = Place(files, ledger, contracts, newest, explain, newer, title, keyed, alerts)
+    newest = Newest(files, limits=limits, every=every, deadline=deadline, keyed=keyed, silver=silver)
+    place = Place(files, ledger, contracts, newest, explain, newer, title, keyed, alerts, pages)
     keys = Keys(files) if keyed else None
 
     @asynccontextmanager
@@ -115,7 +118,7 @@ def app(
             keys.close()
 
     made = FastAPI(title=title, openapi_url=None, docs_url=None, redoc_url=None, lifespan=life)
-    made.router.routes[:] = [*_routes(place, key, Bytes(cache)), *console.routes(place)]
+    made.router.routes[:] = [*_routes(place, key, Bytes(cache)), *(console.routes(place) if pages else ())]
     for kind in (Problem, HTTPException, AssayError):
         made.add_exception_handler(kind, _refused(place))
     made.add_middleware(Door, hosts=hosts if hosts is None else frozenset(hosts), keys=keys, failed=_failed(place))
@@ -282,6 +285,6 @@ def _failed(place: Place) -> Callable[[Request, Exception], Awaitable[Response]]
 
 
 async def _problem(place: Place, request: Request, error: Problem) -> Response:
-    if is_data(request.url.path):
+    if is_data(request.url.path) or not place.pages:
         return problem_json(error)
     return await console.problem(place, request, error)
