@@ -107,7 +107,7 @@ def test_a_job_as_glue_starts_it_refines_by_evidence_and_ends_with_the_commands_
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2, done.stderr  # of the dataset that is not there; the other is refined all the same
     assert "no dataset 'nothing'" in done.stderr
-    assert "4 accepted" in done.stdout, (done.stdout, done.stderr)
+    assert "7 captured = 3 new + 1 changed" in done.stdout, (done.stdout, done.stderr)
     again, _ = new_lake_again(tmp_path)
     assert again.refine("things").told == "nothing new"
     again.close()
