@@ -77,7 +77,7 @@ def test_without_pyspark_it_is_said_what_to_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sparks.there() is None, reason="scripts/extras makes .venvs/spark")
+@pytest.mark.skipif(not os.environ.get("SPARK"), reason="scripts/extras spark makes .venvs/spark; SPARK=1 runs it")
 def test_a_job_as_glue_starts_it_refines_by_evidence_and_ends_with_the_commands_code(tmp_path: Path) -> None:
     lake, made = new_lake(tmp_path)
     contract = lake.contract("things")
