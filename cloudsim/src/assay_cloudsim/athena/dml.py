@@ -113,9 +113,15 @@ def _plain(value: exp.Expr) -> Any:
 
 
 def _named(select: exp.Expr) -> None:
+    seen: set[str] = set()
     for at, each in enumerate(select.selects if isinstance(select, exp.Query) else [], 1):
         if not isinstance(each, exp.Alias | exp.Column | exp.Star | exp.Dot):
             raise Failed("MISSING_COLUMN_NAME", f"Column name not specified at position {at}", position(each))
+        if each.output_name and each.output_name.lower() in seen:
+            raise Failed(
+                "DUPLICATE_COLUMN_NAME", f"Column name '{each.output_name}' specified more than once", position(each)
+            )
+        seen.add(each.output_name.lower())
 
 
 def _six_digits(select: exp.Expr) -> None:
