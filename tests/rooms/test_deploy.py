@@ -210,6 +210,9 @@ def test_what_is_wanted_holds_a_deployment_for_each_dataset_and_no_secret(
     assert "local-file-system/bronze-storage" in found["block"]
     assert "dbt-ecs-task" in found["variable"]
     assert "very-secret" not in json.dumps(found)
+    for one in found["deployment"].values():
+        place = {"ASSAY_LAKE": str(tmp_path.resolve()), "ASSAY_ENV": "dev", "ASSAY_TARGET": "local"}
+        assert one["job_variables"]["env"] == place
 
 
 # ------------------------------------------------------------------ on a server

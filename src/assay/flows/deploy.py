@@ -57,7 +57,7 @@ def deploy(lake: Lake, *, dry: bool = False, destroy: bool = False) -> list[Chan
     named = f"{settings.name}/{settings.env}"
     owner = "_".join(["assay", *re.findall(r"[a-z0-9]+", named.lower()), _digest(named)[:6]])[-200:].lstrip("_")
     said = described.read(lake.root, settings.env)
-    want: Wanted = {} if destroy else wanted(settings, lake.contracts, said)
+    want: Wanted = {} if destroy else wanted(settings, lake.contracts, said, lake.target.name)
     with _server() as client:
         if dry:
             return _changes(client, want, owner)

@@ -31,12 +31,14 @@ def tags(settings: Settings) -> list[str]:
     return sorted({f"lake:{settings.name}", f"env:{settings.env}"})
 
 
-def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Described) -> Wanted:
+def wanted(
+    settings: Settings, contracts: Mapping[str, Contract], described: Described, target: str = "local"
+) -> Wanted:
     """All of it, for one environment of a lake."""
     root, name, env, data = settings.root, settings.name, settings.env, settings.data
     mine = tags(settings)
     jobs: dict[str, Mapping[str, Any]] = {"dbt-ecs-task": {}} | dict(described.jobs)
-    place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env}}
+    place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env, "ASSAY_TARGET": target}}
 
     def deployment(flow: str, pool: str, about: str, **more: Any) -> dict[str, Any]:
         job = over(place, more.pop("job", {}))
