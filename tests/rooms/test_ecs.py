@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,26 +12,32 @@ from typing import Any
 
 import pytest
 
+import assay_sandbox
 from assay import settings as lake_settings
 from assay.errors import (
     AlertFiring,
     AssayError,
     BuildFailed,
+    ContractError,
     GateClosed,
     LakeBusy,
     LakeDamaged,
     SettingsError,
     SourceError,
+    UsageError,
     of_code,
 )
 from assay.ports import Job
+from assay.run import lake as lakes
 from assay.settings import CLOUDSIM, Settings
 from assay.targets.aws import ecs, provision
 from assay.targets.aws.clients import Clients
 from assay.targets.aws.ecs import EcsLauncher, hidden
+from assay.windows import Window
 from tests import clouds
 from tests.clouds import Cloud
 from tests.cloudsim.test_ecs import ROLE, TRUST
+from tests.faulty import Faulty
 from tests.forked import Said
 from tests.kept import begun
 
@@ -195,3 +203,174 @@ def test_steps_as_tasks_make_the_lake_that_the_laptop_makes(
     assert not (root / "data/dev/bronze").exists()
     said = assay("--lake", here, "launch", "build")
     assert (said.code, "the target local runs commands where they are given" in said.err) == (2, True)
+
+
+@slow
+def test_each_failure_says_who_must_act_and_whether_it_helps_to_try_again(fleet: Fleet, tmp_path: Path) -> None:
+    root = begun(tmp_path / "shop", "csv")
+    definition = fleet.register(root)
+    provision.make(fleet.settings(root, definition), {})
+    missing = f"arn:aws:secretsmanager:{fleet.cloud.region}:{fleet.cloud.account}:secret:none-AbCdEf"
+    (error,) = fleet.launcher(root, definition).run([run("land", "trade")])
+    assert type(error) is UsageError  # as the command says it by name, though three classes have its code
+    assert "trade" in str(error)
+    assert "(task " in error.args[0]
+    (error,) = fleet.launcher(root, definition).run([run("--json", "land", "trade")])
+    assert (
+        type(error) is SettingsError
+    )  # nothing but the code is known: its first line says so, its last lines stand below
+    assert (error.args[0].endswith("ended with exit code 2"), "trade" in "".join(error.args[1:])) == (True, True)
+
+    code = "import os, sys, time\nprint('token=' + os.environ.get('TOKEN', 'abc'), flush=True)\n"
+    python = {"entryPoint": ["python", "-c"]}
+    arn = fleet.cloud.client("secretsmanager").create_secret(Name="t", SecretString="very-secret")["ARN"]
+    eat = code + "held = []\nwhile True:\n    held.append(bytearray(b'x') * (16 << 20)); time.sleep(0.01)"
+    cases: list[tuple[dict[str, Any], str, type[AssayError], str]] = [
+        ({"image": "none:1"}, "", SettingsError, "the image of .* cannot be pulled .CannotPullContainerError.*it fails again"),
+        ({"secrets": [{"name": "S", "valueFrom": missing}]}, "", SettingsError, "a secret of .* is missing or refused .*none-AbCdEf.*put it into Secrets Manager"),
+        ({"entryPoint": ["none-such"]}, "", SettingsError, "could not begin .*none-such"),
+        ({"taskRoleArn": ROLE.format("none-such")}, "", SettingsError, "assume the role"),
+        ({**python, "cpu": "256", "memory": "512"}, eat, SettingsError, "OutOfMemoryError.*more memory than the 512 MiB"),
+        (python, code + "os.kill(os.getpid(), 15)", LakeBusy, "exit code 143: it was ended by a signal; run it again"),
+        ({**python, "secrets": [{"name": "TOKEN", "valueFrom": arn}]}, code + "sys.exit(75)", LakeBusy, "exit code 75"),
+        (python, code + "sys.exit(6)", BuildFailed, "exit code 6"),
+        (python, code + "print('ContractError: x.yaml:3: so', flush=True); sys.exit(2)", ContractError, "^x.yaml:3: so .task .* ended with exit code 2"),
+    ]  # fmt: skip
+    for changed, words, kind, why in cases:
+        (error,) = fleet.launcher(root, fleet.register(root, **changed)).run([run(words)])
+        assert type(error) is kind, (changed, error)
+        assert re.search(why, error.args[0]), error
+        assert "very-secret" not in str(error)
+        if words:
+            assert "token=***" in error.args, error
+
+    sleep = fleet.register(root, entryPoint=["python", "-c"])
+    found: list[AssayError | None] = []
+    waits = threading.Thread(
+        target=lambda: found.extend(
+            fleet.launcher(root, sleep).run([run("import time; time.sleep(60)", of="slow", step="x")])
+        )
+    )
+    waits.start()
+    client = fleet.cloud.client("ecs")
+    until = time.monotonic() + 20
+    while not (seen := [one for one in fleet.tasks("slow") if one["lastStatus"] == "RUNNING"]):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    client.stop_task(cluster="lake", task=seen[0]["taskArn"], reason="enough")
+    waits.join(20)
+    assert type(found[0]) is AssayError
+    assert "was stopped by a person or a program (enough)" in found[0].args[0]
+
+    for changed, why in (
+        ({"cluster": "none"}, "there is no ECS cluster none: mend"),
+        ({"task_definition": "none:3"}, "there is no active task definition none:3: register it"),
+    ):
+        launcher = fleet.launcher(root, definition, **changed)
+        if "cluster" in changed:
+            (error,) = launcher.run([run("plan")])
+        else:
+            with pytest.raises(SettingsError) as raised:
+                launcher.run([run("plan")])
+            error = raised.value
+        assert why in str(error)
+    with pytest.raises(UsageError, match="too long for a task"):
+        fleet.launcher(root, definition).run([run("x" * 9000)])
+    none = client.list_task_definitions(familyPrefix="assay1")["taskDefinitionArns"]
+    assert none == [one for one in none if one.endswith(":1")]  # nobody registered another revision
+
+
+@slow
+def test_what_aws_may_answer_and_cloudsim_does_not(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = begun(tmp_path / "shop", "csv")
+    definition = fleet.register(root, entryPoint=["python", "-c"])
+    fleet.settings(root, definition)
+
+    def described(**said: Any) -> str:
+        arn = f"arn:aws:ecs:{fleet.cloud.region}:{fleet.cloud.account}:task/lake/{'0' * 32}"
+        return json.dumps({"tasks": [{"taskArn": arn, "containers": [{"name": "assay"}], **said}], "failures": []})
+
+    with Faulty(fleet.cloud.endpoints["ecs"]).running() as way:
+        launcher = fleet.launcher(root, definition, endpoints={**fleet.cloud.endpoints, "ecs": way.url})
+        started = described(lastStatus="PROVISIONING")
+
+        def ended(**said: Any) -> AssayError | None:
+            way.fails("RunTask", status=200, body=started)
+            way.fails("DescribeTasks", status=200, body=described(lastStatus="STOPPED", **said))
+            return launcher.run([run("pass")])[0]
+
+        error = ended(stopCode="SpotInterruption", stoppedReason="Your Spot Task was interrupted.")
+        assert type(error) is LakeBusy
+        assert "was taken away by AWS (SpotInterruption); run it again" in error.args[0]
+        assert "its lines could not be read from /tasks (ResourceNotFoundException)" in error.args
+        error = ended(stopCode="TaskFailedToStart", stoppedReason="Timeout waiting for network interface provisioning.")
+        assert (type(error), "ended before its command began" in str(error)) == (LakeBusy, True)
+
+        # No room: by an error, by a failure, and by a task that stops for it; each is tried again, and it is done.
+        words = "You've reached the limit on the number of vCPUs you can run concurrently"
+        way.fails("RunTask", status=400, body=json.dumps({"__type": "ClientException", "message": words}))
+        way.fails("RunTask", status=200, body=json.dumps({"tasks": [], "failures": [{"reason": "RESOURCE:ENI"}]}))
+        way.fails("RunTask", status=200, body=started)
+        way.fails(
+            "DescribeTasks", status=200,
+            body=described(lastStatus="STOPPED", stopCode="TaskFailedToStart", stoppedReason="Capacity is unavailable at this time"),
+        )  # fmt: skip
+        asked = way.asked["RunTask"]
+        assert launcher.run([run("pass", of="again")]) == [None]
+        assert way.asked["RunTask"] - asked == 4
+        way.fails("RunTask", done=True)  # it is done, and the answer is lost
+        assert launcher.run([run("pass", of="once")]) == [None]
+        assert len(fleet.tasks("once")) == 1
+        way.fails("DescribeTasks", status=500, times=20)  # whoever waits goes on
+        assert launcher.run([run("pass")]) == [None]
+        way.fails("RunTask", status=200, body=json.dumps({"tasks": [], "failures": [{"reason": "AGENT"}]}))
+        assert "ECS did not start a task in cluster lake: AGENT" in str(launcher.run([run("pass")])[0])
+
+        monkeypatch.setattr(ecs, "START", 0.0)
+        way.fails("RunTask", status=200, body=started)
+        way.fails("DescribeTasks", status=200, body=started)
+        way.fails("StopTask", status=200, body="{}")
+        error = launcher.run([run("pass")])[0]
+        assert type(error) is LakeBusy
+        assert "did not start within 0 s (PROVISIONING), and was stopped" in error.args[0]
+        monkeypatch.setattr(ecs, "ROOM", 0.0)
+        way.told.clear()
+        way.fails(
+            "RunTask", status=200, body=json.dumps({"tasks": [], "failures": [{"reason": "RESOURCE:ENI"}]}), times=9
+        )
+        assert "Fargate had no room in 0 s" in str(launcher.run([run("pass")])[0])
+
+
+def test_tasks_start_at_the_rate_of_fargate_and_alike_ones_share_a_call() -> None:
+    bucket, began = ecs.Bucket(), time.monotonic()
+    for _ in range(3):
+        bucket.take(10)
+    assert 0.4 < time.monotonic() - began < 2
+    requests: list[dict[str, Any]] = [{"a": 1}] * 12 + [{"a": 2}] + [{"a": 1}]
+    assert ecs._alike(range(14), requests) == [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [10, 11, 13], [12]]
+
+
+@slow
+def test_twelve_tasks_at_once_land_into_one_log_and_lose_nothing(
+    fleet: Fleet, tmp_path: Path, assay: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = begun(tmp_path / "markets", "markets")
+    with assay_sandbox.Sandbox().running() as url:
+        path = root / "assay.toml"
+        path.write_text(path.read_text().replace("http://127.0.0.1:8321/stable", url))
+        definition = fleet.register(root)
+        provision.make(fleet.settings(root, definition), {"FMP_API_KEY": "sandbox-key"})
+        monkeypatch.setenv(CLOUDSIM, str(fleet.cloud.directory / "endpoints.json"))
+        shard = "AAPL"
+        spans = [f"{year}-01-01..{year + 1}-01-01" for year in range(2001, 2013)]
+        jobs = [run("land", "price_eod", "--shard", shard, "--span", span, of="twelve", step=span) for span in spans]
+        assert fleet.launcher(root, definition).run(jobs) == [None] * 12
+    tasks = fleet.tasks("twelve")
+    assert len(tasks) == 12
+    assert {tag["value"] for one in tasks for tag in one["tags"] if tag["key"] == "assay:step"} == set(spans)
+    assert assay("--lake", root, "--target", "aws", "verify", "counts").code == 0
+    with lakes.open(root, target="aws") as lake:
+        left = [s for s in lake.landings("price_eod", span=Window.parse("2001-01-01..2013-01-01")) if s.shard == shard]
+    assert left == []
