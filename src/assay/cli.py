@@ -1309,6 +1309,10 @@ def _up(
             tell.out(line)
         return bool(lines)
 
+    if ctx.obj["target"] != "local":
+        raise UsageError(
+            "`assay up` runs a lake of this machine: on AWS, `assay deploy` and Prefect's own workers do (docs/ecs.md)"
+        )
     if not port:
         raise UsageError("--port 0 takes any free port; `assay up` wants one that is known")
     found = described.read(root, env)

@@ -1005,6 +1005,8 @@ def test_the_environment_says_which_lake_where_and_an_option_before_it(
     said = assay("plan")
     assert (said.code, "there is no target 'moon'; there is local, aws" in said.err) == (2, True)
     assert assay("--target", "local", "plan").code == 0
+    said = assay("--target", "aws", "up")
+    assert (said.code, "`assay up` runs a lake of this machine" in said.err) == (2, True)
     monkeypatch.setenv("ASSAY_TARGET", "")  # as a container's definition may leave it
     monkeypatch.setenv("ASSAY_ENV", "prod")
     assert assay("land", "trades").code == 0
