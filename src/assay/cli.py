@@ -60,10 +60,31 @@ class _Say:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option(
-    "--lake", "path", default=".", show_default=True, type=click.Path(path_type=Path), help="The lake's directory."
+    "--lake",
+    "path",
+    default=".",
+    show_default=True,
+    envvar="ASSAY_LAKE",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="The lake's directory.",
 )
-@click.option("--env", default="dev", show_default=True, help="Prefixes every path of the lake's data.")
-@click.option("--target", default="local", show_default=True, help="Where the lake runs: local, or aws.")
+@click.option(
+    "--env",
+    default="dev",
+    show_default=True,
+    envvar="ASSAY_ENV",
+    show_envvar=True,
+    help="Prefixes every path of the lake's data.",
+)
+@click.option(
+    "--target",
+    default="local",
+    show_default=True,
+    envvar="ASSAY_TARGET",
+    show_envvar=True,
+    help="Where the lake runs: local, or aws.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress lines.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -341,16 +362,17 @@ def backfill(ctx: click.Context, lake: "Lake", select: str, span: str, allow_par
 @cli.command()
 @click.argument("dataset")
 @click.option("--shard", help="One symbol only.")
+@click.option("--span", help="Only these days (2020-01-01..2021-01-01); what has none is landed whole.")
 @click.option("--again", is_flag=True, help="Ask again for what is landed already: new batches beside the old ones.")
 @_with_lake
-def land(ctx: click.Context, lake: "Lake", dataset: str, shard: str | None, again: bool) -> None:
+def land(ctx: click.Context, lake: "Lake", dataset: str, shard: str | None, span: str | None, again: bool) -> None:
     """Land one dataset: what is missing of it, or all of it again.
 
     \b
     Example:
       assay land price_eod_adjusted --again
     """
-    steps = lake.landings(dataset, again=again)
+    steps = lake.landings(dataset, again=again, span=_span(span))
     if shard is not None:
         known = lake.shards(dataset)
         if shard not in known:
@@ -1189,6 +1211,28 @@ def runs_retry(ctx: click.Context, lake: "Lake", run: str | None) -> None:
     _apply(ctx, lake, steps, what, left=over)
 
 
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def launch(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Run a command elsewhere, and end as it does: with --target aws as a task of ECS, by the definition that [aws] names.
+
+    \b
+    Example:
+      assay --target aws launch land price_eod --shard AAPL
+    """
+    from ulid import ULID
+
+    from assay.ports import Job
+
+    with _lake(ctx) as lake:
+        run = str(ULID())
+        (error,) = lake.target.launcher.run([Job(words, run, words[0])])
+    if error:
+        raise error
+    _out(ctx, {"run": run, "command": list(words)}, [f"done: assay {' '.join(words)}; task of run {run}"])
+
+
 _env = click.option("--env", "own", help="The environment; the one that stands before the command unless told.")
 
 
@@ -1270,15 +1314,19 @@ def _up(
             tell.out(line)
         return bool(lines)
 
+    if ctx.obj["target"] != "local":
+        raise UsageError(
+            "`assay up` runs a lake of this machine: on AWS, `assay deploy` and Prefect's own workers do (docs/ecs.md)"
+        )
     if not port:
         raise UsageError("--port 0 takes any free port; `assay up` wants one that is known")
     found = described.read(root, env)
     lakes.exists(root, env)
-    with lakes.open(root, env) as lake:
+    with lakes.open(root, env, ctx.obj["target"]) as lake:
         lake.target.ledger.newest("release", "")  # refused here, rather than by each process by itself
     _prefect()
     url = tree.database(database) if database else ""
-    one = tree.Up(settings.read(root, env), port, prefect_port, url, tuple(found.pools))
+    one = tree.Up(settings.read(root, env), port, prefect_port, url, tuple(found.pools), ctx.obj["target"])
     tree.run(one, ctx.obj["say"], watched if watch else None, once=once)
 
 
@@ -1417,14 +1465,18 @@ def demo(
 
     if whole:
         _prefect()
-        with first.begun(directory, sandbox_port, override, ctx.obj["say"], wide):
+        told = (directory, ctx.obj["env"], ctx.obj["target"])
+        with (
+            first.begun(directory, sandbox_port, override, ctx.obj["say"], wide),
+            first.cloud(*told, ctx.obj["say"]),
+        ):
             _up(
                 ctx,
                 directory,
                 ctx.obj["env"],
                 port,
                 prefect_port,
-                watch=lambda: first.released(directory, ctx.obj["env"]),
+                watch=lambda: first.released(*told),
                 once=once,
             )
         return

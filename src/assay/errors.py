@@ -131,6 +131,17 @@ class WebhookFailed(AssayError):
     exit_code = 75
 
 
+def of_code(code: int) -> type[AssayError]:
+    """The class that says who must act where only a command's exit code is known: the most general one that has it."""
+    level: list[type[AssayError]] = [AssayError]
+    while level:
+        for one in level:
+            if one.exit_code == code:
+                return one
+        level = [below for one in level for below in one.__subclasses__()]
+    return AssayError
+
+
 def together(found: Sequence[AssayError]) -> AssayError:
     """One error that says all of them, a line each: of the first's class, so that it says who must act first."""
     if len(found) == 1:

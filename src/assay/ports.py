@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from assay.contract.model import Contract
+from assay.errors import AssayError
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,23 @@ class Secrets(Protocol):
 
     def ensure(self, name: str) -> bytes:
         """A secret of the lake's own, 32 random bytes: made on first use, the same for everybody afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command of assay that is to run elsewhere: its words, and the run and step that it is for."""
+
+    command: tuple[str, ...]
+    run: str
+    step: str = ""
+
+
+class Launcher(Protocol):
+    """Runs commands of assay elsewhere, each by itself."""
+
+    def run(self, jobs: Sequence[Job]) -> list[AssayError | None]:
+        """Run all of them, as many at once as there is room for, and wait: of each why it failed, None if it did its work."""
         ...
 
 

@@ -40,6 +40,16 @@ _UPKEEP: dict[str, _Test] = {
     "compact_files": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 1, "a whole number above 1"),
     "every": (lambda v: isinstance(v, str) and bool(_DURATION.fullmatch(v)), 'a duration such as "P1D" or "PT6H"'),
 }
+_CLUSTER = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_DEFINITION = re.compile(r"(arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:task-definition/)?[A-Za-z0-9_-]{1,255}(:[0-9]+)?")
+
+
+def _each(found: Any, pattern: str) -> bool:
+    return (
+        isinstance(found, list) and bool(found) and all(isinstance(v, str) and re.fullmatch(pattern, v) for v in found)
+    )
+
+
 _URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
 _AWS: dict[str, _Test] = {
     "region": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]", v)), 'a region such as "ca-central-1"'),
@@ -47,6 +57,11 @@ _AWS: dict[str, _Test] = {
     "bucket": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", v)), "a bucket's name: 3 to 63 small letters, digits and -"),
     "prefix": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z][a-z0-9_]{0,30}", v)), "small letters, digits and _, beginning with a letter"),
     "copies": _BYTES,
+    "cluster": (lambda v: isinstance(v, str) and bool(_CLUSTER.fullmatch(v)), "an ECS cluster's name: letters, digits, - and _"),
+    "task_definition": (lambda v: isinstance(v, str) and bool(_DEFINITION.fullmatch(v)), 'a task definition that is registered: "family", "family:revision" or its ARN'),
+    "subnets": (lambda v: _each(v, r"subnet-[a-z0-9]+") and len(v) <= 16, 'a list of 1 to 16 subnets such as ["subnet-0a1b"]'),
+    "security_groups": (lambda v: _each(v, r"sg-[a-z0-9]+") and len(v) <= 5, 'a list of 1 to 5 security groups such as ["sg-0a1b"]'),
+    "log_group": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[A-Za-z0-9_/.#-]{1,512}", v)), 'a log group of CloudWatch such as "/ecs/lake"'),
     "endpoints": (lambda v: isinstance(v, dict) and all(isinstance(one, str) and _URL.fullmatch(one) for one in v.values()), 'a table such as {s3 = "https://..."}'),
 }  # fmt: skip
 CLOUDSIM = "ASSAY_CLOUDSIM"
@@ -119,6 +134,8 @@ class Aws:
         bucket: holds the lake's objects, below `<prefix>/<env>/`.
         prefix: what the names of databases, table and secrets begin with; the lake's name unless it is said.
         copies: how much of the objects is kept on this machine's disk, for DuckDB.
+        cluster, task_definition, subnets, security_groups: of ECS, for who runs commands as tasks; '' and none for who does not.
+        log_group: where the tasks' lines are read; '' for the group that the task definition names.
         endpoints: addresses of services by name, for those not to be asked at AWS's own.
         emulated: whether the services are doubles of `assay cloudsim`, not AWS.
     """
@@ -128,6 +145,11 @@ class Aws:
     bucket: str
     prefix: str
     copies: str = "20GB"
+    cluster: str = ""
+    task_definition: str = ""
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    log_group: str = ""
     endpoints: Mapping[str, str] = field(default_factory=dict)
     emulated: bool = False
 
@@ -247,6 +269,7 @@ def _aws(said: _Said, found: Any, name: str) -> Aws:
     if not test(prefix):
         raise SettingsError(f"{said.at('aws')}: aws.prefix is missing, and the lake's name {name!r} is not {kind}")
     told = {"prefix": prefix, **found}
+    told |= {key: tuple(found[key]) for key in ("subnets", "security_groups") if key in found}
     if path := os.environ.get(CLOUDSIM):
         try:
             told["endpoints"] = json.loads(Path(path).read_text())["endpoints"]

@@ -62,6 +62,7 @@ class Up:
         data: where the lake's data of this environment lies; all state of Prefect is in it.
         database: the URL of Prefect's database; its own SQLite file if there is none.
         pools: the work pools that have a worker.
+        target: where the lake runs; Prefect and these processes are on this machine all the same.
     """
 
     settings: Settings
@@ -69,6 +70,7 @@ class Up:
     prefect_port: int = 4200
     database: str = ""
     pools: Sequence[str] = ()
+    target: str = "local"
 
     @property
     def data(self) -> Path:
@@ -101,7 +103,7 @@ class Up:
             "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "5", "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-            "ASSAY_LAKE": str(self.settings.root.resolve()), "ASSAY_ENV": self.settings.env, "ASSAY_DATA": str(self.data),
+            "ASSAY_LAKE": str(self.settings.root.resolve()), "ASSAY_ENV": self.settings.env, "ASSAY_TARGET": self.target, "ASSAY_DATA": str(self.data),
             tether.VARIABLE: str(self.data / "up" / "lock"), "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         if self.database:
@@ -110,7 +112,7 @@ class Up:
 
     def parts(self) -> dict[str, Part]:
         """The processes that stay."""
-        lake = ("--lake", str(self.settings.root.resolve()), "--env", self.settings.env)
+        lake = ("--lake", str(self.settings.root.resolve()), "--env", self.settings.env, "--target", self.target)
         return {
             "prefect": Part("prefect", (sys.executable, "-m", "assay.flows.server", str(self.prefect_port)), f"{self.prefect}/api/health"),
             "serve": Part("serve", (sys.executable, "-m", "assay.cli", *lake, "serve", "--keys", "--port", str(self.port)), f"{self.console}/v1/health"),
@@ -197,7 +199,7 @@ def _owner(port: int) -> str:
 def password(up: Up) -> str:
     """The password in the tree's file of mode 0600: an API key of the lake's, made anew where there is none that is good."""
     path = up.password_file
-    with contextlib.closing(targets.open("local", up.settings)) as target:
+    with contextlib.closing(targets.open(up.target, up.settings)) as target:
         try:
             found = path.read_text().strip()
         except FileNotFoundError:

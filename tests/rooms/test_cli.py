@@ -993,3 +993,22 @@ def test_all_that_check_finds_is_said_before_a_source_is_asked(lake: Path, assay
     for line, word in zip(lines, ("price_positive", "pattern", "options"), strict=True):
         assert word in text[int(line.split(":")[1]) - 1], line
     assert not list((lake / "data").glob("**/dt=*"))
+
+
+def test_the_environment_says_which_lake_where_and_an_option_before_it(
+    tmp_path: Path, assay: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = begun(tmp_path / "shop", "csv")
+    monkeypatch.setenv("ASSAY_LAKE", str(root))
+    assert assay("check").code == 0
+    monkeypatch.setenv("ASSAY_TARGET", "moon")
+    said = assay("plan")
+    assert (said.code, "there is no target 'moon'; there is local, aws" in said.err) == (2, True)
+    assert assay("--target", "local", "plan").code == 0
+    said = assay("--target", "aws", "up")
+    assert (said.code, "`assay up` runs a lake of this machine" in said.err) == (2, True)
+    monkeypatch.setenv("ASSAY_TARGET", "")  # as a container's definition may leave it
+    monkeypatch.setenv("ASSAY_ENV", "prod")
+    assert assay("land", "trades").code == 0
+    assert sorted(one.name for one in (root / "data").iterdir() if (one / "bronze").is_dir()) == ["prod"]
+    assert lakes.place() == (root, "prod", "local")

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from assay.contract import odcs
 from assay.contract.calendars import Calendar
 from assay.contract.model import Contract, KnownAt
-from assay.errors import ContractError
+from assay.errors import ContractError, SettingsError
 from assay.flows import described, schedules
 from assay.flows.wanted import wanted
-from assay.settings import Policy, Settings
+from assay.settings import Aws, Policy, Settings
 from tests.forked import Said
 from tests.kept import begun
 from tests.prefects import PYTHON, Prefect, prefect
@@ -210,6 +210,34 @@ def test_what_is_wanted_holds_a_deployment_for_each_dataset_and_no_secret(
     assert "local-file-system/bronze-storage" in found["block"]
     assert "dbt-ecs-task" in found["variable"]
     assert "very-secret" not in json.dumps(found)
+    for one in found["deployment"].values():
+        place = {"ASSAY_LAKE": str(tmp_path.resolve()), "ASSAY_ENV": "dev", "ASSAY_TARGET": "local"}
+        assert one["job_variables"]["env"] == place
+
+
+def test_on_aws_pools_run_tasks_by_a_registered_definition_and_hold_no_key(tmp_path: Path):
+    where = Aws("ca-central-1", "123456789012", "lake", "markets")
+    settings = Settings(tmp_path, "markets", "prod", tmp_path / "data/prod", aws=where)
+    said = described.read(tmp_path, "prod")
+    with pytest.raises(SettingsError, match=r"aws\.cluster of assay\.toml is missing: flows on AWS run as tasks"):
+        wanted(settings, MARKETS, said, "aws")
+    ready = replace(where, cluster="lake", task_definition="assay:7", subnets=("subnet-1",), security_groups=("sg-1",))
+    found = wanted(replace(settings, aws=ready), MARKETS, said, "aws")
+    laptop = wanted(settings, MARKETS, said)
+    for kind in ("variable", "limit", "pool", "queue", "deployment", "automation"):
+        assert found[kind].keys() == laptop[kind].keys()  # the same names
+    assert found["block"] == {
+        "s3-bucket/bronze-storage": {"bucket_name": "lake", "bucket_folder": "markets/prod/bronze"}
+    }
+    for pool in found["pool"].values():
+        job = pool["base_job_template"]["job_configuration"]
+        assert (pool["type"], job["cluster"], "task_definition" in job) == ("ecs", "lake", False)
+        assert pool["base_job_template"]["variables"]["properties"]["task_definition_arn"]["default"] == "assay:7"
+        network = job["task_run_request"]["networkConfiguration"]["awsvpcConfiguration"]
+        assert network == {"subnets": ["subnet-1"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"}
+    for one in found["deployment"].values():
+        assert one["job_variables"]["env"] == {"ASSAY_ENV": "prod", "ASSAY_TARGET": "aws"}
+    assert "aws_access_key" not in json.dumps(found)
 
 
 # ------------------------------------------------------------------ on a server

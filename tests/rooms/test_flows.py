@@ -374,6 +374,10 @@ with opened("by hand") as here:
     assert done.stdout.splitlines()[0] == "1 0"
     assert "10 captured" in done.stdout.splitlines()[1]
     assert done.stdout.splitlines()[2] == "1 []"
+    elsewhere = subprocess.run(
+        [PYTHON, "-c", code], env=told | {"ASSAY_TARGET": "moon"}, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )  # fmt: skip
+    assert "SettingsError: there is no target 'moon'" in elsewhere.stderr
 
 
 def test_nothing_but_the_flows_needs_prefect():

@@ -1,11 +1,9 @@
 """`python -m assay.flows.begin SECONDS`: what `assay up` does once its server answers: deploy, and wake what is due already."""
 
 import logging
-import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -84,7 +82,7 @@ def main() -> int:
     log.setLevel(logging.INFO)
     _answered(float(sys.argv[1]))
     try:
-        with lakes.open(Path(os.environ["ASSAY_LAKE"]), os.environ["ASSAY_ENV"]) as lake:
+        with lakes.open(*lakes.place()) as lake:
             changes = deploy.deploy(lake)
             log.info("%d changes of what Prefect holds", len(changes))
             for name in wake(lake):

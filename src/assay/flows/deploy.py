@@ -57,7 +57,7 @@ def deploy(lake: Lake, *, dry: bool = False, destroy: bool = False) -> list[Chan
     named = f"{settings.name}/{settings.env}"
     owner = "_".join(["assay", *re.findall(r"[a-z0-9]+", named.lower()), _digest(named)[:6]])[-200:].lstrip("_")
     said = described.read(lake.root, settings.env)
-    want: Wanted = {} if destroy else wanted(settings, lake.contracts, said)
+    want: Wanted = {} if destroy else wanted(settings, lake.contracts, said, lake.target.name)
     with _server() as client:
         if dry:
             return _changes(client, want, owner)
@@ -275,7 +275,7 @@ class _Limits:
 
 class _Pools:
     def live(self, client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
-        keys = {"type", "description", "concurrency_limit", "is_paused"}
+        keys = {"type", "description", "concurrency_limit", "is_paused", "base_job_template"}
         return {one.name: one.model_dump(include=keys) for one in client.read_work_pools(limit=PAGE)}
 
     def put(self, client: SyncPrefectClient, name: str, said: dict[str, Any], there: bool) -> None:
@@ -283,8 +283,8 @@ class _Pools:
             said.pop("type")
             client.update_work_pool(name, actions.WorkPoolUpdate(**said))
         else:
-            template = ProcessWorker.get_default_base_job_template()
-            client.create_work_pool(actions.WorkPoolCreate(name=name, base_job_template=template, **said))
+            said.setdefault("base_job_template", ProcessWorker.get_default_base_job_template())
+            client.create_work_pool(actions.WorkPoolCreate(name=name, **said))
 
     def drop(self, client: SyncPrefectClient, name: str) -> None:
         client.delete_work_pool(name)
@@ -317,7 +317,13 @@ class _Blocks:
         return {f"{one.block_type.slug}/{one.name}": dict(one.data) for one in found if one.name and one.block_type}
 
     def put(self, client: SyncPrefectClient, name: str, said: dict[str, Any], there: bool) -> None:  # noqa: ARG002
-        LocalFileSystem(**said).save(name.partition("/")[2], overwrite=True, client=client)
+        slug, _, block = name.partition("/")
+        if slug == "s3-bucket":
+            from prefect_aws import S3Bucket  # with no credentials of its own: those of the role of whoever opens it
+
+            S3Bucket(**said).save(block, overwrite=True, client=client)
+        else:
+            LocalFileSystem(**said).save(block, overwrite=True, client=client)
 
     def drop(self, client: SyncPrefectClient, name: str) -> None:
         slug, _, block = name.partition("/")

@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 import re
 import threading
 import time
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -98,22 +96,22 @@ here = _here.get
 
 @contextmanager
 def opened(name: str, *tags: str) -> Iterator[Here]:
-    """Open the lake that ASSAY_LAKE and ASSAY_ENV name, for the flow `name` and the tasks that it starts."""
+    """Open the lake that ASSAY_LAKE, ASSAY_ENV and ASSAY_TARGET name, for the flow `name` and the tasks that it starts."""
     tether.follow()
     gc.set_threshold(10_000)  # as the command line does; with Prefect there is more to look through
     _outlive()
-    root, env = Path(os.environ.get("ASSAY_LAKE", ".")), os.environ.get("ASSAY_ENV", "dev")
+    root, env, target = lakes.place()
     if runtime.deployment.id:
         alive.hold(settings.read(root, env).data, str(runtime.flow_run.id))
     if name != "land":  # which makes a new environment, as `assay land` does
         lakes.exists(root, env)
-    with lakes.open(root, env) as lake:
+    with lakes.open(root, env, target) as lake:
         upkeep.sweep(lake.target.limits.scratch)
         one = Here(lake, run_id(), name)
         token = _here.set(one)
         try:
             told(_tag, tags=[f"run:{one.run}", *tags])
-            log().info("%s", f"run {one.run} of {name} on {printable(lake.target.settings.name)}, {env}")
+            log().info("%s", f"run {one.run} of {name} on {printable(lake.target.settings.name)}, {env}, {target}")
             yield one
         finally:
             _here.reset(token)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from assay.contract.model import Contract
-from assay.flows import schedules
+from assay.flows import aws, schedules
 from assay.flows.described import Described, Pool, over
 from assay.settings import Settings
 from assay.windows import Duration
@@ -31,12 +31,21 @@ def tags(settings: Settings) -> list[str]:
     return sorted({f"lake:{settings.name}", f"env:{settings.env}"})
 
 
-def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Described) -> Wanted:
+def wanted(
+    settings: Settings, contracts: Mapping[str, Contract], described: Described, target: str = "local"
+) -> Wanted:
     """All of it, for one environment of a lake."""
     root, name, env, data = settings.root, settings.name, settings.env, settings.data
     mine = tags(settings)
     jobs: dict[str, Mapping[str, Any]] = {"dbt-ecs-task": {}} | dict(described.jobs)
-    place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env}}
+    place = {"env": {"ASSAY_LAKE": str(root.resolve()), "ASSAY_ENV": env, "ASSAY_TARGET": target}}
+    pool: dict[str, Any] = {"type": "process"}
+    bronze: dict[str, Any] = {"local-file-system/bronze-storage": {"basepath": str(data / "bronze")}}
+    if target == "aws":
+        cloud = aws.of(settings)
+        place["env"].pop("ASSAY_LAKE")  # the directory is the image's, and its definition says where
+        pool = {"type": "ecs", "base_job_template": aws.template(cloud)}
+        bronze = {"s3-bucket/bronze-storage": aws.block(cloud, env)}
 
     def deployment(flow: str, pool: str, about: str, **more: Any) -> dict[str, Any]:
         job = over(place, more.pop("job", {}))
@@ -68,9 +77,9 @@ def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Des
         "variable": {one: {"value": value, "tags": mine} for one, value in described.variables.items()}
         | {one: {"value": {"work_pool": "transform", "job_variables": dict(job)}, "tags": mine} for one, job in jobs.items()},
         "limit": {one: {"limit": limit, "active": True} for one, limit in described.limits.items()},
-        "pool": {one: _pool(one, pool, name) for one, pool in described.pools.items()},
+        "pool": {one: _pool(one, said, name) | pool for one, said in described.pools.items()},
         "queue": dict(_queues(described.pools)),
-        "block": {"local-file-system/bronze-storage": {"basepath": str(data / "bronze")}},
+        "block": bronze,
         "deployment": deployments,
         "automation": _automations(name, env, mine, alerts=bool(settings.alerts)),
     }  # fmt: skip
@@ -78,7 +87,7 @@ def wanted(settings: Settings, contracts: Mapping[str, Contract], described: Des
 
 def _pool(name: str, pool: Pool, lake: str) -> dict[str, Any]:
     about = f"{name} of the lake {lake}"
-    return {"type": "process", "description": about, "concurrency_limit": pool.concurrency_limit, "is_paused": False}
+    return {"description": about, "concurrency_limit": pool.concurrency_limit, "is_paused": False}
 
 
 def _queues(pools: Mapping[str, Pool]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -137,7 +137,7 @@ async def _tend(settings: Settings) -> None:
 
 
 def _woken() -> list[str]:
-    with lakes.open(Path(os.environ["ASSAY_LAKE"]), os.environ["ASSAY_ENV"]) as lake:
+    with lakes.open(*lakes.place()) as lake:
         return wake(lake, land=False)
 
 
@@ -240,4 +240,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    asyncio.run(main(sys.argv[1:], lake_settings.read(Path(os.environ["ASSAY_LAKE"]), os.environ["ASSAY_ENV"])))
+    asyncio.run(main(sys.argv[1:], lake_settings.read(*lakes.place()[:2])))

@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +143,8 @@ def shown(
     With target `aws` the doubles of AWS run beside the sandbox, and are empty when they begin.
     """
     started = time.monotonic()
-    cloud = _cloud(directory, env, say) if target == "aws" else nullcontext()
-    with begun(directory, sandbox_port, override, say, wide), cloud, lakes.open(directory, env, target) as lake:
+    told = (directory, env, target)
+    with begun(directory, sandbox_port, override, say, wide), cloud(*told, say), lakes.open(*told) as lake:
         if override:
             land_again(lake, override, say)
         _all(lake.apply(lake.plan(), say=say).errors)
@@ -159,16 +159,20 @@ def shown(
 
 
 @contextmanager
-def _cloud(directory: Path, env: str, say: Callable[[str], None]) -> Iterator[None]:
+def cloud(directory: Path, env: str, target: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Run the doubles of AWS while the block does, for a lake that is there; nothing for another target."""
+    if target != "aws":
+        yield
+        return
     with emulated.started(directory / "cloud"):
         say("AWS is emulated: assay-cloudsim runs its doubles on this machine")
         emulated.prepare(directory, env, {"FMP_API_KEY": os.environ["ASSAY_SECRET_FMP_API_KEY"]})
         yield
 
 
-def released(directory: Path, env: str) -> list[str]:
+def released(directory: Path, env: str, target: str = "local") -> list[str]:
     """The lines of the first number, once flows have released it; none before."""
-    with lakes.open(directory, env) as lake:
+    with lakes.open(directory, env, target) as lake:
         if not loop.released(lake.target.ledger):
             return []
         first = first_number(lake)

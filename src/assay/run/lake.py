@@ -1,6 +1,7 @@
 """A lake opened: settings, contracts, universes and the target; its methods are the commands."""
 
 import csv
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -119,10 +120,13 @@ class Lake:
         """
         return loop.apply(self, steps, say=say, what=what, live=live)
 
-    def landings(self, dataset: str, *, again: bool = False) -> list[Land]:
-        """The landing steps of one dataset that are missing, or with `again` all of them. UsageError if it is paused."""
+    def landings(self, dataset: str, *, again: bool = False, span: Window | None = None) -> list[Land]:
+        """The landing steps of one dataset, of all its days or those of `span`, that are missing, or with `again` all of them.
+
+        UsageError if it is paused.
+        """
         chosen = {dataset: self.contract(dataset)}
-        steps = loop.missing(self, chosen, now(), again=again, gold=False)
+        steps = loop.missing(self, chosen, now(), again=again, span=span, gold=False)
         loop.asked(self, dataset)
         return [s for s in self._checked(steps, chosen, gold=False) if isinstance(s, Land)]
 
@@ -558,6 +562,12 @@ def open(path: str | Path, env: str = "dev", target: str = "local", *, erasing: 
     """
     settings, contracts, universes = promises(Path(path), env)
     return Lake(targets.open(target, settings, erasing=erasing), contracts, universes)
+
+
+def place() -> tuple[Path, str, str]:
+    """Directory, environment and target that ASSAY_LAKE, ASSAY_ENV and ASSAY_TARGET name, for who is started without arguments."""
+    told = os.environ.get
+    return Path(told("ASSAY_LAKE") or "."), told("ASSAY_ENV") or "dev", told("ASSAY_TARGET") or "local"
 
 
 def exists(root: Path, env: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from assay.errors import LakeBusy, SettingsError
 from assay.lake import erasures, formats
-from assay.ports import Engine, Files, Ledger, Limits, Secrets
+from assay.ports import Engine, Files, Launcher, Ledger, Limits, Secrets
 from assay.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Target:
     use: Use | None = None
     upgrade_ledger: Callable[[], None] = lambda: None
     close_clients: Callable[[], None] = lambda: None
+    open_launcher: Callable[[], Launcher] | None = None
 
     @cached_property
     def catalog(self) -> "Catalog":
@@ -76,6 +77,15 @@ class Target:
         from assay.engines import spark
 
         return spark.opened()
+
+    @property
+    def launcher(self) -> Launcher:
+        """What runs commands elsewhere; SettingsError for a target that has no elsewhere."""
+        if self.open_launcher is None:
+            raise SettingsError(
+                f"the target {self.name} runs commands where they are given; `--target aws` runs them as tasks of ECS"
+            )
+        return self.open_launcher()
 
     def settle(self) -> None:
         """Let go of ledger and catalog; whoever asks for them opens them again."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from assay.errors import SettingsError
-from assay.ports import Engine, Ledger, Limits
+from assay.ports import Engine, Launcher, Ledger, Limits
 from assay.settings import Aws, Settings, size
 from assay.targets import Target
 
@@ -44,8 +44,15 @@ def open_target(settings: Settings) -> Target:
 
         return DuckDBEngine(limits)
 
+    def launcher() -> Launcher:
+        from assay.targets.aws.ecs import EcsLauncher
+
+        return EcsLauncher(clients, settings.env)
+
     secrets = AwsSecrets(clients, f"{aws.prefix}/{settings.env}/")
-    return Target("aws", settings, files, secrets, limits, catalog, ledger, engine, close_clients=clients.close)
+    return Target(
+        "aws", settings, files, secrets, limits, catalog, ledger, engine, close_clients=clients.close, open_launcher=launcher
+    )  # fmt: skip
 
 
 def of(settings: Settings) -> Aws:
