@@ -102,7 +102,7 @@ def files(root: Path) -> S3Files:
     """Objects of a prefix that no other test has."""
     made = settings(root)
     assert made.aws
-    return S3Files(Clients(made.aws), made.aws.bucket, objects(made.aws, "dev"), root / "_tmp", made.aws.account)
+    return S3Files(Clients(made.aws), made.aws.bucket, objects(made.aws, "dev"), root, made.aws.account)
 
 
 def ledger(made: Settings) -> DynamoLedger:

@@ -55,7 +55,7 @@ def authorizer(event: dict[str, Any], _: Any) -> dict[str, Any]:
     """
     from assay.serve.query import Problem
 
-    shown = [text.encode() for name, text in event.get("headers", {}).items() if name.lower() == "authorization"]
+    shown = [text.encode() for name, text in (event.get("headers") or {}).items() if name.lower() == "authorization"]
     try:
         key = _runner().run(_keys().holder(shown))
     except Problem as refused:

@@ -45,7 +45,7 @@ class Ways:
     @property
     def files(self) -> S3Files:
         aws = self.clients.aws
-        return S3Files(self.clients, aws.bucket, objects(aws, "dev"), self.settings.root / "_tmp", aws.account)
+        return S3Files(self.clients, aws.bucket, objects(aws, "dev"), self.settings.root, aws.account)
 
     @property
     def ledger(self) -> DynamoLedger:
@@ -162,7 +162,7 @@ def test_each_refusal_of_s3_says_who_must_act_and_changes_nothing(
         assert "emulated" not in str(told.value)
         ways.s3.told.clear()
     assert not files.exists("a/b.x")
-    assert [*ways.settings.root.glob("_tmp/copies/*")] == []
+    assert [*ways.settings.root.glob("copies/*")] == []
 
 
 def test_dynamodb_that_throttles_or_conflicts_is_asked_again_and_else_says_who_must_act(ways: Ways) -> None:
@@ -233,6 +233,11 @@ def test_a_commit_whose_answer_is_lost_is_found_in_the_head(ways: Ways) -> None:
     with pytest.raises(CommitUnknown, match="look whether it is in"):
         _commit(catalog, "unknown")
     ways.glue.told.clear()
+    ways.glue.fails("UpdateTable", status=400, body=stale)
+    ways.glue.fails("GetTable", status=500, body=JSON_ERROR.format("InternalServiceException"), times=9)
+    with pytest.raises(LakeBusy):  # the table cannot be loaded either
+        _commit(catalog, "unseen")
+    ways.glue.told.clear()
     ways.glue.fails("GetTable", status=400, body=JSON_ERROR.format("AccessDeniedException"), times=9)
     with pytest.raises(SettingsError, match=r"denies glue:GetTable on silver\.things"):
         tables.load(catalog, "silver.things")
@@ -299,7 +304,7 @@ def test_copies_are_bounded_but_for_those_just_used(ways: Ways, monkeypatch: pyt
     for n in range(9):
         files.put_new(f"a/{n}.x", bytes([n]) * 10_000, EFFECT)
         files.url(f"a/{n}.x")
-    kept = ways.settings.root / "_tmp/copies"
+    kept = ways.settings.root / "copies"
     assert len([*kept.iterdir()]) == 9
     monkeypatch.setattr(s3, "RECENT", 0.0)
     files.url("a/0.x")
@@ -310,6 +315,80 @@ def test_copies_are_bounded_but_for_those_just_used(ways: Ways, monkeypatch: pyt
     for n in range(9):
         files.url(f"a/{n}.x")
     assert sum(one.stat().st_size for one in kept.iterdir()) <= 60_000
+
+
+def test_a_copy_that_rotted_or_was_cut_short_is_fetched_again(ways: Ways) -> None:
+    data = b"rows" * 99
+    name = f"bronze/x/dt=1/a-0-{hashlib.sha256(data).hexdigest()[:16]}.ndjson.gz"
+    ways.files.put_new(name, data, EFFECT)
+    copy = Path(ways.files.url(name))
+    for bad in (b"", b"other" * 99):
+        copy.write_bytes(bad)
+        assert Path(ways.files.url(name)).read_bytes() == data
+    ways.clients("s3").put_object(Bucket="lake", Key=ways.files.prefix + name, Body=b"x")
+    copy.unlink()
+    with pytest.raises(LakeDamaged, match="does not have the bytes"):
+        ways.files.url(name)
+
+
+def test_an_upload_that_was_ended_by_a_try_whose_answer_was_lost_is_in(
+    ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "WHOLE", 1000)
+    ways.s3.fails(r"POST .*uploadId", status=404, body=S3_ERROR.format("NoSuchUpload"), done=True)
+    assert ways.files.put_new("a/b.x", b"x" * 2000, EFFECT)
+    assert ways.files.read("a/b.x") == b"x" * 2000
+
+
+def test_what_was_damaged_and_is_restored_is_read_anew(ways: Ways) -> None:
+    files, at = ways.files, {"Bucket": "lake", "Key": ways.files.prefix + "releases/1.json"}
+    files.put_new("releases/1.json", b"good", EFFECT)
+    for body in (b"bad", b"good"):
+        ways.clients("s3").put_object(Body=body, **at)
+        assert files.read("releases/1.json") == body
+
+
+def test_a_service_that_cannot_be_reached_is_busy_and_no_damage(ways: Ways) -> None:
+    nowhere = "http://127.0.0.1:9"
+    aws = replace(ways.clients.aws, endpoints=dict.fromkeys(ways.clients.aws.endpoints, nowhere))
+    gone = Ways(replace(ways.settings, aws=aws), Clients(aws), ways.s3, ways.dynamodb, ways.glue, ways.secretsmanager)
+    for act in (
+        lambda: gone.files.exists("a"),
+        lambda: [*gone.files.names("")],
+        lambda: gone.files.put_new("a", b"x", EFFECT),
+        lambda: gone.ledger.newest("k", "d", "a"),
+        lambda: tables.load(gone.catalog, "silver.things"),
+        lambda: AwsSecrets(gone.clients, "x/").get("KEY"),
+        lambda: clouds.provision.make(gone.settings, {}),
+    ):
+        with pytest.raises(LakeBusy, match="run it again"):
+            act()
+
+
+def test_a_single_write_that_meets_a_transaction_is_tried_again(ways: Ways) -> None:
+    ways.dynamodb.fails("PutItem", status=400, body=JSON_ERROR.format("TransactionConflictException"), times=3)
+    assert ways.ledger.claim("lease", "me", clock.now().replace(year=2999))
+    assert ways.dynamodb.asked["PutItem"] == 4
+
+
+def test_no_other_database_of_the_account_is_the_lakes(ways: Ways) -> None:
+    catalog = ways.catalog
+    for name in (f"{ways.clients.aws.prefix}__dev__reports", f"{ways.clients.aws.prefix}__dev-2__silver"):
+        ways.clients("glue").create_database(DatabaseInput={"Name": name})
+    assert catalog.list_namespaces() == [("silver",), ("gold",)]
+    names = [("a", "b-c"), ("a_b", "c"), ("a", "b")]
+    made = {database(replace(ways.clients.aws, prefix=prefix), env, "silver") for prefix, env in names}
+    assert len(made) == len(names)
+
+
+def test_doubles_are_not_shown_a_persons_credentials(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "PERSON")
+    found = Clients(ways.clients.aws)("s3")._request_signer._credentials.get_frozen_credentials()
+    assert "PERSON" not in tuple(found)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(SettingsError, match="mend the profile"):
+        Clients(replace(ways.clients.aws, emulated=False))
 
 
 def test_files_travel_to_another_process_without_their_connections(ways: Ways) -> None:

@@ -424,7 +424,10 @@ def _names(files: Files, table: Table, urls: Sequence[str]) -> tuple[str, ...]:
     """The objects of a table that an engine reads by these URLs."""
     if not urls:
         return ()
-    named = {files.url(name): name for name in (tables.name_of(table, one) for one in tables.data_files(table))}
+    # Only of those that may be meant: on a store, asking for a URL may fetch the object.
+    last = [url.rpartition("/")[2] for url in urls]
+    there = (tables.name_of(table, one) for one in tables.data_files(table))
+    named = {files.url(name): name for name in there if any(one.endswith(name.rpartition("/")[2]) for one in last)}
     if not named.keys() >= set(urls):
         raise LakeBusy(f"{'.'.join(table.name())}: another process replaced files that were read here; run it again")
     return tuple(named[url] for url in urls)

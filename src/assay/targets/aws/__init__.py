@@ -1,14 +1,20 @@
 """AWS: objects in S3, tables in Glue, the ledger in DynamoDB, secrets in Secrets Manager; DuckDB refines on this machine's disk."""
 
+import re
 from typing import TYPE_CHECKING
 
 from assay.errors import SettingsError
+from assay.lake.files import SCRATCH
 from assay.ports import Engine, Launcher, Ledger, Limits
 from assay.settings import Aws, Settings, size
 from assay.targets import Target
 
 if TYPE_CHECKING:  # what it imports takes a second that `status` of a local lake need not pay
     from pyiceberg.catalog import Catalog
+
+
+NAMESPACES = ("silver", "gold")
+_ENV = re.compile(r"(?=.{1,30}$)[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def open_target(settings: Settings) -> Target:
@@ -28,8 +34,8 @@ def open_target(settings: Settings) -> Target:
         raise SettingsError("the target aws needs boto3: install assay[aws]") from error
     clients = Clients(aws)
     disk = settings.data.with_name(f"{settings.env}.aws")
-    files = S3Files(clients, aws.bucket, objects(aws, settings.env), disk / "_tmp", aws.account, size(aws.copies))
-    limits = Limits(settings.memory, settings.threads, disk / "_tmp")
+    files = S3Files(clients, aws.bucket, objects(aws, settings.env), disk, aws.account, size(aws.copies))
+    limits = Limits(settings.memory, settings.threads, disk / SCRATCH)
 
     def catalog() -> "Catalog":
         from assay.targets.aws.glue import LakeCatalog
@@ -59,6 +65,10 @@ def of(settings: Settings) -> Aws:
     """`[aws]` of the lake's settings; SettingsError where there is none."""
     if settings.aws is None:
         raise SettingsError(f"{settings.root / 'assay.toml'}: [aws] is missing: it says region, account and bucket")
+    if not _ENV.fullmatch(settings.env):
+        raise SettingsError(
+            f"environment {settings.env!r}: on aws, small letters, digits and single - only, 30 at most: databases, table and keys are named by it"
+        )
     return settings.aws
 
 
@@ -69,7 +79,8 @@ def objects(aws: Aws, env: str) -> str:
 
 def database(aws: Aws, env: str, namespace: str) -> str:
     """The Glue database of a namespace, `silver` or `gold`."""
-    return f"{aws.prefix}_{env.replace('-', '_').lower()}_{namespace}"
+    # Two underscores, which no part has: else another prefix and environment could give the same name.
+    return f"{aws.prefix}__{env.replace('-', '_')}__{namespace}"
 
 
 def table(aws: Aws, env: str) -> str:

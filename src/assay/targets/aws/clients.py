@@ -10,15 +10,17 @@ from typing import Any
 import boto3
 from botocore import exceptions
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from assay.errors import AssayError, LakeBusy, SettingsError
 from assay.settings import Aws
 
 TRIES = 5
-CONNECT, READ = 5, 60  # seconds
+CONNECT, READ = 5, 30  # seconds
 CONNECTIONS = 32
 _EMULATED = {"aws_access_key_id": "emulated", "aws_secret_access_key": "emulated"}
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+_OF_DOUBLES = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_LAMBDA_FUNCTION_NAME")
+"""Variables of a task or function that the doubles started, which has credentials of its own."""
 
 
 class Clients:
@@ -32,9 +34,10 @@ class Clients:
 
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
-        own = aws.emulated and not any(name in os.environ for name in _CREDENTIALS)
+        own = aws.emulated and not any(name in os.environ for name in _OF_DOUBLES)
         session: Any = boto3.session.Session
-        self._session = session(region_name=aws.region, **(_EMULATED if own else {}))
+        with errors("sts", "this process's credentials"):
+            self._session = session(region_name=aws.region, **(_EMULATED if own else {}))
         self.calls: Counter[str] = Counter()
         self._made: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -98,7 +101,7 @@ def errors(service: str, resource: str) -> Iterator[None]:
     """What AWS or the way to it says, as an error of who must act; what is no such error passes."""
     try:
         yield
-    except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+    except (exceptions.BotoCoreError, exceptions.ClientError, ResponseParserError) as error:
         told = meaning(error, service, resource)
         if told is None:
             raise
@@ -120,9 +123,13 @@ _REGION = {
 _BUSY = {
     "SlowDown", "ServiceUnavailable", "InternalError", "InternalServerError", "InternalFailure", "RequestTimeout", "Throttling",
     "ThrottlingException", "ThrottledException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "TooManyRequestsException",
-    "TransactionInProgressException", "TransactionConflictException", "LimitExceededException", "BandwidthLimitExceeded", "503", "500",
+    "TransactionInProgressException", "ReplicatedWriteConflictException", "BadDigest", "XAmzContentSHA256Mismatch", "LimitExceededException", "BandwidthLimitExceeded", "503", "500",
     "ConditionalRequestConflict", "OperationAborted", "InternalServiceException", "OperationTimeoutException", "ResourceNotReadyException",
 }  # fmt: skip
+
+
+_CALLERS = {"ConditionalCheckFailedException", "TransactionCanceledException", "TransactionConflictException"}
+"""What a condition of ours is answered: the caller's to understand."""
 
 
 def meaning(error: Exception, service: str, resource: str) -> AssayError | None:
@@ -155,10 +162,12 @@ def meaning(error: Exception, service: str, resource: str) -> AssayError | None:
         if code in _REGION:
             return SettingsError(f"{resource} is of another region ({code}): mend [aws] region of assay.toml")
         if code in _BUSY or status_of(error) >= 500:
-            return LakeBusy(
-                f"{service} has no time for {error.operation_name} on {resource} ({code}, after {TRIES} tries); run it again"
-            )
-        return None
+            return LakeBusy(f"{service} has no time for {error.operation_name} on {resource} ({code}); run it again")
+        if code in _CALLERS:
+            return None
+        return SettingsError(
+            f"AWS refuses {action} on {resource} ({code}): whoever provisions the lake must look at it (docs/aws.md)"
+        )
     if isinstance(
         error,
         exceptions.NoCredentialsError
@@ -169,11 +178,23 @@ def meaning(error: Exception, service: str, resource: str) -> AssayError | None:
     ):
         return SettingsError("there are no AWS credentials here: run this under a role, or sign in (`aws sso login`)")
     if isinstance(
-        error, exceptions.HTTPClientError | exceptions.IncompleteReadError | exceptions.ResponseStreamingError
+        error,
+        exceptions.HTTPClientError
+        | exceptions.ConnectionError
+        | exceptions.IncompleteReadError
+        | exceptions.ResponseStreamingError
+        | exceptions.FlexibleChecksumError
+        | exceptions.MetadataRetrievalError
+        | ResponseParserError,
     ):
         return LakeBusy(
             f"{service} does not answer for {resource} ({type(error).__name__}, after {TRIES} tries); run it again"
         )
     if isinstance(error, exceptions.UnknownServiceError | exceptions.InvalidRegionError | exceptions.NoRegionError):
         return SettingsError(f"[aws] region of assay.toml: {error}")
+    if isinstance(error, exceptions.BotoCoreError) and not isinstance(error, exceptions.ParamValidationError):
+        # Profiles, sign-in, its own files: what it says names them, and holds no key.
+        return SettingsError(
+            f"AWS cannot be asked for {resource} ({type(error).__name__}): mend the profile, sign-in or settings of this machine"
+        )
     return None

@@ -157,6 +157,8 @@ class DynamoLedger:
         code = code_of(error)
         if code == "ConditionalCheckFailedException":
             return set(keys)
+        if code == "TransactionConflictException":
+            return set()
         if code != "TransactionCanceledException":
             raise error
         reasons = [one.get("Code") for one in error.response.get("CancellationReasons", [])]

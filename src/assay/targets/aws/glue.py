@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
-from botocore import exceptions
 from pyiceberg.catalog.glue import GlueCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchNamespaceError
 from pyiceberg.table import CommitTableResponse, Table
 
-from assay.errors import CommitUnknown, LakeBusy
+from assay.errors import AssayError, CommitUnknown, LakeBusy
 from assay.lake import io
 from assay.ports import Files
+from assay.targets.aws import NAMESPACES
 from assay.targets.aws.clients import Clients, errors
 
 _LOCATION = "metadata_location"
@@ -53,6 +53,8 @@ class LakeCatalog(GlueCatalog):
             super().drop_table(identifier)
 
     def create_namespace_if_not_exists(self, namespace: Any, properties: Any = None) -> None:
+        if self._there(namespace if isinstance(namespace, str) else namespace[0]):  # who may not make one need not
+            return
         with errors("glue", self.identifier_to_database(namespace)):
             super().create_namespace_if_not_exists(namespace, properties or {})
 
@@ -64,10 +66,18 @@ class LakeCatalog(GlueCatalog):
                 return []
         return [(database.removeprefix(self._prefix), table) for database, table in found]
 
-    def list_namespaces(self, namespace: Any = ()) -> list[Any]:
-        with errors("glue", f"{self._prefix}*"):
-            found = super().list_namespaces(namespace)
-        return [(name.removeprefix(self._prefix),) for (name,) in found if name.startswith(self._prefix)]
+    def list_namespaces(self, namespace: Any = ()) -> list[Any]:  # noqa: ARG002 - PyIceberg's signature
+        """The lake's own namespaces, and no other database of the account."""
+        return [(one,) for one in NAMESPACES if self._there(one)]
+
+    def _there(self, namespace: str) -> bool:
+        name = self._prefix + namespace
+        with errors("glue", name):
+            try:
+                self.glue.get_database(Name=name)
+            except self.glue.exceptions.EntityNotFoundException:
+                return False
+        return True
 
     def commit_table(self, table: Table, requirements: Any, updates: Any) -> CommitTableResponse:
         with errors("glue", _spoken(table.name())):
@@ -90,14 +100,21 @@ class LakeCatalog(GlueCatalog):
         try:
             with errors("glue", what):
                 super()._update_glue_table(database_name, table_name, table_input, version_id)
-        except CommitFailedException:
-            if not self._is_in(database_name, table_name, ours):
-                raise
-        except (LakeBusy, exceptions.HTTPClientError) as error:
-            if not self._is_in(database_name, table_name, ours):
+        except (CommitFailedException, AssayError) as error:
+            try:
+                with errors("glue", what):
+                    taken = self._is_in(database_name, table_name, ours)
+            except AssayError as unseen:
+                raise CommitUnknown(
+                    f"{what} was committed, and what came of it cannot be seen ({unseen}); look whether it is in"
+                ) from error
+            if taken:
+                return
+            if isinstance(error, LakeBusy):
                 raise CommitUnknown(
                     f"glue failed while {what} was committed ({error}); look whether it is in"
                 ) from error
+            raise
 
     def _is_in(self, database_name: str, table_name: str, ours: str) -> bool:
         """Whether the table's head is the metadata that was to be committed, or follows it."""

@@ -1,16 +1,16 @@
 """What a lake needs to be there on AWS, made in the doubles of `assay cloudsim`; on AWS itself it is infrastructure's to make."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from botocore import exceptions
 
 from assay.errors import SettingsError
 from assay.settings import Settings
-from assay.targets.aws import database, of, table
-from assay.targets.aws.clients import Clients, code_of
+from assay.targets.aws import NAMESPACES, database, of, table
+from assay.targets.aws.clients import Clients, code_of, errors
 
-NAMESPACES = ("silver", "gold")
 _THERE = {"BucketAlreadyOwnedByYou", "ResourceInUseException", "AlreadyExistsException", "ResourceExistsException"}
 
 
@@ -25,7 +25,7 @@ def make(settings: Settings, secrets: Mapping[str, str]) -> None:
             "only the doubles of `assay cloudsim` are prepared by assay; on AWS, infrastructure as code makes what a lake needs"
         )
     clients = Clients(aws)
-    try:
+    with closing(clients), errors("cloudsim", f"what the lake {aws.prefix} needs"):
         where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
         _unless_there(clients("s3").create_bucket, Bucket=aws.bucket, **where)
         ledger(clients("dynamodb"), table(aws, settings.env))
@@ -36,8 +36,6 @@ def make(settings: Settings, secrets: Mapping[str, str]) -> None:
             full = f"{aws.prefix}/{settings.env}/{name}"
             if not _unless_there(clients("secretsmanager").create_secret, Name=full, SecretString=text):
                 clients("secretsmanager").put_secret_value(SecretId=full, SecretString=text)
-    finally:
-        clients.close()
 
 
 def ledger(dynamodb: Any, name: str) -> None:

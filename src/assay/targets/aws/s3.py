@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -16,8 +17,8 @@ from ulid import ULID
 
 from assay.crash import effect
 from assay.errors import LakeBusy, LakeDamaged
-from assay.lake.files import checked, clear_errors, lost
-from assay.targets.aws.clients import Clients, code_of, errors
+from assay.lake.files import SCRATCH, checked, clear_errors, lost
+from assay.targets.aws.clients import Clients, code_of, errors, status_of
 
 PIECE = 16 << 20
 """Bytes of one part of a multipart upload, and of one read of a large object."""
@@ -25,10 +26,19 @@ WHOLE = 64 << 20
 """What is larger is uploaded in parts."""
 TRIES, PAUSE = 6, 0.1  # of what botocore does not try again: a conditional put that met another, an answer cut off
 SMALL, HELD = 1 << 20, 64 << 20
-"""What is read whole and no larger is held in memory, so many bytes of it: Iceberg asks for a manifest up to five times a commit."""
-RECENT = 3600.0  # seconds for which a copy that was used is not taken away
+"""Iceberg's metadata no larger than that is held in memory, so many bytes of it: a manifest is asked for up to five times a commit."""
+RECENT = 86_400.0  # seconds for which a copy that was used is not taken away: who serves from it may open it again
+_METADATA = re.compile(r"warehouse/.*/metadata/.*")
+_HASHED = re.compile(r".*-([0-9a-f]{16})(-[0-9]+)?[.](parquet|ndjson[.]gz)")  # names that tell the hash of their bytes
 _TAKEN = {"PreconditionFailed", "412"}
-_MET = {"ConditionalRequestConflict", "409", "OperationAborted"}
+_MET = {"ConditionalRequestConflict", "409", "OperationAborted", "NoSuchUpload"}
+_SILENT = (exceptions.HTTPClientError, exceptions.ConnectionError)
+_CUT_OFF = (
+    exceptions.ResponseStreamingError,
+    exceptions.IncompleteReadError,
+    exceptions.ReadTimeoutError,
+    exceptions.FlexibleChecksumError,
+)
 _GONE = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -69,7 +79,7 @@ class S3Files:
 
     A put sends `If-None-Match: *`; whatever it is answered but success, the object is read, and S3 reads what was put last
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). `disk` is where files in the making and
-    copies lie: of the latter, `copies` bytes, those used in the last hour aside. What is read in pieces (`verify` does) comes from S3 each time. An object of another account than `account`'s is refused.
+    copies lie: of the latter, `copies` bytes, those used in the last day aside. What is read in pieces (`verify` does) comes from S3 each time. An object of another account than `account`'s is refused.
     """
 
     clients: Clients
@@ -94,8 +104,9 @@ class S3Files:
             with effect(as_effect), errors("s3", self.base + key):
                 ours = self._put(key, data, size)
             if ours and isinstance(data, Path):  # who wrote it reads it next, as DuckDB or for its footer
-                self._have(data, self._copy(key), size)
-            elif ours and isinstance(data, bytes):
+                with suppress(OSError):  # it is in, whatever this disk says of a copy
+                    self._have(data, self._copy(key), size)
+            elif ours and isinstance(data, bytes) and _METADATA.fullmatch(key):
                 self._held.keep(key, data)
             return ours
         finally:
@@ -113,7 +124,7 @@ class S3Files:
                 else:
                     with data.open("rb") as body:
                         self._s3.put_object(Body=body, ContentLength=size, IfNoneMatch="*", **self._of(name))
-            except (exceptions.ClientError, exceptions.HTTPClientError) as error:
+            except (exceptions.ClientError, *_SILENT) as error:
                 if not _may_be_in(error):
                     raise
                 same = self._same(name, data, size)
@@ -136,9 +147,7 @@ class S3Files:
             told = [{key: value for key, value in one.items() if value} for one in parts]
             self._s3.complete_multipart_upload(MultipartUpload={"Parts": told}, IfNoneMatch="*", **of)
         except BaseException:
-            with suppress(
-                exceptions.ClientError, exceptions.HTTPClientError
-            ):  # a rule of the bucket takes away what stays
+            with suppress(exceptions.ClientError, *_SILENT):  # a rule of the bucket takes away what stays
                 self._s3.abort_multipart_upload(**of)
             raise
 
@@ -169,7 +178,7 @@ class S3Files:
             found = self._get(checked(name), start, end)
         if found is None:
             raise lost(name)
-        if whole:
+        if whole and _METADATA.fullmatch(name):
             self._held.keep(name, found)
         return found
 
@@ -178,18 +187,16 @@ class S3Files:
         why: Exception | None = None
         for pause in _pauses():
             try:
-                data: bytes = self._s3.get_object(**span, **self._of(name))["Body"].read()
+                body = self._s3.get_object(**span, **self._of(name))["Body"]
             except exceptions.ClientError as error:
                 if code_of(error) in _GONE:
                     return None
                 if code_of(error) in ("InvalidRange", "416"):
                     return b""
                 raise
-            except (
-                exceptions.ResponseStreamingError,
-                exceptions.IncompleteReadError,
-                exceptions.ReadTimeoutError,
-            ) as error:
+            try:
+                data: bytes = body.read()
+            except _CUT_OFF as error:
                 why = error
                 time.sleep(pause)
             else:
@@ -197,28 +204,31 @@ class S3Files:
         raise LakeBusy(f"s3 breaks off in {self.base}{name}; run it again") from why
 
     def local(self, name: str, sha256: str) -> Path:
+        return self._proven(name, sha256)
+
+    def url(self, name: str) -> str:
+        if told := _HASHED.fullmatch(name):
+            return str(self._proven(name, told[1]))
         copy = self._copy(name)
-        if (name, sha256) in self._proved and copy.exists():
-            os.utime(copy)
+        if not _used(copy):
+            self._keep(copy, name)
+        return str(copy)
+
+    def _proven(self, name: str, sha256: str) -> Path:
+        """The copy whose hash begins so, looked at once in a process: one that rotted, or was cut short, is fetched again."""
+        copy = self._copy(name)
+        if (name, sha256) in self._proved and _used(copy):
             return copy
         for there in (True, False):
-            if not (there and copy.exists()):
+            if not (there and _used(copy)):
                 self._keep(copy, name)
             with copy.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found == sha256:
+            if found.startswith(sha256):
                 self._proved.add((name, sha256))
                 return copy
-            copy.unlink()  # a copy may rot: the object itself is looked at before anything is said of it
+            copy.unlink(missing_ok=True)
         raise LakeDamaged(f"{name} does not have the bytes that were written; restore it from a copy")
-
-    def url(self, name: str) -> str:
-        copy = self._copy(name)
-        if copy.exists():
-            os.utime(copy)
-        else:
-            self._keep(copy, name)
-        return str(copy)
 
     def exists(self, name: str) -> bool:
         with errors("s3", self.base + name):
@@ -247,8 +257,8 @@ class S3Files:
 
     def scratch(self) -> Path:
         with clear_errors(self.disk):
-            self.disk.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return self.disk / str(ULID())
+            (self.disk / SCRATCH).mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self.disk / SCRATCH / str(ULID())
 
     @property
     def _s3(self) -> Any:
@@ -292,6 +302,8 @@ class S3Files:
 
     def _have(self, made: Path, copy: Path, size: int) -> None:
         """A finished file becomes the copy; now and then those that are too many go."""
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
         made.replace(copy)
         self._kept[0] += size
         if self._kept[0] > self.copies // 10:
@@ -304,12 +316,21 @@ def _pauses() -> Iterator[float]:
         yield PAUSE * 2**attempt
 
 
-def _may_be_in(error: exceptions.ClientError | exceptions.HTTPClientError) -> bool:
+def _may_be_in(error: Exception) -> bool:
     """Whether a put may be in although it was answered so, or is, or another's."""
-    if isinstance(error, exceptions.HTTPClientError):
+    if not isinstance(error, exceptions.ClientError):
         return True
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return code_of(error) in _TAKEN | _MET or status in (409, 412) or status >= 500
+    again = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)  # of which the first may have been taken
+    return bool(again) or code_of(error) in _TAKEN | _MET or status_of(error) in (409, 412) or status_of(error) >= 500
+
+
+def _used(copy: Path) -> bool:
+    """Whether there is such a copy, which counts as used now."""
+    try:
+        os.utime(copy)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _pieces(data: bytes | Path) -> Iterator[bytes]:

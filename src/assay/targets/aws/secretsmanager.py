@@ -5,10 +5,11 @@ from secrets import token_bytes
 
 from botocore import exceptions
 
-from assay.errors import SettingsError
+from assay.errors import LakeBusy, SettingsError
 from assay.targets.aws.clients import Clients, code_of, errors
 
 FRESH = 60.0  # seconds
+BYTES = 32  # of a secret of the lake's own
 
 
 class AwsSecrets:
@@ -31,15 +32,23 @@ class AwsSecrets:
     def ensure(self, name: str) -> bytes:
         with errors("secretsmanager", self._prefix + name):
             if (found := self._get(name)) is None:
+                made = token_bytes(32)
                 try:
-                    self._clients("secretsmanager").create_secret(
-                        Name=self._prefix + name, SecretBinary=token_bytes(32)
-                    )
+                    self._clients("secretsmanager").create_secret(Name=self._prefix + name, SecretBinary=made)
                 except exceptions.ClientError as error:
                     if code_of(error) != "ResourceExistsException":  # another made it first: it is read
                         raise
-                found = self._get(name)
-        return found.encode() if isinstance(found, str) else found or b""
+                    found = self._get(name)
+                else:
+                    found = made
+        key = found.encode() if isinstance(found, str) else found
+        if not key:
+            raise LakeBusy(f"secret {self._prefix}{name} was made just now and cannot be read yet; run it again")
+        if len(key) < BYTES:
+            raise SettingsError(
+                f"secret {self._prefix}{name} holds {len(key)} bytes, and {BYTES} are its least: delete it, and it is made anew"
+            )
+        return key
 
     def _get(self, name: str) -> str | bytes | None:
         at, kept = self._read.get(name, (0.0, ""))
