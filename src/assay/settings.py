@@ -55,7 +55,7 @@ _AWS: dict[str, _Test] = {
     "region": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]", v)), 'a region such as "ca-central-1"'),
     "account": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[0-9]{12}", v)), "the account's 12 digits, as a text"),
     "bucket": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", v)), "a bucket's name: 3 to 63 small letters, digits and -"),
-    "prefix": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"(?=.{1,30}$)[a-z][a-z0-9]*(_[a-z0-9]+)*", v)), "30 small letters, digits and single _ at most, beginning with a letter"),
+    "prefix": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"(?=.{1,40}$)[a-z][a-z0-9]*(_[a-z0-9]+)*", v)), "40 small letters, digits and single _ at most, beginning with a letter"),
     "copies": _BYTES,
     "cluster": (lambda v: isinstance(v, str) and bool(_CLUSTER.fullmatch(v)), "an ECS cluster's name: letters, digits, - and _"),
     "task_definition": (lambda v: isinstance(v, str) and bool(_DEFINITION.fullmatch(v)), 'a task definition that is registered: "family", "family:revision" or its ARN'),
