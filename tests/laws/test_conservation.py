@@ -13,7 +13,7 @@ from assay.lake.evidence import Change
 from assay.run import Lake, prove
 from assay.spoken import TERMS
 from tests.laws.lakes import STORES, Where, alter, lose_catalog, parquet, reopened, rewrite, small_lake
-from tests.making import Landed, record
+from tests.making import Landed, make_on_aws, record
 
 
 @pytest.mark.parametrize("where", STORES)
@@ -105,6 +105,11 @@ def test_a_lost_record_is_named_with_its_place(
     lake, _, landed = small_lake(tmp_path, where)
     assert (landed[0].spoken, landed[0].batch.rows) == ("2.0", 5)
     lose(lake, landed[0])
+    if (where, lose) == (
+        make_on_aws,
+        _lose_silver_row,
+    ):  # a copy is held against its hash before a row of it is counted
+        says = "parquet does not have the bytes that were written"
     with pytest.raises(LakeDamaged, match=says):
         prove.counts(lake)
     lake.close()

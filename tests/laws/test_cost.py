@@ -170,7 +170,7 @@ def test_what_is_asked_of_aws_is_the_same_after_four_times_the_days(tmp_path: Pa
         assert sum(found.values()) > 0, name
         assert late[name] == found, name
     assert sum(early["land"].values()) <= 30, early["land"]
-    assert sum(early["refine"].values()) <= 64, early["refine"]
+    assert sum(early["refine"].values()) <= 75, early["refine"]
     lake.close()
 
 
