@@ -119,6 +119,10 @@ class Made:
     engine: Engine
     limits: Limits = field(default_factory=Limits)
 
+    def engine_named(self, _: str) -> Engine:
+        """What refines, whatever a contract wants."""
+        return self.engine
+
     def promise(self, contract: Contract, *, everything: bool = False) -> None:
         """Put the contract into its dataset's log, unless it is in force."""
         bronze.put_contract(self.files, self.ledger, contract, everything=everything)

@@ -622,6 +622,7 @@ SIMPLE = {
     "str": st.text(max_size=5), "bool": st.booleans(), "int": st.integers(0, 38), "float": st.floats(0, 100),
     "float | None": st.none() | st.floats(0, 100), "str | None": st.none() | st.text(max_size=5), "date | None": st.none() | st.dates(),
     "tuple[str, ...]": st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    "tuple[str, int]": st.tuples(st.sampled_from(["duckdb", "spark", "auto"]), st.integers(0, 9)),
     "tuple[str, str] | None": st.none() | st.tuples(st.text(max_size=5), st.text(max_size=5)),
     "tuple[int, str] | None": st.none() | st.tuples(st.integers(1, 60), st.text(max_size=5)),
     "tuple[tuple[str, ...], ...]": st.lists(st.lists(st.text(max_size=5), min_size=1, max_size=2).map(tuple), min_size=1, max_size=2).map(tuple),

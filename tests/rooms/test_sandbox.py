@@ -286,7 +286,7 @@ def test_a_lake_that_was_made_otherwise_is_not_shown(tmp_path):
         (tmp_path, "markets", "made without --wide: choose another"),
     ):
         root = lakes.init(tmp_path / made, *demo.example_lakes(made))
-        with pytest.raises(UsageError, match=words), demo.shown(root, "dev", 0, 0, (), print, given):
+        with pytest.raises(UsageError, match=words), demo.shown(root, "dev", "local", 0, 0, (), print, given):
             pytest.fail("shown")
 
 

@@ -133,7 +133,7 @@ def test_a_newer_number_is_refused_whatever_it_looks_like(tmp_path: Path) -> Non
 
 # ------------------------------------------------------------------ newer
 
-APART = {"init", "check", "calendar", "sandbox", "demo"}
+APART = {"init", "check", "calendar", "sandbox", "demo", "cloudsim"}
 """Commands that open no lake's data, or a lake of their own."""
 
 

@@ -19,6 +19,7 @@ from assay.errors import ContractError, SettingsError
 
 # what decides about a text, so that a kept contract is never one that today's checks would refuse
 _DECIDES = (
+    "settings.py",
     "contract/calendars.py",
     "contract/model.py",
     "contract/syntax.py",

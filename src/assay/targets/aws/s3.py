@@ -15,6 +15,7 @@ from typing import Any
 from botocore import exceptions
 from ulid import ULID
 
+from assay import clock
 from assay.crash import effect
 from assay.errors import LakeBusy, LakeDamaged
 from assay.lake.files import SCRATCH, checked, clear_errors, lost
@@ -350,7 +351,7 @@ def _forget(copies: Path, most: int) -> None:
         with suppress(FileNotFoundError):
             has = one.stat()
             found.append((has.st_mtime, has.st_size, one))
-    there, recent = sum(size for _, size, _ in found), time.time() - RECENT
+    there, recent = sum(size for _, size, _ in found), clock.now().timestamp() - RECENT
     for used, size, one in sorted(found):
         if there <= most or used > recent:
             break
