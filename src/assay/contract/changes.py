@@ -102,6 +102,8 @@ def _dataset(old: Contract, new: Contract) -> Iterator[Change]:
     for of in ("title", "description", "version", "mutability"):
         if getattr(old, of) != getattr(new, of):
             yield Change("described", "", _said(of, getattr(old, of), getattr(new, of)))
+    if old.engine != new.engine:
+        yield Change("described", "", _said("engine", *(" above ".join(map(str, one.engine)) for one in (old, new))))
     for of in ("promises", "shown"):
         if getattr(old, of) != getattr(new, of):
             was, now = (
