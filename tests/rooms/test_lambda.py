@@ -203,7 +203,7 @@ def test_the_handler_needs_nothing_but_its_zip_and_boto3(api: Api, tmp_path: Pat
     assert {"duckdb", "mangum", "boto3"} <= set(modules)
     its = {one.serving_sha256 for one in api.lake.reader().release.gold}
     # of the serving files, and none of silver; /tmp is what is written
-    assert {release.file_sha256(one) for one in tmp_path.glob("assay/dev.aws/_tmp/copies/*")} == its
+    assert {release.file_sha256(one) for one in tmp_path.glob("assay/dev.aws/copies/*")} == its
 
 
 def event(path: str, query: str = "", headers: dict[str, str] | None = None) -> dict[str, Any]:
