@@ -94,20 +94,10 @@ class Tables:
 
 
 Made = Callable[..., Tables]
-ON_SPARK = {
-    "test_a_complete_batch_withdraws_what_it_lacks_of_its_scope[spark-values]",
-    "test_records_of_one_key_are_counted_where_a_column_does_so[spark]",
-    "test_files_are_cut_by_partition_and_their_columns_known_by_field_ids[spark-partition1-values1]",
-    "test_bounds_and_boxes_are_of_the_rows_whose_key_is_readable[spark]",
-}
-"""A fold takes Spark seconds, however few its rows are: it is given these, and with SPARK=all every one."""
 
 
 @pytest.fixture(params=ENGINES)
 def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
-    if request.param == "spark" and os.environ.get("SPARK") != "all" and request.node.name not in ON_SPARK:
-        pytest.skip("Spark folds this with SPARK=all")
-
     def make(promised: Contract | None = None, partition: tuple[str, str] | None = None) -> Tables:
         return Tables(engine_of(request.param, tmp_path / "scratch"), tmp_path / "t", promised or contract(), partition)
 

@@ -9,7 +9,7 @@ import pytest
 
 from assay.contract import odcs
 from assay.engines import spark
-from assay.errors import ContractError, SettingsError
+from assay.errors import ContractError
 from assay.run import lake as lakes
 from assay.run import loop
 from tests import sparks
@@ -68,12 +68,21 @@ def test_auto_is_spark_where_more_is_new_than_was_said(tmp_path: Path) -> None:
     lake.close()
 
 
-@pytest.mark.skipif("pyspark" in sys.modules, reason="a test before this one made it importable")
-def test_without_pyspark_it_is_said_what_to_install(tmp_path: Path) -> None:
-    lake, _ = new_lake(tmp_path)
-    with pytest.raises(SettingsError, match=r"install assay\[spark\], and Java 17"):
-        lake.target.engine_named("spark")
-    lake.close()
+WITHOUT = """
+import sys
+sys.modules["pyspark"] = None  # as where it is not installed
+from assay.engines import spark
+from assay.errors import SettingsError
+try:
+    spark.opened()
+except SettingsError as error:
+    print(error)
+"""
+
+
+def test_without_pyspark_it_is_said_what_to_install() -> None:
+    said = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
+    assert "install assay[spark], and Java 17" in said
 
 
 @pytest.mark.slow

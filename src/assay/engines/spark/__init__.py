@@ -12,7 +12,7 @@ def opened() -> Engine:
     try:
         from assay.engines.spark.engine import SparkEngine
     except ModuleNotFoundError as error:
-        if error.name not in ("pyspark", "py4j"):
+        if (error.name or "").partition(".")[0] not in ("pyspark", "py4j"):
             raise
         raise SettingsError(
             "there is no pyspark here: install assay[spark], and Java 17; or let DuckDB refine it"
