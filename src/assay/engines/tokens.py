@@ -141,7 +141,7 @@ def cutter(fields: Sequence[Field]) -> Cut:
             return Found(None, op, False, None, nothing)
         if len(line) >= LONGEST:
             return Found("too_long", None, False, None, nothing)
-        if not line.isascii() and not _is_text(line):
+        if not line.isascii() and not is_text(line):
             return Found("encoding", None, False, None, nothing)
         record = record_of(line)
         if record is None:
@@ -228,7 +228,8 @@ def _members(text: str) -> Iterator[tuple[str, str]]:
         at = end + (tokens[end] == ",")
 
 
-def _is_text(line: bytes) -> bool:
+def is_text(line: bytes) -> bool:
+    """Whether a line is UTF-8."""
     try:
         line.decode()
     except UnicodeDecodeError:

@@ -15,7 +15,7 @@ from assay.contract.tree import Field, Tree, tree
 from assay.engines.duckdb import operators
 from assay.engines.duckdb.fold import Fold
 from assay.engines.duckdb.operators import FIRST, LAST, sql
-from assay.engines.tokens import ENVELOPE, exact_token, record_of
+from assay.engines.tokens import ENVELOPE, exact_token, is_text, record_of
 from assay.errors import AssayError, ContractError, LakeDamaged
 from assay.lake import duck, parquet
 from assay.lake.duck import ident, text
@@ -64,7 +64,7 @@ class DuckDBEngine:
     def rows(self, contract: Contract, lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
         """Each line by itself; see `assay.ports.Engine`."""
         out: list[dict[str, Any] | None] = [None] * len(lines)
-        texts = [(n, one.decode()) for n, one in enumerate(lines) if _is_text(one)]
+        texts = [(n, one.decode()) for n, one in enumerate(lines) if is_text(one)]
         if not texts:
             return out
         plan = tree(contract)
@@ -97,14 +97,6 @@ def _insert(con: duckdb.DuckDBPyConnection, into: str, rows: Sequence[tuple[Any,
         some = rows[first : first + 500]
         marks = f"({', '.join('?' * len(some[0]))})"
         con.execute(f"INSERT INTO {into} VALUES {', '.join([marks] * len(some))}", [v for row in some for v in row])
-
-
-def _is_text(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class DuckDBGroup:
@@ -439,7 +431,7 @@ def _spell(
 
 def _spelt_row(part: int, line: bytes, fields: Sequence[Field]) -> tuple[Any, ...] | None:
     envelope = ENVELOPE.match(line)
-    if not envelope or not _is_text(line):
+    if not envelope or not is_text(line):
         return None
     record = record_of(line)
     tokens = ("" if record is None else exact_token(record, f) for f in fields)
