@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import assay_sandbox
 from assay import cli, clock, run
@@ -25,6 +25,8 @@ NIGHT = 120  # seconds before midnight in which no test begins
 # The same commit always gets the same verdict, however loaded the machine; --hypothesis-profile=search draws new examples.
 settings.register_profile("search", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("search"), derandomize=True, database=None)
+if os.environ.get("QUICK"):  # a mutant is seen red; which example is the smallest nobody asks
+    settings.register_profile("same", settings.get_profile("same"), phases=set(Phase) - {Phase.shrink, Phase.explain})
 settings.load_profile("same")
 
 

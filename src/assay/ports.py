@@ -67,6 +67,57 @@ class Files(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Pinned:
+    """A dataset of silver as a build reads it.
+
+    Attributes:
+        current, past: the two tables' metadata as Iceberg writes it, in which the snapshots that are read are the newest.
+        columns: SQL types of the versions' columns by name, in their order; `ends` are those that past alone has.
+    """
+
+    dataset: str
+    current: bytes
+    past: bytes
+    columns: Mapping[str, str]
+    ends: Collection[str]
+
+
+class Platform(Protocol):
+    """Where dbt runs a build's models if that is not DuckDB: schemas of that build alone, beside silver as it is pinned."""
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of all schemas there."""
+        ...
+
+    @property
+    def profile(self) -> Mapping[str, Any]:
+        """The output of dbt's profile."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that dbt's process needs."""
+        ...
+
+    def rows(self, schema: str, name: str) -> Any:
+        """A relation's rows, an Arrow RecordBatchReader; instants may come as timestamps of UTC."""
+        ...
+
+    def some(self, sql: str, most: int) -> tuple[list[str], list[list[str | None]]]:
+        """The names and first rows of a query, as texts."""
+        ...
+
+
+class Platforms(Protocol):
+    """Makes the platform of a build."""
+
+    def begin(self, build: str, silver: Sequence[Pinned]) -> AbstractContextManager[Platform]:
+        """The platform of the build of that id, with silver in it; gone afterwards."""
+        ...
+
+
 class Secrets(Protocol):
     """Gives a source its credentials; nothing else of the lake reads it."""
 

@@ -57,6 +57,7 @@ _AWS: dict[str, _Test] = {
     "bucket": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", v)), "a bucket's name: 3 to 63 small letters, digits and -"),
     "prefix": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"(?=.{1,40}$)[a-z][a-z0-9]*(_[a-z0-9]+)*", v)), "40 small letters, digits and single _ at most, beginning with a letter"),
     "copies": _BYTES,
+    "workgroup": (lambda v: isinstance(v, str) and bool(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", v)), 'a work group of Athena such as "primary"'),
     "cluster": (lambda v: isinstance(v, str) and bool(_CLUSTER.fullmatch(v)), "an ECS cluster's name: letters, digits, - and _"),
     "task_definition": (lambda v: isinstance(v, str) and bool(_DEFINITION.fullmatch(v)), 'a task definition that is registered: "family", "family:revision" or its ARN'),
     "subnets": (lambda v: _each(v, r"subnet-[a-z0-9]+") and len(v) <= 16, 'a list of 1 to 16 subnets such as ["subnet-0a1b"]'),
@@ -134,6 +135,7 @@ class Aws:
         bucket: holds the lake's objects, below `<prefix>/<env>/`.
         prefix: what the names of databases, table and secrets begin with; the lake's name unless it is said.
         copies: how much of the objects is kept on this machine's disk, for DuckDB.
+        workgroup: of Athena, which computes gold there; '' where DuckDB does.
         cluster, task_definition, subnets, security_groups: of ECS, for who runs commands as tasks; '' and none for who does not.
         log_group: where the tasks' lines are read; '' for the group that the task definition names.
         endpoints: addresses of services by name, for those not to be asked at AWS's own.
@@ -145,6 +147,7 @@ class Aws:
     bucket: str
     prefix: str
     copies: str = "20GB"
+    workgroup: str = ""
     cluster: str = ""
     task_definition: str = ""
     subnets: tuple[str, ...] = ()

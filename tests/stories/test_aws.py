@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import assay_sandbox
+from assay import settings, targets
+from assay.lake import release
 from assay.settings import CLOUDSIM
 from tests import clouds
 from tests.kept import begun
@@ -56,6 +59,37 @@ def test_the_proofs_hold_there(lake: tuple[Path, Ran]) -> None:
     for what in ("counts", "bronze", "silver", "serving", "rebuild"):
         done = ran("verify", what)
         assert done.returncode == 0, done.stderr
+
+
+def test_gold_of_athena_is_that_of_duckdb_to_the_last_digit(
+    lake: tuple[Path, Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release of `apply` is Athena's. One of DuckDB keeps each table's snapshot: that is done for equal rows only."""
+    root, ran = lake
+    before = json.loads(ran("--json", "status").stdout)
+    path = root / "assay.toml"
+    text = path.read_text()
+    assert "\nworkgroup" in text
+    path.write_text(text.replace("\nworkgroup", "\n# workgroup"))
+    try:
+        done = ran("--json", "build")
+        assert done.returncode == 0, done.stderr
+    finally:
+        path.write_text(text)
+    monkeypatch.setenv(CLOUDSIM, str(clouds.shared().directory / "endpoints.json"))
+    with closing(targets.open("aws", settings.read(root))) as t:
+        first, second = (release.stored(t.files, number)[0] for number in (1, 2))
+        assert [(g.name, g.content, g.snapshot, g.rows) for g in first.gold] == [
+            (g.name, g.content, g.snapshot, g.rows) for g in second.gold
+        ]
+        assert {g.name: g.rows for g in first.gold} == {
+            "dim_security": 10_379,
+            "fct_daily_price": 12_154,
+            "mart_momentum_asof": 586,
+        }
+        assert (first.models, first.tests) == (second.models, second.tests)
+        assert not list(t.files.names("build/"))
+    assert before["release"]["number"] == 1
 
 
 def test_a_table_of_the_ledger_that_is_lost_is_made_anew_from_the_lake(lake: tuple[Path, Ran]) -> None:

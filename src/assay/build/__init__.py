@@ -1,8 +1,8 @@
 """Silver to gold by dbt in a process of its own; what passes its tests becomes a release."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import duckdb
@@ -21,7 +21,7 @@ from assay.lake.duck import ident
 from assay.lake.evidence import DataFile
 from assay.lake.files import clear_errors
 from assay.lake.release import Column, Release, Rows, Silver
-from assay.ports import Fact, Files, Ledger, Limits
+from assay.ports import Fact, Files, Ledger, Limits, Pinned, Platforms
 
 
 def build(
@@ -35,13 +35,15 @@ def build(
     limits: Limits,
     kept: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    platforms: Platforms | None = None,
 ) -> Release:
     """Compute gold from silver as it stands now, test it, and release it as one.
 
     BuildFailed if a model or test fails, or a table holds what cannot be served or explained: nothing of gold changed
     then. LakeBusy if another run released meanwhile. A table whose rows are those of the parent release keeps its
     snapshot, and its serving file as long as that is what was written. `say` hears what dbt's tests warn of; `kept` is
-    a directory for dbt's reading of the project.
+    a directory for dbt's reading of the project. What `platforms` make runs the models, where there are some; judging
+    and releasing is the same.
     """
     parent, parent_sha256 = None, None
     if number := release.newest(files):
@@ -53,10 +55,12 @@ def build(
     intent = msgspec.json.encode({"number": number, "run": run, "silver": pinned})
     files.put_new(f"releases/_intents/{release_id}.json", intent, "release.intent")
     with _work(files, limits) as work, _awake(files, number):
+        pins = _pins(contracts, catalog, read) if platforms else []
         try:
-            built = compute.compute(
-                project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept)
-            )
+            with platforms.begin(release_id, pins) if platforms else nullcontext() as platform:
+                built = compute.compute(
+                    project, work, views, limits, served=parent.number if parent else None, kept=_read_before(kept), platform=platform
+                )  # fmt: skip
         except BuildFailed:
             with suppress(BuildFailed):  # what a yml lacks says more than what dbt makes of that
                 check(project, contracts, limits=limits, kept=kept)
@@ -97,6 +101,21 @@ def _silver(
             SilverView(f"{dataset}_versions", f"SELECT {chosen} FROM ({whole} UNION ALL BY NAME {past})", docs)
         )
     return views, tuple(read)
+
+
+def _pins(contracts: Mapping[str, Contract], catalog: Catalog, read: Sequence[Silver]) -> list[Pinned]:
+    """The datasets as the build reads them, for who opens their tables by themselves."""
+    out = []
+    for one in read:
+        pair = silver.load(catalog, one.dataset)
+        if pair is None:
+            raise LakeBusy(f"{silver.name(one.dataset)} went away while the build began; build again")
+        current, past = (
+            tables.pinned(table, rows.snapshot) for table, rows in ((pair.current, one.current), (pair.past, one.past))
+        )
+        kinds = {name: kind for name, (kind, _) in silver.columns(contracts[one.dataset], versions=True).items()}
+        out.append(Pinned(one.dataset, current, past, kinds, silver.ENDS))
+    return out
 
 
 def _shared(contracts: Mapping[str, Contract], database: Path, limits: Limits) -> Iterator[str]:

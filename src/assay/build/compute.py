@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,14 +20,14 @@ import sqlglot
 import yaml
 from sqlglot import exp
 
-from assay.build import dbt, shape, yml
-from assay.errors import BuildFailed, ContractError, SettingsError
+from assay.build import dbt, elsewhere, shape, yml
+from assay.errors import AssayError, BuildFailed, ContractError, SettingsError
 from assay.lake import duck, recompute
 from assay.lake.duck import ident
 from assay.lake.files import clear_errors
 from assay.lake.project import files_of, project_hash, universes_of
 from assay.lake.release import Column, Gold, Input, Model
-from assay.ports import Limits
+from assay.ports import Limits, Platform
 
 _META = {"key", "clocks", "inputs"}
 _COLUMN_META = {"unit", "classification"}
@@ -35,6 +35,7 @@ _CLOCKS = {"known_from", "captured_at"}
 _KEPT = 16  # files: eight projects, each with what it declares and how dbt read it
 _OF_NODE = re.compile(r"Error in [a-z ]+ (\S+) \((.+?)\)")
 _PASSED = {"success", "pass", "warn", "no-op"}
+_Ask = Callable[[str, int], tuple[list[str], list[list[str | None]]]]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ def compute(
     *,
     served: int | None = None,
     kept: Path | None = None,
+    platform: Platform | None = None,
 ) -> Built:
     """Build and test the project in `work`, which is emptied first; the project itself is not written to.
+
+    The models run in DuckDB, or in a `platform`: what they gave there is in DuckDB's file afterwards.
 
     BuildFailed names each model or test that failed, with rows that a test found, and says that release `served` stays;
     ContractError, what a gold model's yml lacks; SettingsError, that there is no room. What dbt read of the project is
@@ -91,25 +95,32 @@ def compute(
         if (before := _recall(kept, f"{mark}.msgpack")) is not None:
             parsed.parent.mkdir(exist_ok=True)
             parsed.write_bytes(before)
-        failed = dbt.run(work, "build", "--threads", str(limits.threads))
-    results = _json(work / "target" / "run_results.json").get("results", [])
-    manifest = _json(work / "target" / "manifest.json")
+        if platform is None:
+            ran, failed = work, dbt.run(work, "build", "--threads", str(limits.threads))
+        else:
+            ran, failed = elsewhere.run(work, platform, limits)
+    results = _json(ran / "target" / "run_results.json").get("results", [])
+    manifest = _json(ran / "target" / "manifest.json")
+    ask = _asking(work, limits) if platform is None or ran == work else platform.some
     if failed is not None or not manifest or any(one["status"] not in _PASSED for one in results):
         said = [failed or "", *(one["message"] or "" for one in results)]
         stays = f"the last release stays: {served}" if served else "nothing is released yet"
         if any(map(duck.full, said)):
             raise SettingsError(f"no room left below {work.parent}: free some and build again; {stays}")
-        said = _complaints(results, manifest, work, limits) or _ended(failed or "")
-        raise BuildFailed(f"gold was not built; {stays}.", *said, f"dbt's log: {work / 'logs' / 'dbt.log'}")
+        said = _complaints(results, manifest, ask) or _ended(failed or "")
+        raise BuildFailed(f"gold was not built; {stays}.", *said, f"dbt's log: {ran / 'logs' / 'dbt.log'}")
     if parsed.exists() and (now := parsed.read_bytes()) != before and _mark(project, views, limits) == mark:
         _keep(kept, f"{mark}.msgpack", now)
-    models, gold = _described(manifest, views)
+    models, gold = _described(manifest if platform is None else _json(work / "target" / "manifest.json"), views)
+    if platform is not None:
+        elsewhere.fetch(database, [one.name for one in gold], platform, limits)
     return Built(
         database,
         models,
         gold,
         dbt_hash,
-        sum(one["unique_id"].startswith(("test.", "unit_test.")) for one in results),
+        sum(one["unique_id"].startswith(("test.", "unit_test.")) for one in results)
+        + (len(manifest.get("unit_tests") or ()) if platform else 0),
         tuple(f"{_named(one, manifest)}: {one['message']}" for one in results if one["status"] == "warn"),
     )
 
@@ -166,7 +177,7 @@ def _compiled(work: Path, limits: Limits) -> list[str]:
     place, wrong = work / "target" / "manifest.json", []
     if any(work.rglob("*.csv")) and (failed := dbt.run(work, "seed")) is not None:
         results = _json(work / "target" / "run_results.json").get("results", [])
-        if not (wrong := _complaints(results, _json(place), work, limits) if place.exists() else []):
+        if not (wrong := _complaints(results, _json(place), _asking(work, limits)) if place.exists() else []):
             return [dbt.sentence(failed)]
     failed = dbt.run(work, "compile")
     if failed is None or (place.exists() and _excused(failed, _json(place))):
@@ -313,14 +324,12 @@ def _named(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"{kind} {node.get('name', unique_id)} ({node.get('original_file_path', 'unknown file')})"
 
 
-def _complaints(
-    results: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], work: Path, limits: Limits
-) -> list[str]:
+def _complaints(results: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], ask: _Ask) -> list[str]:
     """What failed, a line each, with rows that a test found."""
     bad = [one for one in results if one["status"] not in {*_PASSED, "skipped"}]
     return [
         f"{_named(one, manifest)}: {_after(_named(one, manifest), dbt.sentence(one['message'] or one['status']))}"
-        f"{_rows(one, manifest, work, limits)}"
+        f"{_rows(one, manifest, ask)}"
         for one in bad
     ]
 
@@ -335,7 +344,7 @@ def _ended(printed: str) -> list[str]:
     return [dbt.sentence(printed) or "dbt ended without a word"]
 
 
-def _rows(result: Mapping[str, Any], manifest: Mapping[str, Any], work: Path, limits: Limits) -> str:
+def _rows(result: Mapping[str, Any], manifest: Mapping[str, Any], ask: _Ask) -> str:
     """The first rows that a failed test found, in a line; nothing if it was no such test, or they cannot be read."""
     node = manifest.get("nodes", {}).get(result["unique_id"]) or {}
     sql = result.get("compiled_code") or node.get("compiled_code")
@@ -347,16 +356,24 @@ def _rows(result: Mapping[str, Any], manifest: Mapping[str, Any], work: Path, li
         chosen = ", ".join(map(ident, [*(_meta(model).get("key") or ()), node["column_name"]])) if model else "*"
         sql = re.sub(r"^\s*select\s+\S+\s+from\b", lambda _: f"select {chosen} from", sql, count=1, flags=re.IGNORECASE)
     try:
-        with duck.open(limits, work / "lake.duckdb", read_only=True) as db:
-            found = db.execute(f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM (\n{sql.strip().rstrip(';')}\n) LIMIT 3")
-            names = [one[0] for one in found.description or ()]
-            rows = found.fetchall()
-    except duckdb.Error:
+        names, rows = ask(sql.strip().rstrip(";"), 3)
+    except (duckdb.Error, AssayError):
         return ""
     shown = (
         ", ".join(f"{k}={'NULL' if v is None else v}" for k, v in zip(names, row, strict=True))[:300] for row in rows
     )
     return f" | for example {' | '.join(' '.join(one.split()) for one in shown)}" if rows else ""
+
+
+def _asking(work: Path, limits: Limits) -> _Ask:
+    """Asks the build's DuckDB file for the first rows of a query, as texts."""
+
+    def ask(sql: str, most: int) -> tuple[list[str], list[list[str | None]]]:
+        with duck.open(limits, work / "lake.duckdb", read_only=True) as db:
+            found = db.execute(f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM (\n{sql}\n) LIMIT {most}")
+            return [one[0] for one in found.description or ()], [list(row) for row in found.fetchall()]
+
+    return ask
 
 
 def _described(

@@ -7,7 +7,7 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TextIO, cast
@@ -29,7 +29,7 @@ with contextlib.suppress(ImportError, AttributeError):
         one.json_schema()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 for line in sys.stdin.buffer:
-    token, work, args = json.loads(line)
+    token, work, args, environment = json.loads(line)
     mine, parents = os.pipe()
     if pid := os.fork():
         os.close(mine)
@@ -41,7 +41,7 @@ for line in sys.stdin.buffer:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     threading.Thread(target=lambda: select.select([held, mine], [], []) and os._exit(1), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(HOME=work, TMPDIR=work)
+    os.environ.update(environment, HOME=work, TMPDIR=work)
     os.chdir(work)
     sys.exit(cli(args))
 """
@@ -112,8 +112,8 @@ def ready() -> None:
             _waiting[mine] = _start()
 
 
-def run(work: Path, command: str, *options: str) -> str | None:
-    """Run a dbt command on the project in `work`; None if it went well, else what it printed.
+def run(work: Path, command: str, *options: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """Run a dbt command on the project in `work`, with variables beside its own; None if it went well, else what it printed.
 
     Runs at once are apart from each other. SettingsError if no process can be started.
     """
@@ -125,7 +125,9 @@ def run(work: Path, command: str, *options: str) -> str | None:
     said: list[str] = []
     try:
         with suppress(BrokenPipeError):  # its end is told below
-            dbt.asked.write(json.dumps([token, str(work), [*_FLAGS, command, *_PLACES, *options]]) + "\n")
+            dbt.asked.write(
+                json.dumps([token, str(work), [*_FLAGS, command, *_PLACES, *options], dict(environment or {})]) + "\n"
+            )
             dbt.asked.flush()
         for line in dbt.said:
             if line.startswith(token):

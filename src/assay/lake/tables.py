@@ -38,6 +38,7 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField,
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.transforms import IdentityTransform, MonthTransform, YearTransform
@@ -196,6 +197,17 @@ def data_files(table: Table, snapshot: int | None = None) -> list[DataFile]:
         manifests = found.manifests(table.io)
     read = ExecutorFactory.get_or_create().map(lambda one: _entries(table, one), manifests)
     return [entry.data_file for entries in read for entry in entries]
+
+
+def pinned(table: Table, snapshot: int | None) -> bytes:
+    """The table's metadata, an Iceberg file's bytes, in which this snapshot is the newest: for readers that know no other way."""
+    refs = (
+        {}
+        if snapshot is None
+        else {"main": SnapshotRef.model_validate({"snapshot-id": snapshot, "type": SnapshotRefType.BRANCH})}
+    )
+    made = table.metadata.model_copy(update={"current_snapshot_id": snapshot, "refs": refs})
+    return made.model_dump_json().encode()
 
 
 def snapshots(table: Table) -> list[Snapshot]:

@@ -587,5 +587,5 @@ def build(lake: "Lake", run: str, say: Callable[[str], None]) -> Release:
     t = lake.target
     return build_gold(
         lake.project, lake.contracts, files=t.files, catalog=t.catalog, ledger=t.ledger, run=run, limits=t.limits,
-        kept=t.settings.data.parent / ".kept", say=say,
+        kept=t.settings.data.parent / ".kept", say=say, platforms=t.platforms,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from assay.errors import LakeBusy, SettingsError
 from assay.lake import erasures, formats
-from assay.ports import Engine, Files, Launcher, Ledger, Limits, Secrets
+from assay.ports import Engine, Files, Launcher, Ledger, Limits, Platforms, Secrets
 from assay.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Target:
     upgrade_ledger: Callable[[], None] = lambda: None
     close_clients: Callable[[], None] = lambda: None
     open_launcher: Callable[[], Launcher] | None = None
+    open_platforms: Callable[[], Platforms] | None = None
 
     @cached_property
     def catalog(self) -> "Catalog":
@@ -77,6 +78,11 @@ class Target:
         from assay.engines import spark
 
         return spark.opened()
+
+    @property
+    def platforms(self) -> Platforms | None:
+        """What computes gold; None where DuckDB does."""
+        return self.open_platforms() if self.open_platforms else None
 
     @property
     def launcher(self) -> Launcher:

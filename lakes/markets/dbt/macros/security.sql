@@ -1,6 +1,6 @@
 {# The id of the security that first appeared as `symbol` on `valid_from`. #}
 {% macro security_id(symbol, valid_from) -%}
-  md5({{ symbol }} || '|' || cast({{ valid_from }} as varchar))
+  {{ dbt.hash(symbol ~ " || '|' || cast(" ~ valid_from ~ ' as varchar)') }}
 {%- endmacro %}
 
 {# Before any record: a symbol that no change mentions has always been its security's. #}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from assay.errors import SettingsError
 from assay.lake.files import SCRATCH
-from assay.ports import Engine, Launcher, Ledger, Limits
+from assay.ports import Engine, Launcher, Ledger, Limits, Platforms
 from assay.settings import Aws, Settings, size
 from assay.targets import Target
 
@@ -55,9 +55,15 @@ def open_target(settings: Settings) -> Target:
 
         return EcsLauncher(clients, settings.env)
 
+    def platforms() -> Platforms:
+        from assay.targets.aws.athena import Athena
+
+        return Athena(clients, settings.env, files, files.base)
+
     secrets = AwsSecrets(clients, f"{aws.prefix}/{settings.env}/")
     return Target(
-        "aws", settings, files, secrets, limits, catalog, ledger, engine, close_clients=clients.close, open_launcher=launcher
+        "aws", settings, files, secrets, limits, catalog, ledger, engine, close_clients=clients.close, open_launcher=launcher,
+        open_platforms=platforms if aws.workgroup else None,
     )  # fmt: skip
 
 

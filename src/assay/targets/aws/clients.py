@@ -35,9 +35,12 @@ class Clients:
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
         own = aws.emulated and not any(name in os.environ for name in _OF_DOUBLES)
+        keys = _EMULATED if own else {}
+        self.emulated = {name.upper(): text for name, text in keys.items()}
+        """Variables for another process that asks the doubles; none for one that asks AWS."""
         session: Any = boto3.session.Session
         with errors("sts", "this process's credentials"):
-            self._session = session(region_name=aws.region, **(_EMULATED if own else {}))
+            self._session = session(region_name=aws.region, **keys)
         self.calls: Counter[str] = Counter()
         self._made: dict[str, Any] = {}
         self._lock = threading.Lock()
