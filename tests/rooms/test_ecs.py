@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -172,20 +173,26 @@ class Fleet:
         return [({**dimensions, **values}, line) for (dimensions, values), line in each]
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    image = tmp_path_factory.mktemp("image")
-    (image / "bin").mkdir()
+@contextmanager
+def fleets(directory: Path, capacity: int) -> Iterator[Fleet]:
+    """A cluster `lake` of doubles of its own, that runs so many tasks at once, and the image `assay:1` of this clone."""
+    image = directory / "image"
+    (image / "bin").mkdir(parents=True)
     (image / "bin" / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay.cli "$@"\n')
     (image / "bin" / "assay").chmod(0o755)
     (image / "bin" / "python").symlink_to(sys.executable)
-    options = ("--image", f"assay:1={image}", "--capacity", CAPACITY)
-    with clouds.cloud(tmp_path_factory.mktemp("fleet") / "c", *options) as one:
+    with clouds.cloud(directory / "c", "--image", f"assay:1={image}", "--capacity", capacity) as one:
         one.client("ecs").create_cluster(clusterName="lake")
         one.client("logs").create_log_group(logGroupName="/tasks")
         for role in ("execution", "task"):
             one.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(TRUST))
         yield Fleet(one)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleets(tmp_path_factory.mktemp("fleet"), CAPACITY) as one:
+        yield one
 
 
 @pytest.fixture(autouse=True)
