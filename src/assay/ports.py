@@ -162,6 +162,21 @@ class Fact:
     version: int = 0
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one step (`land`, `refine`, `build`) of a run came to, for whoever watches; figures by name, all of them counts.
+
+    `dataset` is empty for a build. `failed` counts its windows that failed, or is 1 for a step that failed as a whole.
+    """
+
+    step: str
+    dataset: str
+    run: str
+    seconds: float
+    failed: int
+    figures: Mapping[str, int] = field(default_factory=dict)
+
+
 FACTS = 100
 """How many facts one `Ledger.record` takes."""
 BODY = 350_000

@@ -236,7 +236,7 @@ def test_on_aws_pools_run_tasks_by_a_registered_definition_and_hold_no_key(tmp_p
         network = job["task_run_request"]["networkConfiguration"]["awsvpcConfiguration"]
         assert network == {"subnets": ["subnet-1"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"}
     for one in found["deployment"].values():
-        assert one["job_variables"]["env"] == {"ASSAY_ENV": "prod", "ASSAY_TARGET": "aws"}
+        assert one["job_variables"]["env"] == {"ASSAY_ENV": "prod", "ASSAY_METRICS": "emf", "ASSAY_TARGET": "aws"}
     assert "aws_access_key" not in json.dumps(found)
 
 

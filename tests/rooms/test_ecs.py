@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ from assay.errors import (
 from assay.ports import Job
 from assay.run import lake as lakes
 from assay.settings import CLOUDSIM, Settings
-from assay.targets.aws import ecs, provision
+from assay.targets.aws import ecs, emf, provision
 from assay.targets.aws.clients import Clients
 from assay.targets.aws.ecs import EcsLauncher, hidden
 from assay.windows import Window
 from tests import clouds
+from tests import emf as rules
 from tests.clouds import Cloud
 from tests.cloudsim.test_ecs import ROLE, TRUST
 from tests.faulty import Faulty
@@ -154,21 +156,43 @@ class Fleet:
         ]
         return list(client.describe_tasks(cluster="lake", tasks=arns, include=["TAGS"])["tasks"]) if arns else []
 
+    def lines(self, run: str) -> list[str]:
+        """What the tasks of a run said."""
+        logs, out = self.cloud.client("logs"), []
+        for task in self.tasks(run):
+            stream = f"t/{task['containers'][0]['name']}/{task['taskArn'].rpartition('/')[2]}"
+            said = logs.get_log_events(logGroupName="/tasks", logStreamName=stream, startFromHead=True)
+            out += [one["message"] for one in said["events"]]
+        return out
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    image = tmp_path_factory.mktemp("image")
-    (image / "bin").mkdir()
+    @staticmethod
+    def metrics(*lines: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """What CloudWatch would take of these lines, dimensions and values together, each with its whole line."""
+        found = [line for line in lines if emf.MARK in line]
+        each = [(rules.metrics(line, time.time()), json.loads(line)) for line in found]
+        return [({**dimensions, **values}, line) for (dimensions, values), line in each]
+
+
+@contextmanager
+def fleets(directory: Path, capacity: int) -> Iterator[Fleet]:
+    """A cluster `lake` of doubles of its own, that runs so many tasks at once, and the image `assay:1` of this clone."""
+    image = directory / "image"
+    (image / "bin").mkdir(parents=True)
     (image / "bin" / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay.cli "$@"\n')
     (image / "bin" / "assay").chmod(0o755)
     (image / "bin" / "python").symlink_to(sys.executable)
-    options = ("--image", f"assay:1={image}", "--capacity", CAPACITY)
-    with clouds.cloud(tmp_path_factory.mktemp("fleet") / "c", *options) as one:
+    with clouds.cloud(directory / "c", "--image", f"assay:1={image}", "--capacity", capacity) as one:
         one.client("ecs").create_cluster(clusterName="lake")
         one.client("logs").create_log_group(logGroupName="/tasks")
         for role in ("execution", "task"):
             one.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(TRUST))
         yield Fleet(one)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleets(tmp_path_factory.mktemp("fleet"), CAPACITY) as one:
+        yield one
 
 
 @pytest.fixture(autouse=True)
@@ -188,12 +212,26 @@ def test_steps_as_tasks_make_the_lake_that_the_laptop_makes(
     definition = fleet.register(root)
     provision.make(fleet.settings(root, definition), {})
     monkeypatch.setenv(CLOUDSIM, str(fleet.cloud.directory / "endpoints.json"))
+    runs: dict[str, str] = {}
     for words in (("land", "trades"), ("refine", "trades"), ("build",)):
         said = assay("--lake", root, "--target", "aws", "--json", "launch", *words)
         assert said.code == 0, said.err
         (task,) = fleet.tasks(json.loads(said.out)["run"])
         assert {"key": "assay:step", "value": words[0]} in task["tags"]
         assert task["taskDefinitionArn"] == definition
+        runs[words[0]] = json.loads(said.out)["run"]
+        assert not fleet.metrics(said.out + said.err)
+    told = {
+        values["step"]: (values, line) for task in runs.values() for values, line in fleet.metrics(*fleet.lines(task))
+    }
+    assert {step: line["launch"] for step, (_, line) in told.items()} == runs
+    assert {"dataset": "trades", "windows": 1, "landed": 10, "failed": 0}.items() <= told["land"][0].items()
+    assert {"rows": 10, "accepted": 10, "quarantined": 0, "held": 0}.items() <= told["refine"][0].items()
+    assert told["build"][0]["tables"] == 1
+    for values, line in told.values():
+        assert values["calls"] == sum(line["calls_by"].values()) > 5
+        assert values["seconds"] > 0
+        assert len(line["run"]) == 26
     assert assay("--lake", here, "apply").code == 0
     for question in ("select * from gold.mart_position order by all", "select count(*) n from silver.trades"):
         there = assay("--lake", root, "--target", "aws", "--json", "sql", question)

@@ -43,6 +43,7 @@ def wanted(
     bronze: dict[str, Any] = {"local-file-system/bronze-storage": {"basepath": str(data / "bronze")}}
     if target == "aws":
         cloud = aws.of(settings)
+        place["env"]["ASSAY_METRICS"] = "emf"
         place["env"].pop("ASSAY_LAKE")  # the directory is the image's, and its definition says where
         pool = {"type": "ecs", "base_job_template": aws.template(cloud)}
         bronze = {"s3-bucket/bronze-storage": aws.block(cloud, env)}

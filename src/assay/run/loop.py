@@ -1,8 +1,9 @@
 """A plain loop over steps: what is missing, doing it, and what came of each as a fact."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,8 +22,8 @@ from assay.lake.project import project_hash
 from assay.lake.release import Release
 from assay.lake.runs import Run, tracked
 from assay.plan import Build, Land, Refine, Standing, Step
-from assay.ports import Fact, Ledger, N
-from assay.spoken import each, printable, some
+from assay.ports import Fact, Ledger, Measured, N
+from assay.spoken import TERMS, each, printable, some
 from assay.windows import Window
 
 if TYPE_CHECKING:
@@ -349,6 +350,7 @@ def _land(
         known = {s.dataset: _drift(lake, s.dataset) for s in mine}
         for dataset in known:
             mark(t.ledger, dataset, "land", "started", run)
+        began = time.monotonic()
         try:
             wanted = [landing.Wanted(lake.contract(s.dataset), s.shard, s.window, s.days) for s in mine if s.window]
             found = landing.land(
@@ -358,6 +360,7 @@ def _land(
         except BaseException as error:
             for dataset in dict.fromkeys(s.dataset for s in mine):
                 mark(t.ledger, dataset, "land", "failed", run, _named(error))
+                t.measure(Measured("land", dataset, run, time.monotonic() - began, 1))
             if not isinstance(error, AssayError):
                 raise
             say(f"nothing of {source} was landed: {'; '.join(error.args)}")
@@ -367,6 +370,12 @@ def _land(
         _failures(t.ledger, [one for one in came if not one.error or (one.landed and not one.landed.asked)], run)
         for dataset in dict.fromkeys(s.dataset for s in mine):
             mark(t.ledger, dataset, "land", "done", run)
+            ours = [one for one in found if one.dataset == dataset]
+            batches = [one.batch for one in ours if one.batch]
+            figures = {"windows": len(batches), "landed": sum(one.rows for one in batches)}
+            t.measure(
+                Measured("land", dataset, run, time.monotonic() - began, len([1 for one in ours if one.error]), figures)
+            )
         out += came
         for dataset, before in known.items():
             for which, told in _drift(lake, dataset).items():
@@ -485,7 +494,9 @@ def refine(lake: "Lake", dataset: str, run: str, *, everything: bool = False, en
     t = lake.target
     bronze.put_contract(t.files, t.ledger, lake.contract(dataset), everything=everything, run=run)
     name = engine or _engine(lake, dataset, everything=everything)
-    done = fold(dataset, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine_named(name), run=run)
+    with _measured(lake, "refine", dataset, run) as figures:
+        done = fold(dataset, files=t.files, catalog=t.catalog, ledger=t.ledger, engine=t.engine_named(name), run=run)
+        figures |= {"rows": done.rows, **{term: done.counts[term] for term in TERMS}}
     if holes.columns(lake.contract(dataset)):
         from assay.run import sessions
 
@@ -585,7 +596,22 @@ def build(lake: "Lake", run: str, say: Callable[[str], None]) -> Release:
     from assay.build import build as build_gold
 
     t = lake.target
-    return build_gold(
-        lake.project, lake.contracts, files=t.files, catalog=t.catalog, ledger=t.ledger, run=run, limits=t.limits,
-        kept=t.settings.data.parent / ".kept", say=say, platforms=t.platforms,
-    )  # fmt: skip
+    with _measured(lake, "build", "", run) as figures:
+        made = build_gold(
+            lake.project, lake.contracts, files=t.files, catalog=t.catalog, ledger=t.ledger, run=run, limits=t.limits,
+            kept=t.settings.data.parent / ".kept", say=say, platforms=t.platforms,
+        )  # fmt: skip
+        figures |= {"tables": len(made.gold), "rows": sum(one.rows for one in made.gold)}
+    return made
+
+
+@contextmanager
+def _measured(lake: "Lake", step: str, dataset: str, run: str) -> Iterator[dict[str, int]]:
+    """Tell the target what a step came to: the figures that the block gives, if it ends well."""
+    began, failed = time.monotonic(), 1
+    figures: dict[str, int] = {}
+    try:
+        yield figures
+        failed = 0
+    finally:
+        lake.target.measure(Measured(step, dataset, run, time.monotonic() - began, failed, figures))

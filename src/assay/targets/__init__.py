@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from assay.errors import LakeBusy, SettingsError
 from assay.lake import erasures, formats
-from assay.ports import Engine, Files, Launcher, Ledger, Limits, Platforms, Secrets
+from assay.ports import Engine, Files, Launcher, Ledger, Limits, Measured, Platforms, Secrets
 from assay.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Target:
     """Everything of one lake where it runs; steps take its parts, never the whole.
 
     Catalog, ledger and engine are opened when they are first asked for. `upgrade_ledger` makes a ledger of a former format
-    one of today's, where there is one.
+    one of today's, where there is one. `measure` hears what each step came to; it may not fail.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Target:
     close_clients: Callable[[], None] = lambda: None
     open_launcher: Callable[[], Launcher] | None = None
     open_platforms: Callable[[], Platforms] | None = None
+    measure: Callable[[Measured], None] = lambda _: None
 
     @cached_property
     def catalog(self) -> "Catalog":

@@ -1,6 +1,7 @@
 """AWS: objects in S3, tables in Glue, the ledger in DynamoDB, secrets in Secrets Manager; DuckDB refines on this machine's disk."""
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assay.errors import SettingsError
@@ -26,6 +27,8 @@ def open_target(settings: Settings) -> Target:
     try:
         from assay.targets.aws.clients import Clients
         from assay.targets.aws.dynamodb import DynamoLedger
+        from assay.targets.aws.emf import Emf
+        from assay.targets.aws.emf import asked as wants_metrics
         from assay.targets.aws.s3 import S3Files
         from assay.targets.aws.secretsmanager import AwsSecrets
     except ModuleNotFoundError as error:
@@ -61,10 +64,11 @@ def open_target(settings: Settings) -> Target:
         return Athena(clients, settings.env, files, files.base)
 
     secrets = AwsSecrets(clients, f"{aws.prefix}/{settings.env}/")
-    return Target(
+    found = Target(
         "aws", settings, files, secrets, limits, catalog, ledger, engine, close_clients=clients.close, open_launcher=launcher,
         open_platforms=platforms if aws.workgroup else None,
     )  # fmt: skip
+    return replace(found, measure=Emf(clients, aws, settings.env)) if wants_metrics() else found
 
 
 def of(settings: Settings) -> Aws:

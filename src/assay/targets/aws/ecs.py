@@ -17,6 +17,7 @@ from assay.errors import AssayError, LakeBusy, SettingsError, UsageError, of_cod
 from assay.ports import Job
 from assay.spoken import printable
 from assay.targets.aws.clients import Clients, code_of, errors
+from assay.targets.aws.emf import MARK, METRICS
 
 RATE = 20
 """Tasks a second that Fargate starts: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html."""
@@ -133,7 +134,13 @@ class EcsLauncher:
     def _request(self, job: Job, container: Mapping[str, Any]) -> dict[str, Any]:
         """What RunTask is asked for a job."""
         words = list(job.command) if container.get("entryPoint") else ["assay", *job.command]
-        told = {"ASSAY_ENV": self._env, "ASSAY_TARGET": "aws", "ASSAY_RUN": job.run, "ASSAY_STEP": job.step}
+        told = {
+            "ASSAY_ENV": self._env,
+            "ASSAY_TARGET": "aws",
+            METRICS: "emf",
+            "ASSAY_RUN": job.run,
+            "ASSAY_STEP": job.step,
+        }
         override = {
             "name": container["name"], "command": words,
             "environment": [{"name": name, "value": value} for name, value in told.items() if value],
@@ -326,7 +333,7 @@ class EcsLauncher:
             return [
                 f"its lines could not be read from {group} ({code_of(error) if isinstance(error, exceptions.ClientError) else type(error).__name__})"
             ]
-        return [hidden(printable(one["message"])) for one in said["events"]]
+        return [hidden(printable(one["message"])) for one in said["events"] if not one["message"].startswith(MARK)]
 
 
 def hidden(line: str) -> str:
