@@ -303,6 +303,24 @@ def test_rules_that_are_broken_and_those_that_only_warn(tables: Made, put: Any) 
     assert t.judged[2 * N] == Counted(rows=1, good=1), "of a deletion its key alone is read"
 
 
+def test_what_is_refused_is_null_to_a_rule(tables: Made, put: Any) -> None:
+    """Beside the reason stands a value in the engine: a number that was rounded, a moment out of range, a name that was said twice."""
+    rules = (
+        Rule("small", "whole < 2"), Rule("some", "coalesce(amount, 1) > 0"), Rule("early", "year(at) > 9000"), Rule("there", "whole IS NOT NULL"),
+        Rule("warned", "amount > 0", "warning"),
+    )  # fmt: skip
+    t = tables(contract(rules=rules))
+    told = [
+        row(whole="1.6"), row("b", whole="1", amount="0.0000004"), row("c", whole="0", at='"0001-01-01T00:00:00+01:00"'),
+        row("d", whole="2", amount="0", share="7"), row("e").replace("{", '{"whole":1,"whole":3,', 1),
+    ]  # fmt: skip
+    t.fold([put(1, told)], [act(1)])
+    assert t.judged[N].reasons == {
+        "whole:scale": 1, "whole:twice": 1, "there": 2, "amount:scale": 1, "at:range": 1, "share:range": 1, "small": 1, "some": 1
+    }  # fmt: skip
+    assert t.judged[N].warnings == {"warned": 1}
+
+
 EXPRESSIONS = [
     "whole + 1 > 2", "whole - amount < 0", "whole * amount = 3", "whole / amount > 0.6", "whole / (whole - 2) > 1", "whole % 2 = 1", "-whole < -1",
     "abs(-amount) >= 2", "whole BETWEEN 1 AND 2", "NOT whole BETWEEN 2 AND 3", "whole IN (1, 3)", "whole IN (1, NULL)", "id NOT IN ('a', 'b')",

@@ -286,6 +286,7 @@ def read(contract: Any, line: bytes) -> tuple[dict[str, Any], set[str]]:
             reason = "twice"
         if reason:
             reasons.add(f"{column.name}:{reason}")
+            row[column.name] = None  # to a rule, too
     return row, reasons
 
 

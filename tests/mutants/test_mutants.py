@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from tests import sparks
+
 ROOT = Path(__file__).parents[2]
 ROOMS = {
     path.stem: tomllib.loads(path.read_text())
     for path in sorted(Path(__file__).parent.glob("*.toml"))
-    if path.stem != "spark" or os.environ.get("SPARK")
+    if path.stem != "spark" or (sparks.there() and shutil.which("java"))
 }
 MUTANTS = [
     pytest.param(one, room.get("options", []), id=f"{name}: {one['name']}")

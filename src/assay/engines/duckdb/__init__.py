@@ -11,7 +11,7 @@ import duckdb
 from isal import igzip
 
 from assay.contract.model import Contract
-from assay.contract.tree import Field, Tree, tree
+from assay.contract.tree import Field, Holds, Session, Tree, tree
 from assay.engines.duckdb import operators
 from assay.engines.duckdb.fold import Fold
 from assay.engines.duckdb.operators import FIRST, LAST, sql
@@ -452,8 +452,9 @@ def _judged_sql(plan: Tree, given: str, *, placed: bool = True, exact: bool = Fa
             f"CASE WHEN CASE WHEN _is_json THEN {operators.twice(f)} ELSE false END THEN {text(f.name + ':twice')} ELSE {why} END"
             for f, why in zip(plan.fields, refused, strict=True)
         ]
-    rules = [f"CASE WHEN NOT ({sql(rule)}) THEN {text(rule.name)} END" for rule in plan.rules]
-    warned = [f"CASE WHEN NOT ({sql(rule)}) THEN {text(rule.name)} END" for rule in plan.warnings]
+    whys = {f.name: why for f, why in zip(plan.fields, refused, strict=True)}
+    rules, warned = (_broken(some) for some in (plan.rules, plan.warnings))
+    among_refused, warned_among = (_broken(some, whys) for some in (plan.rules, plan.warnings))
     of_key = [why for f, why in zip(plan.fields, refused, strict=True) if f.name in plan.key]
     keyless = " OR ".join(f"({why}) IS NOT NULL" for why in of_key)
     no_token = " AND ".join(f"{ident('_t_' + f.name)} IS NULL" for f in plan.fields)
@@ -471,8 +472,9 @@ WITH _parsed AS (SELECT _part, _raw, TRY(json_transform(_raw, {text(operators.sh
 _read AS (SELECT _part, _raw, _v IS NOT NULL AS _is_json, coalesce(_v._op = 'delete', false) AS _is_delete, CASE WHEN _v._op = 'erased' THEN regexp_matches(_raw, {text(_TOMBSTONE)}) ELSE false END AS _is_erased,
   CASE WHEN _v._op IN ('shard', 'window') THEN 'record:' || _v._op END AS _strange, CAST({seq} AS BIGINT) AS _seq, CAST({n} AS BIGINT) AS _n, {operators.tokens(plan, exact=exact)} FROM _parsed),
 _typed AS (SELECT * REPLACE ({is_json} AS _is_json), {values} FROM {source} WHERE _seq IS NOT NULL AND NOT _is_erased),
+_kept AS (SELECT *, concat_ws(';', {", ".join(refused)}) AS _lost FROM _typed),
 _told AS (SELECT *, CASE WHEN _is_delete THEN concat_ws(';', {", ".join(of_key)})
-  ELSE concat_ws(';', {", ".join([*refused, *rules])}) END AS _told FROM _typed),
+  WHEN _lost = '' THEN {rules} ELSE concat_ws(';', _lost, nullif({among_refused}, '')) END AS _told FROM _kept),
 _found AS (
   SELECT *, {sql(plan.known_at) if plan.known_at else "CAST(NULL AS TIMESTAMPTZ)"} AS _known, {sql(plan.hash)} AS _hash,
     {doubted} AS _doubted,
@@ -480,13 +482,22 @@ _found AS (
       WHEN {no_token} AND json_type(_raw, '/_record') IS DISTINCT FROM 'OBJECT' THEN 'record:type'
       WHEN _strange IS NOT NULL THEN concat_ws(';', _strange, nullif(_told, ''))
       ELSE _told END AS _reasons,
-    {f"CASE WHEN NOT _is_json OR _is_delete THEN '' ELSE concat_ws(';', {', '.join(warned)}) END" if warned else "''"} AS _warnings
+    {f"CASE WHEN NOT _is_json OR _is_delete THEN '' WHEN _lost = '' THEN {warned} ELSE {warned_among} END" if plan.warnings else "''"} AS _warnings
   FROM _told)
 SELECT _place, _seq, {names}, _hash, _reasons, _warnings, _part, _n,
   CASE WHEN _known < {FIRST} THEN {FIRST} WHEN _known > {LAST} THEN {LAST} ELSE _known END AS known_at,
   CASE WHEN _doubted THEN 'doubted' WHEN _reasons = '' THEN CASE WHEN _is_delete THEN 'd' ELSE 'u' END WHEN NOT _is_json OR {no_token} THEN NULL WHEN {keyless} THEN NULL ELSE 'q' END AS _op,
   CASE WHEN _doubted OR _reasons <> '' THEN _raw END AS _raw
 FROM _found"""
+
+
+def _broken(some: Iterable[Holds | Session], refused: Mapping[str, str] | None = None) -> str:
+    """The names of the rules that are broken, as one text; a column is null to them where `refused` says why it is none."""
+    names = []
+    for rule in some:
+        said = sql(rule) if refused is None else operators.but(rule, refused)
+        names.append(f"CASE WHEN NOT ({said}) THEN {text(rule.name)} END")
+    return f"concat_ws(';', {', '.join(names)})" if names else "''"
 
 
 def bind(contract: Contract) -> None:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sqlglot import exp
+
 from assay.contract import spelling
 from assay.contract import tree as ops
 from assay.contract.tree import Field, Operator, Tree
@@ -444,6 +446,21 @@ def _session(op: ops.Session, _: str) -> str:
     day, first = ident(op.column), f"DATE '{op.calendar.start}'"
     return f"""CASE WHEN {day} >= {first} AND {day} < DATE '{op.calendar.end}'
         THEN GET_BIT({text(op.calendar.bits)}::BIT, CAST({day} - {first} AS INTEGER)) = 1 ELSE TRUE END"""
+
+
+def but(op: ops.Holds | ops.Session, refused: Mapping[str, str]) -> str:
+    """A rule to which a column is null where `refused` has a reason: a rounded number stands there, or a moment out of range."""
+    if isinstance(op, ops.Session):
+        return sql(op)  # a day that is refused is null
+    names = {node.name for node in op.expression.find_all(exp.Column)} & set(refused)
+    said = op.expression.transform(
+        lambda node: (
+            exp.column(f"\1{node.name}", quoted=True) if isinstance(node, exp.Column) and node.name in names else node
+        )
+    ).sql(dialect="duckdb")
+    for name in names:
+        said = said.replace(ident(f"\1{name}"), f"(CASE WHEN ({refused[name]}) IS NULL THEN {ident(name)} END)")
+    return said
 
 
 _TABLE: Mapping[type, Callable[[Any, str], str]] = {

@@ -304,7 +304,12 @@ def judged(given: DataFrame, plan: Tree, contract: Contract) -> DataFrame:
     for more in (operators.texts(plan), operators.locals_(plan)):
         typed = typed.selectExpr("*", *(f"{of} AS {ident(name)}" for name, of in more.items())) if more else typed
     typed = typed.selectExpr("*", *values)
-    found = typed.selectExpr("*", *(f"{why} AS {ident('_r_' + name)}" for name, why in refused.items()))
+    typed = typed.selectExpr("*", *(f"{why} AS {ident('_r_' + name)}" for name, why in refused.items()))
+    # What was refused is null to a rule, although a rounded number or a moment out of range stands there.
+    clean = {
+        name: f"CASE WHEN {ident('_r_' + name)} IS NULL THEN {ident(name)} END AS {ident(name)}" for name in refused
+    }
+    found = typed.selectExpr(*(clean.get(name, ident(name)) for name in typed.columns))
     found = found.selectExpr("*", f"{told_} AS _told", f"{known} AS _known", f"{sql(plan.hash)} AS _hash")
     found = found.selectExpr(
         "*",
