@@ -34,9 +34,8 @@ def run(work: Path, platform: Platform, limits: Limits) -> tuple[Path, str | Non
     """
     threads = ("--threads", str(limits.threads))
     there = _copied(work, platform)
-    for options in (("seed",), ("run", "--empty"), ("test", "--select", "test_type:unit")):
-        if (failed := dbt.run(work, *options, *threads)) is not None:
-            return work, failed
+    if (failed := dbt.run(work, "build", "--empty", "--exclude-resource-type", "test", *threads)) is not None:
+        return work, failed
     failed = dbt.run(there, "build", "--exclude-resource-type", "unit_test", *threads, environment=platform.environment)
     return there, failed if failed is not None else dbt.run(work, "compile", *threads)
 
