@@ -165,6 +165,20 @@ def test_each_refusal_of_s3_says_who_must_act_and_changes_nothing(
     assert [*ways.settings.root.glob("copies/*")] == []
 
 
+def test_a_bucket_that_is_missing_is_no_missing_object(ways: Ways) -> None:
+    files, sent = replace(ways.files, bucket="none-of-that-name"), ways.clients.calls
+    for _ in range(2):
+        with pytest.raises(SettingsError, match=r"there is no bucket none-of-that-name: .aws. bucket"):
+            files.exists("a/b.x")
+    sent.clear()
+    files = ways.files
+    assert [files.exists(f"a/{n}.x") for n in range(3)] == [False] * 3
+    assert (sent["s3:HeadObject"], sent["s3:HeadBucket"]) == (3, 1)
+    ways.s3.fails("HEAD /[^/]*$", status=403)
+    with pytest.raises(SettingsError, match="AWS denies s3:HeadBucket"):
+        ways.files.exists("a/b.x")
+
+
 def test_dynamodb_that_throttles_or_conflicts_is_asked_again_and_else_says_who_must_act(ways: Ways) -> None:
     ledger = ways.ledger
     facts = [Fact("k", "d", str(n), clock.now()) for n in range(3)]

@@ -135,6 +135,11 @@ _CALLERS = {"ConditionalCheckFailedException", "TransactionCanceledException", "
 """What a condition of ours is answered: the caller's to understand."""
 
 
+def no_bucket(name: str) -> str:
+    """What is said of a bucket that is missing."""
+    return f"there is no bucket {name}: [aws] bucket of assay.toml names another, or it has to be made first"
+
+
 def meaning(error: Exception, service: str, resource: str) -> AssayError | None:
     """Who must act on an error of botocore; None where it is of the call itself. No key and no value is quoted.
 
@@ -155,9 +160,7 @@ def meaning(error: Exception, service: str, resource: str) -> AssayError | None:
                 f"AWS denies {action} on {resource}: whoever grants this process's role its policies must allow it ({code})"
             )
         if code == "NoSuchBucket":
-            return SettingsError(
-                f"there is no bucket {resource}: [aws] bucket of assay.toml names another, or it has to be made first"
-            )
+            return SettingsError(no_bucket(resource))
         if code == "ResourceNotFoundException" and service == "dynamodb":
             return SettingsError(
                 f"there is no table {resource}: it has to be made first, with what else the lake needs (docs/aws.md)"

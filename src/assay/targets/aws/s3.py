@@ -17,9 +17,9 @@ from ulid import ULID
 
 from assay import clock
 from assay.crash import effect
-from assay.errors import LakeBusy, LakeDamaged
+from assay.errors import LakeBusy, LakeDamaged, SettingsError
 from assay.lake.files import SCRATCH, checked, clear_errors, lost
-from assay.targets.aws.clients import Clients, code_of, errors, status_of
+from assay.targets.aws.clients import Clients, code_of, errors, no_bucket, status_of
 
 PIECE = 16 << 20
 """Bytes of one part of a multipart upload, and of one read of a large object."""
@@ -91,6 +91,7 @@ class S3Files:
     copies: int = 20 * 10**9
     _proved: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
     _held: _Held = field(default_factory=_Held, init=False, repr=False, compare=False)
+    _seen: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
     _kept: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
 
     @property
@@ -237,9 +238,22 @@ class S3Files:
                 self._s3.head_object(**self._of(checked(name)))
             except exceptions.ClientError as error:
                 if code_of(error) in _GONE:
+                    self._bucket_is_there()
                     return False
                 raise
         return True
+
+    def _bucket_is_there(self) -> None:
+        """SettingsError where it is not: to HEAD, S3 says no more of a missing bucket than of a missing object. It is asked once."""
+        if self._seen:
+            return
+        try:
+            self._s3.head_bucket(Bucket=self.bucket, **self._owner)
+        except exceptions.ClientError as error:
+            if code_of(error) in _GONE:
+                raise SettingsError(no_bucket(self.bucket)) from error
+            raise
+        self._seen.append(True)
 
     def names(self, prefix: str, after: str = "") -> Iterator[str]:
         start = {"StartAfter": self.prefix + after} if after else {}
