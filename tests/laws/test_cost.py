@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from assay import run
 from assay.lake import bronze
 from assay.ports import Fact, Files, Ledger
 from assay.run import Lake
+from assay.windows import Window
 from tests.laws.lakes import Where, new_lake
 from tests.making import EVERY_TYPE, Made, make, make_on_aws, make_on_store, record
 
@@ -172,6 +174,28 @@ def test_what_is_asked_of_aws_is_the_same_after_four_times_the_days(tmp_path: Pa
     assert sum(early["land"].values()) <= 30, early["land"]
     assert sum(early["refine"].values()) <= 75, early["refine"]
     lake.close()
+
+
+def test_what_is_asked_of_a_dataset_is_not_asked_for_each_window_of_it(markets: Path) -> None:
+    contract = markets / "contracts/price_eod.yaml"
+    contract.write_text(contract.read_text().replace("value: P10Y", "value: P1M"))
+    with run.open(markets) as opened:
+        kinds: Counter[str] = Counter()
+
+        class Kinds(CountingLedger):
+            def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the port's name
+                kinds[kind] += 1
+                return super().newest(kind, dataset, id)
+
+        ledger = Kinds(opened.target.ledger, Counter())
+        lake = Lake(replace(opened.target, open_ledger=lambda: ledger), opened.contracts, opened.universes)
+        for year in (2004, 2005):
+            steps = lake.landings("price_eod", span=Window.parse(f"{year}-01-01..{year}-04-01"))
+            kinds.clear()
+            assert not lake.apply(steps).errors
+        assert len(steps) == 12
+        assert kinds["shape"] < 12, kinds
+        assert kinds["contract"] < 12, kinds
 
 
 @pytest.mark.slow

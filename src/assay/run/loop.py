@@ -347,7 +347,7 @@ def _land(
 
     by = {(s.dataset, s.shard, s.window): s for s in steps}
     for source, mine in by_source.items():
-        known = {s.dataset: _drift(lake, s.dataset) for s in mine}
+        known = {dataset: _drift(lake, dataset) for dataset in dict.fromkeys(s.dataset for s in mine)}
         for dataset in known:
             mark(t.ledger, dataset, "land", "started", run)
         began = time.monotonic()
