@@ -90,8 +90,12 @@ def run(warm: subprocess.Popen[str], where: Path, options: list[str], *tests: st
     raise AssertionError("".join(said))
 
 
+# A Spark for each of its tests once more would be a minute, and they run unbroken beside these.
+GREEN = {name: room for name, room in ROOMS.items() if name != "spark"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ROOMS.values(), ids=ROOMS)
+@pytest.mark.parametrize("room", GREEN.values(), ids=GREEN)
 def test_unbroken_code_is_green(warm: subprocess.Popen[str], tmp_path: Path, room: dict[str, Any]) -> None:
     code, said = run(warm, copy(tmp_path), room.get("options", []), *sorted({one["test"] for one in room["mutant"]}))
     assert code == 0, said
