@@ -101,6 +101,10 @@ class Platform(Protocol):
         """Variables that dbt's process needs."""
         ...
 
+    def meaning(self, said: str) -> AssayError | None:
+        """Who must act on what dbt printed, where that is not the project's author."""
+        ...
+
     def rows(self, schema: str, name: str) -> Any:
         """A relation's rows, an Arrow RecordBatchReader; instants may come as timestamps of UTC."""
         ...

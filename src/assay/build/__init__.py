@@ -110,6 +110,11 @@ def _pins(contracts: Mapping[str, Contract], catalog: Catalog, read: Sequence[Si
         pair = silver.load(catalog, one.dataset)
         if pair is None:
             raise LakeBusy(f"{silver.name(one.dataset)} went away while the build began; build again")
+        if any(
+            rows.snapshot is not None and table.snapshot_by_id(rows.snapshot) is None
+            for table, rows in ((pair.current, one.current), (pair.past, one.past))
+        ):
+            raise LakeBusy(f"{silver.name(one.dataset)} was made anew while the build began; build again")
         current, past = (
             tables.pinned(table, rows.snapshot) for table, rows in ((pair.current, one.current), (pair.past, one.past))
         )

@@ -107,13 +107,15 @@ def compute(
         stays = f"the last release stays: {served}" if served else "nothing is released yet"
         if any(map(duck.full, said)):
             raise SettingsError(f"no room left below {work.parent}: free some and build again; {stays}")
+        if platform and (told := next(filter(None, map(platform.meaning, said)), None)):
+            raise told
         said = _complaints(results, manifest, ask) or _ended(failed or "")
         raise BuildFailed(f"gold was not built; {stays}.", *said, f"dbt's log: {ran / 'logs' / 'dbt.log'}")
     if parsed.exists() and (now := parsed.read_bytes()) != before and _mark(project, views, limits) == mark:
         _keep(kept, f"{mark}.msgpack", now)
     models, gold = _described(manifest if platform is None else _json(work / "target" / "manifest.json"), views)
     if platform is not None:
-        elsewhere.fetch(database, [one.name for one in gold], platform, limits)
+        elsewhere.fetch(work, [one.name for one in gold], platform, limits)
     return Built(
         database,
         models,

@@ -41,7 +41,7 @@ for line in sys.stdin.buffer:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     threading.Thread(target=lambda: select.select([held, mine], [], []) and os._exit(1), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(environment, HOME=work, TMPDIR=work)
+    os.environ.update({"HOME": work, "TMPDIR": work, **environment})
     os.chdir(work)
     sys.exit(cli(args))
 """

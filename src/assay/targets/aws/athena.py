@@ -1,13 +1,15 @@
 """Athena computes gold: a build has databases of its own there, over silver as it is pinned, which end with it."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+from pyiceberg.exceptions import TableAlreadyExistsError
 from ulid import ULID
 
 from assay import clock
@@ -15,17 +17,22 @@ from assay.errors import AssayError, BuildFailed, LakeBusy, SettingsError
 from assay.ports import Files, Pinned, Platform
 from assay.sqltypes import SqlType
 from assay.targets.aws import database, objects
-from assay.targets.aws.clients import Clients, errors
+from assay.targets.aws.clients import Clients, errors, meaning
 from assay.targets.aws.glue import LakeCatalog
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CATALOG = "awsdatacatalog"
-LEFT = timedelta(days=1)
+LEFT = timedelta(days=7)
 """After so long a build that did not end is dead: its databases and objects are taken away."""
 _SYSTEM = 1  # AthenaError's category: https://docs.aws.amazon.com/athena/latest/APIReference/API_AthenaError.html
 _BUILDS = "build/"
+_DENIED = re.compile(r"access ?denied|not authorized|insufficient .*permission", re.IGNORECASE)
+_OF_BOTO = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation")
+_OURS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HOME")
+"""Variables beside AWS's own by which boto3 finds its way, in capitals or not."""
+_OF_A_PERSON = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _WAIT = (0.1, 2.0)  # seconds between looks, at first and at most
 
 
@@ -84,6 +91,10 @@ def failed(status: Mapping[str, Any], group: str) -> AssayError:
         )
     if status["State"] == "CANCELLED":
         return LakeBusy(f"somebody cancelled a statement of Athena's work group {group} ({said}); run it again")
+    if _DENIED.search(said):
+        return SettingsError(
+            f"Athena may not read or write what a statement of work group {group} names ({said}); whoever grants this process's role its policies must allow it"
+        )
     if status.get("AthenaError", {}).get("ErrorCategory") == _SYSTEM:
         return LakeBusy(f"Athena failed ({said}); run it again")
     return BuildFailed(f"Athena refuses a statement: {said}")
@@ -100,13 +111,15 @@ class Athena:
     @contextmanager
     def begin(self, build: str, silver: Sequence[Pinned]) -> Iterator[Platform]:
         """See `Platforms.begin`. What builds of former days left is taken away too."""
-        self._sweep(lambda one: clock.now() - ULID.from_str(one).datetime > LEFT)
+        with suppress(AssayError):  # a later build will
+            self._sweep(lambda one: clock.now() - ULID.from_str(one).datetime > LEFT)
         one = _Build(self._clients, self._env, self._files, self._base, build)
         try:
             one.show(silver)
             yield one
         finally:
-            self._sweep(lambda other: other == build)
+            with suppress(AssayError):  # what it leaves goes like a dead build's, and hides no other error
+                self._sweep(lambda other: other == build)
 
     def _sweep(self, dead: Any) -> None:
         """Take away the databases and objects of builds, their ids told by `dead`; of Glue only what names a table goes."""
@@ -118,10 +131,12 @@ class Athena:
             for name in names:
                 build = name.removeprefix(begins)[:26].upper()
                 if _is_build(build) and dead(build):
-                    tables = glue.get_paginator("get_tables").paginate(DatabaseName=name)
-                    for table in [one["Name"] for page in tables for one in page["TableList"]]:
-                        glue.delete_table(DatabaseName=name, Name=table)
-                    glue.delete_database(Name=name)
+                    with suppress(glue.exceptions.EntityNotFoundException):  # another build takes it away too
+                        tables = glue.get_paginator("get_tables").paginate(DatabaseName=name)
+                        for table in [one["Name"] for page in tables for one in page["TableList"]]:
+                            with suppress(glue.exceptions.EntityNotFoundException):
+                                glue.delete_table(DatabaseName=name, Name=table)
+                        glue.delete_database(Name=name)
         for name in list(self._files.names(_BUILDS)):
             build = name.split("/")[1]
             if _is_build(build) and dead(build):
@@ -153,13 +168,15 @@ class _Build:
         Times of day are told as timestamps of UTC there: views and CTAS of Athena know no time zone
         (https://docs.aws.amazon.com/athena/latest/ug/querying-iceberg-supported-data-types.html).
         """
-        with errors("glue", f"{self.prefix}silver"):
-            self._clients("glue").create_database(DatabaseInput={"Name": f"{self.prefix}silver"})
+        glue = self._clients("glue")
+        # Of this name it can only be there by an answer that was lost.
+        with errors("glue", f"{self.prefix}silver"), suppress(glue.exceptions.AlreadyExistsException):
+            glue.create_database(DatabaseInput={"Name": f"{self.prefix}silver"})
         for one in silver:
             for part, metadata in (("current", one.current), ("past", one.past)):
                 name = f"{_BUILDS}{self._build}/silver/{one.dataset}__{part}.metadata.json"
                 self._files.put_new(name, metadata, "tables.metadata")
-                with errors("glue", f"{self.prefix}silver"):
+                with errors("glue", f"{self.prefix}silver"), suppress(TableAlreadyExistsError):
                     self._catalog.register_table(f"silver.{one.dataset}__{part}", self._base + name)
             current, past = (f'"{self.prefix}silver"."{one.dataset}__{part}"' for part in ("current", "past"))
             now = [name for name in one.columns if name not in one.ends]
@@ -198,13 +215,21 @@ class _Build:
     def environment(self) -> Mapping[str, str]:
         """What boto3 finds in dbt's process: this one's role, and the doubles' addresses where they stand for AWS."""
         aws = self._clients.aws
-        found = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        home = Path.home() / ".aws"
-        found.setdefault("AWS_CONFIG_FILE", str(home / "config"))
-        found.setdefault("AWS_SHARED_CREDENTIALS_FILE", str(home / "credentials"))
+        found = {name: value for name, value in os.environ.items() if name.startswith("AWS_") or name.upper() in _OURS}
         found |= {"AWS_REGION": aws.region, "AWS_DEFAULT_REGION": aws.region}
         found |= {f"AWS_ENDPOINT_URL_{name.upper()}": url for name, url in aws.endpoints.items()}
+        if self._clients.emulated:
+            found = {name: value for name, value in found.items() if name not in _OF_A_PERSON}
         return found | self._clients.emulated
+
+    def meaning(self, said: str) -> AssayError | None:
+        """See `Platform.meaning`."""
+        if found := _OF_BOTO.search(said):
+            error = ClientError({"Error": {"Code": found[1]}}, found[2])
+            return meaning(error, "aws", "what dbt works on")
+        if "Could not connect to the endpoint" in said or "Connect timeout on endpoint" in said:
+            return LakeBusy("AWS does not answer dbt; run it again")
+        return None
 
     def rows(self, schema: str, name: str) -> "pa.RecordBatchReader":
         """A relation's rows as they lie."""

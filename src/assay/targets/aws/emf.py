@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
 
 from assay.clock import now
 from assay.errors import SettingsError
@@ -44,8 +45,9 @@ class Emf:
             sent = Counter(self._clients.calls)
             new, self._before = sent - self._before, sent
             line = json.dumps(document(one, self._aws.prefix, self._env, new), separators=(",", ":"))
-            sys.stdout.write(f"{line}\n")  # noqa: TID251 - JSON in ASCII, which steers no terminal, for a program to read
-            sys.stdout.flush()  # noqa: TID251 - as above
+            with suppress(OSError, ValueError):  # nobody reads it any more: a step that is done is done
+                sys.stdout.write(f"{line}\n")  # noqa: TID251 - JSON in ASCII, which steers no terminal, for a program to read
+                sys.stdout.flush()  # noqa: TID251 - as above
 
 
 def document(one: Measured, lake: str, env: str, calls: Counter[str]) -> dict[str, object]:
