@@ -16,7 +16,9 @@ PACKAGES = ("pyspark", "py4j")
 
 @cache
 def there() -> Path | None:
-    """The directory of Spark's own environment that holds its packages; None if there is none."""
+    """The directory of Spark's own environment that holds its packages; None if there is none, or no Java."""
+    if shutil.which("java") is None:
+        return None
     roots = (Path(__file__).parents[1], Path(sys.prefix).parent)
     found = (
         root / ".venvs/spark/lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -29,7 +31,7 @@ def there() -> Path | None:
 def importable() -> bool:
     """Whether pyspark can be imported from now on: of the other environment these packages alone are found, nothing else."""
     where = there()
-    if where is None or shutil.which("java") is None:
+    if where is None:
         return False
     only = Path(tempfile.mkdtemp(prefix="sparks-"))
     atexit.register(shutil.rmtree, only, ignore_errors=True)
@@ -46,13 +48,12 @@ def importable() -> bool:
     return True
 
 
+WITH_SPARK = pytest.mark.skipif(there() is None, reason="scripts/extras makes .venvs/spark and installs Java")
 NEEDED = [
     pytest.mark.slow,
     # Spark's own sockets to its JVM are closed when they are forgotten.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.skipif(
-        there() is None or shutil.which("java") is None, reason="scripts/extras makes .venvs/spark and installs Java"
-    ),
+    WITH_SPARK,
 ]
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = {
     path.stem: tomllib.loads(path.read_text())
     for path in sorted(Path(__file__).parent.glob("*.toml"))
-    if path.stem != "spark" or (sparks.there() and shutil.which("java"))
+    if path.stem != "spark" or sparks.there()
 }
 MUTANTS = [
     pytest.param(one, room.get("options", []), id=f"{name}: {one['name']}")

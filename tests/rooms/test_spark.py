@@ -1,7 +1,6 @@
 """Which engine refines: what a contract and a command say, what check refuses, and a job as Glue runs it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,9 +86,7 @@ def test_without_pyspark_it_is_said_what_to_install() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    sparks.there() is None or shutil.which("java") is None, reason="scripts/extras makes .venvs/spark and installs Java"
-)
+@sparks.WITH_SPARK
 def test_a_job_as_glue_starts_it_refines_by_evidence_and_ends_with_the_commands_code(tmp_path: Path) -> None:
     lake, made = new_lake(tmp_path)
     contract = lake.contract("things")
