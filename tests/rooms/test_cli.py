@@ -241,6 +241,16 @@ def _paused(tmp_path: Path, process: forked.Forked) -> None:
         time.sleep(0.01)
 
 
+def _heard(pid: int) -> None:
+    """Wait until no signal waits for a process: on a busy machine it might go on before it is told to stop."""
+    while [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith(("SigPnd", "ShdPnd")) and int(line.split()[1], 16)
+    ]:
+        time.sleep(0.01)
+
+
 def test_the_second_of_two_that_land_is_told_at_once_that_it_is_busy(
     lake: Path, assay: Callable[..., Said], tmp_path: Path
 ) -> None:
@@ -541,6 +551,7 @@ def test_a_terminated_command_ends_as_an_interrupted_one(lake: Path, tmp_path: P
         if background:
             os.kill(slow.pid, signal.SIGINT)
         os.kill(slow.pid, signal.SIGTERM)
+        _heard(slow.pid)
         gate.touch()
         said = slow.said()
     assert (said.code, said.err.strip()) == (143, "stopped; what was committed stays, the rest is planned again")
