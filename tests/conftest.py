@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 import assay_sandbox
 from assay import cli, clock, run
+from assay.build import dbt
 from assay.run import Lake
 from tests import clouds
 from tests.forked import Said
@@ -40,6 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that run side by side, and the commands they start, have their dbt run by one process."""
+    if config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        one = ExitStack()
+        one.enter_context(dbt.shared())
+        config.add_cleanup(one.close)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """A plan is of a day in UTC: a test that plans before midnight and looks again after it would see more to do."""
@@ -52,7 +62,8 @@ def pytest_runtest_setup() -> None:
 def _quiet_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     for name in [n for n in os.environ if n.startswith(("AWS_", "FMP_", "ASSAY_")) or n.lower().endswith("_proxy")]:
-        del os.environ[name]
+        if name != dbt.SHARED:
+            del os.environ[name]
     os.environ.pop("COLUMNS", None)  # --help is wrapped by it
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
     os.environ["ASSAY_SECRET_FMP_API_KEY"] = "sandbox-key"

@@ -16,6 +16,7 @@ import click
 import pytest
 
 from assay import cli, crash, errors, settings
+from assay.build import dbt
 from assay.contract import rules, syntax
 from tests import odcs
 
@@ -150,7 +151,7 @@ SEEN = {
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=relative)
 def test_what_a_page_says_to_do_works_in_an_empty_directory(page: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ASSAY_")}
+    environment = {n: value for n, value in os.environ.items() if n == dbt.SHARED or not n.startswith("ASSAY_")}
     place = ROOT / ".venvs/prefect/bin" if relative(page) in WITH_PREFECT else Path(sys.executable).parent
     environment["PATH"] = f"{place}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from assay.build.compute import Built, SilverView, compute, describe
 from assay.errors import BuildFailed, ContractError, SettingsError
 from assay.lake import duck
 from assay.lake.project import files_of, project_hash, universes_of
-from assay.lake.release import Column, Input
+from assay.lake.release import Column, Gold, Input
 from assay.ports import Limits
 from tests.conftest import ROOT
+from tests.forked import Forked
 
 LIMITS = Limits()
 VIEWS = [
@@ -413,7 +414,29 @@ def test_what_a_library_says_of_itself_is_not_told() -> None:
     assert dbt._without_noise(said) == "no such model"
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody runs dbt for this process but one that it starts."""
+    monkeypatch.delenv(dbt.SHARED, raising=False)
+    dbt.end()
+    yield
+    dbt.end()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started and that run."""
+    told = {int(p.parent.name): p.read_text() for p in Path("/proc").glob("[0-9]*/status") if p.exists()}
+    return [one for one, text in told.items() if f"\nPPid:\t{pid}\n" in text]
+
+
+def waiting() -> subprocess.Popen[bytes]:
+    """The process that runs dbt for this one."""
+    assert dbt._own
+    return dbt._own.process
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     (slow, begun), work = endless(tmp_path), tmp_path / "work"
     code = (
@@ -445,6 +468,7 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
     """Neither those that follow on each other in one process, nor those at once, nor one whose process was killed."""
     says = {
@@ -460,46 +484,71 @@ def test_runs_of_dbt_know_nothing_of_each_other(tmp_path: Path) -> None:
     assert (said("1", "a"), said("2", "b")) == (1, 2)
     with pytest.raises(BuildFailed, match='column "missing" was not found'):
         said("missing", "a")
-    [waiting] = dbt._waiting.values()
-    waiting.process.kill()
-    waiting.process.wait()
+    before = waiting()
+    before.kill()
+    before.wait()
     with ThreadPoolExecutor() as pool:
         assert list(pool.map(said, ("1", "2"), ("a", "b"))) == [1, 2]
-    assert len(dbt._waiting) == 1
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_what_is_ready_is_what_the_next_run_uses_and_ends_at_once_without_one() -> None:
-    dbt.end()
     dbt.ready()
-    first = dbt._waiting[os.getpid()].process.pid
+    first = waiting()
     dbt.ready()
-    assert dbt._waiting[os.getpid()].process.pid == first
+    assert waiting() is first
     assert dbt.run(Path("/"), "nonsense")
-    assert dbt._waiting[os.getpid()].process.pid == first
+    assert waiting() is first
     dbt.end()
     dbt.ready()
-    ended = dbt._waiting[os.getpid()].process
+    ended = waiting()
     dbt.end()  # while it imports dbt
     assert ended.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_the_process_that_it_is_a_fork_of(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("alone")
+def test_one_process_runs_dbt_for_all_that_share_it_and_whoever_cannot_has_one_of_its_own(tmp_path: Path) -> None:
+    """A fork, a program of this Python, one of another user's or of another Python, and all of them once it has ended."""
+    code = "import sys; from assay.build import dbt; print(dbt.run({!r}, 'nonsense'), bool(dbt._own), file=sys.stderr)"
+    nonsense = [sys.executable, "-c", code.format(str(tmp_path))]
+
+    def own(*hindered: str) -> bool:
+        said = subprocess.run([*hindered, *nonsense], check=True, capture_output=True, text=True).stderr.split()
+        assert "'nonsense'." in said
+        return said[-1] == "True"
+
+    with dbt.shared():
+        folder = Path(os.environ[dbt.SHARED])
+        assert not own()
+        assert dbt.run(tmp_path, "nonsense")
+        assert not dbt._own
+        [socket] = (one for one in folder.iterdir() if one.name != "log")
+        socket.rename(other := folder / "another")
+        assert own()
+        other.rename(socket)
+    assert not folder.exists()
+    assert dbt.SHARED not in os.environ
+    assert dbt.run(tmp_path, "nonsense")
+    pid = waiting().pid
+    with Forked(lambda: sys.exit(7 if dbt.run(tmp_path, "nonsense") and waiting().pid == pid else 8)) as one:
+        assert one.said().code == 7
+    assert waiting().poll() is None, "a fork ends only what it started"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("alone")
+def test_a_run_ends_with_whoever_serves_it(tmp_path: Path) -> None:
     slow, begun = endless(tmp_path)
-    dbt.end()
     with ThreadPoolExecutor() as pool:
         build = pool.submit(compute, slow, tmp_path / "work", VIEWS, LIMITS)
         while not begun.exists():
             assert not build.done(), build.result()
             time.sleep(0.05)
-        [one] = [
-            int(p.parent.name)
-            for p in Path("/proc").glob("[0-9]*/cmdline")
-            if b"dbt.cli.main" in p.read_bytes() and f"PPid:\t{os.getpid()}\n" in (p.parent / "status").read_text()
-        ]
-        os.kill(one, signal.SIGKILL)
-        with pytest.raises(BuildFailed, match="the process that runs dbt ended with -9"):
+        [serving] = children(waiting().pid)
+        os.kill(serving, signal.SIGKILL)
+        with pytest.raises(BuildFailed, match="the process that runs dbt has ended"):
             build.result(timeout=60)
     duckdb.connect(str(tmp_path / "work" / "lake.duckdb")).close()  # nobody holds its lock any more
 
@@ -524,41 +573,39 @@ def test_a_build_spills_where_memory_ends(tmp_path: Path) -> None:
     assert {m.relation for m in built.models} >= {"stg.large", "stg.larger", "gold.mart"}
 
 
-@pytest.fixture
-def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many processes were started by this Python's own path, which stands for a script that counts them.
-
-    One that waits for its next run is ended before, so each run starts one.
-    """
-    dbt.end()
-    counted, script = tmp_path / "started", tmp_path / "python"
-    script.write_text(f"#!/bin/sh\necho 1 >> '{counted}'\nexec '{sys.executable}' \"$@\"\n")
-    script.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(script))
-
-    def count() -> int:
-        dbt.end()
-        return len(counted.read_text().splitlines()) if counted.exists() else 0
-
-    return count
-
-
 @pytest.mark.slow
-def test_a_project_that_did_not_change_is_described_without_dbt(tmp_path: Path, starts: Callable[[], int]) -> None:
+@pytest.mark.usefixtures("alone")
+def test_a_project_that_did_not_change_is_described_without_dbt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     here, kept = project(tmp_path), tmp_path / "kept"
-    first = describe(here, VIEWS, LIMITS, kept=kept)
-    assert [one.name for one in first] == ["mart"]
-    assert (starts(), describe(here, VIEWS, LIMITS, kept=kept), starts()) == (1, first, 1)
-    [said] = kept.glob("*.json")
-    said.write_bytes(said.read_bytes().replace(b'"mart"', b'"nart"'))
-    assert describe(here, VIEWS, LIMITS, kept=kept) == first, "what was altered is not believed"
-    assert starts() == 2
-    more = [SilverView("price", VIEWS[0].sql, {**VIEWS[0].columns, "volume": "shares"})]
-    assert describe(here, more, LIMITS, kept=kept) == first
-    assert starts() == 3
-    (here / "models/mart.yml").write_text(FILES["models/mart.yml"].replace("Prices.", "All prices."))
-    assert describe(here, VIEWS, LIMITS, kept=kept)[0].description == "All prices."
-    assert starts() == 4
+
+    def described(views: list[SilverView] = VIEWS) -> tuple[Gold, ...]:
+        return describe(here, views, LIMITS, kept=kept)
+
+    def needs_dbt(views: list[SilverView] = VIEWS) -> bool:
+        with monkeypatch.context() as nobody:
+            nobody.delenv(dbt.SHARED)
+            nobody.setattr(sys, "executable", str(tmp_path / "none"))
+            try:
+                assert described(views) == first
+            except SettingsError:
+                return True
+        return False
+
+    with dbt.shared():
+        first = described()
+        assert [one.name for one in first] == ["mart"]
+        assert not needs_dbt()
+        [said] = kept.glob("*.json")
+        said.write_bytes(said.read_bytes().replace(b'"mart"', b'"nart"'))
+        assert needs_dbt(), "what was altered is not believed"
+        assert described() == first
+        assert not needs_dbt()
+        more = [SilverView("price", VIEWS[0].sql, {**VIEWS[0].columns, "volume": "shares"})]
+        assert needs_dbt(more)
+        assert described(more) == first
+        (here / "models/mart.yml").write_text(FILES["models/mart.yml"].replace("Prices.", "All prices."))
+        assert needs_dbt()
+        assert described()[0].description == "All prices."
 
 
 @pytest.mark.slow
@@ -586,16 +633,15 @@ def test_a_place_that_keeps_nothing_hinders_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_a_full_disk_inside_dbt_is_told_to_the_lakes_owner(tmp_path: Path) -> None:
     """A limit of the process on the size of a file stands for the disk: the system says no in the same words."""
     large = "{{ config(schema='stg') }} select i, md5(cast(i as varchar)) as m from range(2000000) as t (i)"
     here = project(tmp_path, **{"models/large.sql": large})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, hard))
-    dbt.end()  # the next has the limit
     try:
         with pytest.raises(SettingsError, match=f"no room left below {tmp_path}: free some and build again; the last"):
             compute(here, tmp_path / "work", VIEWS, LIMITS, served=3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        dbt.end()

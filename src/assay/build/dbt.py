@@ -5,20 +5,26 @@ import json
 import os
 import re
 import secrets
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple, TextIO, cast
+from typing import NamedTuple
 
 from assay.errors import SettingsError
 
-# Its standard input is a pipe that this process holds: it ends when this process does, however that died. A run is a
-# fork of it, so that none knows of another, and ends with either of both; dbt itself reads an empty standard input.
+# Its standard input is a pipe that its owner holds: it ends when that does, however that died. Whoever asks connects to
+# its socket and is served by a fork, which runs dbt in a fork of its own and says how that ended. So no run knows of
+# another, and each ends with the owner, with whoever asked and with who serves it; dbt itself reads an empty input.
 # What dbt imports and computes only when it runs, and is the same for any project, is there before the first fork.
 _PROGRAM = """
-import contextlib, json, os, select, signal, sys, threading
+import contextlib, gc, json, os, select, shutil, signal, socket, sys, threading
 from dbt.cli.main import cli
 with contextlib.suppress(ImportError, AttributeError):
     import dbt.adapters.duckdb.impl, dbt.task.build
@@ -27,26 +33,43 @@ with contextlib.suppress(ImportError, AttributeError):
     from dbt.contracts.selection import SelectorFile
     for one in Configuration, DuckDBCredentials, PackageConfig, ProfileConfig, Project, ProjectFlags, SelectorFile:
         one.json_schema()
+gc.freeze()  # a fork that ends looks through nothing of this
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-for line in sys.stdin.buffer:
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for who serves
+listening = socket.socket(fileno=int(sys.argv[1]))
+while 0 not in select.select([0, listening], [], [])[0]:
+    asked = listening.accept()[0]
+    if os.fork():
+        asked.close()
+        continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    listening.close()
+    line = asked.makefile("rb").readline()
+    if not line:
+        os._exit(0)
     token, work, args, environment = json.loads(line)
     mine, parents = os.pipe()
     if pid := os.fork():
         os.close(mine)
-        print(f"\\n{token} {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}", flush=True)
-        os.close(parents)
-        continue
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(OSError):
+            asked.sendall(f"\\n{token} {code}\\n".encode())
+        os._exit(0)
     os.close(parents)
     held = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    threading.Thread(target=lambda: select.select([held, mine], [], []) and os._exit(1), daemon=True).start()
+    for number, one in enumerate((os.open(os.devnull, os.O_RDONLY), asked.fileno(), asked.fileno())):
+        os.dup2(one, number)
+    threading.Thread(target=lambda: select.select([held, mine, asked], [], []) and os._exit(1), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update({"HOME": work, "TMPDIR": work, **environment})
     os.chdir(work)
     sys.exit(cli(args))
+shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
+SHARED = "ASSAY_DBT"
+"""The variable that names the folder of a process of this user's that runs dbt for others too."""
 PATIENCE = 10
-"""Seconds that it has to end by itself."""
+"""Seconds that a run has to end once it is told to."""
 _FLAGS = ("--quiet", "--no-use-colors", "--no-version-check")
 _NOISE = re.compile(
     r"nanobind: |.*resource_tracker: There appear|  warnings\.warn\('resource_tracker| - leaked (instance|type|function) | - \.\.\. skipped remainder|See https://nanobind\."
@@ -70,17 +93,11 @@ _PLACES = ("--profiles-dir", ".", "--project-dir", ".")
 
 
 class _Dbt(NamedTuple):
-    process: subprocess.Popen[str]
-    asked: TextIO
-    said: TextIO
+    """A process that runs dbt for whoever connects to its socket."""
 
-    def end(self) -> None:
-        """Let go of it: what runs in it has ended when this returns."""
-        try:
-            self.process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:  # a fork of this process holds its standard input too
-            self.process.kill()
-            self.process.communicate()
+    owner: int
+    process: subprocess.Popen[bytes]
+    folder: Path
 
 
 def sentence(printed: str) -> str:
@@ -101,15 +118,30 @@ def sentence(printed: str) -> str:
     return _TEST.sub(r"there is no test \1", told)
 
 
-_waiting: dict[int, _Dbt] = {}  # by the process that started it: a fork has none of its parent's
+_own: _Dbt | None = None  # a fork asks that of its parent
+_looking = threading.Lock()
 
 
 def ready() -> None:
-    """Start the process for the next run, which imports dbt while this one does something else."""
-    mine = os.getpid()
-    if mine not in _waiting:
-        with suppress(SettingsError):  # the run will say it
-            _waiting[mine] = _start()
+    """Have a process for the next run, which imports dbt while this one does something else."""
+    with suppress(SettingsError):  # the run will say it
+        _asked()[0].close()
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """While the block runs, whatever this process starts with the same Python has its dbt run by one process."""
+    one = _start()
+    before = os.environ.get(SHARED)
+    os.environ[SHARED] = str(one.folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SHARED]
+        else:
+            os.environ[SHARED] = before
+        _end(one)
 
 
 def run(work: Path, command: str, *options: str, environment: Mapping[str, str] | None = None) -> str | None:
@@ -117,34 +149,66 @@ def run(work: Path, command: str, *options: str, environment: Mapping[str, str] 
 
     Runs at once are apart from each other. SettingsError if no process can be started.
     """
-    token, mine = secrets.token_hex(8), os.getpid()
-    dbt = _waiting.pop(mine, None) or _start()
-    if dbt.process.poll() is not None:  # somebody ended it while it waited
-        dbt.end()
-        dbt = _start()
-    said: list[str] = []
-    try:
-        with suppress(BrokenPipeError):  # its end is told below
-            dbt.asked.write(
-                json.dumps([token, str(work), [*_FLAGS, command, *_PLACES, *options], dict(environment or {})]) + "\n"
-            )
-            dbt.asked.flush()
-        for line in dbt.said:
-            if line.startswith(token):
-                if _waiting.setdefault(mine, dbt) is not dbt:
-                    dbt.end()
-                return _without_noise(said) if line.split()[1] != "0" else None
-            said.append(line)
-    except BaseException:
-        dbt.end()
-        raise
-    dbt.end()
-    return _without_noise([*said, f"the process that runs dbt ended with {dbt.process.returncode}"])
+    token, said = secrets.token_hex(8), list[str]()
+    args = [*_FLAGS, command, *_PLACES, *options]
+    asked, log = _asked()
+    with asked:
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # its end is told below
+                asked.sendall(json.dumps([token, str(work), args, dict(environment or {})]).encode() + b"\n")
+                for line in asked.makefile(encoding="utf-8", errors="replace"):
+                    if line.startswith(token):
+                        return _without_noise(said) if line.split()[1] != "0" else None
+                    said.append(line)
+        except BaseException:
+            _leave(asked)
+            raise
+    with suppress(FileNotFoundError):
+        said += log.read_text(errors="replace").splitlines(keepends=True)
+    return _without_noise([*said, "the process that runs dbt has ended"])
+
+
+def _leave(asked: socket.socket) -> None:
+    """Let go of a run; it has ended when this returns, unless it takes too long."""
+    with suppress(OSError):
+        asked.shutdown(socket.SHUT_WR)
+        asked.settimeout(PATIENCE)
+        while asked.recv(65_536):
+            pass
 
 
 def _without_noise(lines: Iterable[str]) -> str:
     """What dbt said, but for what a library of its says of itself when a process ends, and nobody can act on."""
     return "".join(line for line in lines if not _NOISE.match(line)).strip()
+
+
+def _asked() -> tuple[socket.socket, Path]:
+    """A connection to a process that runs dbt, started if there is none, and where that says what is wrong with it."""
+    global _own  # noqa: PLW0603 - one for this process and its forks
+    with suppress(KeyError, OSError):  # it is of another Python or user, or has ended
+        return _connected(Path(os.environ[SHARED]))
+    with _looking:
+        if _own:
+            with suppress(OSError):
+                return _connected(_own.folder)
+            end()
+        _own = _start()
+        return _connected(_own.folder)
+
+
+def _socket(folder: Path) -> Path:
+    """Where a process of this Python listens: another has another dbt."""
+    return folder / sha256(sys.prefix.encode()).hexdigest()[:12]
+
+
+def _connected(folder: Path) -> tuple[socket.socket, Path]:
+    one = socket.socket(socket.AF_UNIX)
+    try:
+        one.connect(str(_socket(folder)))
+    except OSError:
+        one.close()
+        raise
+    return one, folder / "log"
 
 
 def _start() -> _Dbt:
@@ -156,21 +220,32 @@ def _start() -> _Dbt:
         "DO_NOT_TRACK": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
-    pipe = subprocess.PIPE
+    folder = Path(tempfile.mkdtemp(prefix="assay-dbt-"))
     try:
-        # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM], env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT,
-            text=True, encoding="utf-8", errors="replace",
-        )  # fmt: skip
+        with socket.socket(socket.AF_UNIX) as listening, (folder / "log").open("wb") as log:
+            listening.bind(str(_socket(folder)))
+            listening.listen(64)
+            # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _PROGRAM, str(listening.fileno()), str(folder)], env=environment,
+                pass_fds=[listening.fileno()], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
     except OSError as error:
-        raise SettingsError(f"{sys.executable} cannot be started for dbt: {error.strerror}") from error
-    return _Dbt(process, cast("TextIO", process.stdin), cast("TextIO", process.stdout))
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SettingsError(f"{sys.executable} cannot be started for dbt: {error.strerror or error}") from error
+    return _Dbt(os.getpid(), process, folder)
+
+
+def _end(one: _Dbt) -> None:
+    one.process.kill()
+    one.process.communicate()
+    shutil.rmtree(one.folder, ignore_errors=True)
 
 
 @atexit.register
 def end() -> None:
-    """End the process that waits for this one's next run, if one does."""
-    if dbt := _waiting.pop(os.getpid(), None):
-        dbt.process.kill()  # it does nothing, or imports dbt for a run that did not come
-        dbt.end()
+    """End the process that runs dbt for this one, if one does; what runs in it ends too."""
+    global _own  # noqa: PLW0603 - see above
+    if _own and _own.owner == os.getpid():
+        _end(_own)
+    _own = None
