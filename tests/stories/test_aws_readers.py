@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,14 +13,13 @@ from typing import Any
 
 import pytest
 
-import assay_sandbox
-from assay.run import emulated, server
 from assay.run import lake as lakes
+from assay.run import server
 from assay.settings import CLOUDSIM
 from assay.targets import aws
 from tests import clouds
 from tests.conftest import ROOT
-from tests.kept import begun
+from tests.stories.conftest import Ran
 
 pytestmark = pytest.mark.slow
 TABLES = (
@@ -141,24 +139,18 @@ def _pages(address: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    root, cloud = begun(tmp_path_factory.mktemp("readers") / "markets", "markets"), clouds.shared()
-    with pytest.MonkeyPatch.context() as patch, assay_sandbox.Sandbox().running() as url:
+def served(on_aws: tuple[Path, Ran]) -> Served:
+    (root, _), cloud = on_aws, clouds.shared()
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CLOUDSIM, str(cloud.directory / "endpoints.json"))
-        path = root / "assay.toml"
-        text = path.read_text().replace("http://127.0.0.1:8321/stable", url)
-        path.write_text(text.replace("[aws]", '[aws]\nprefix = "readers"'))
-        emulated.prepare(root, "dev", {"FMP_API_KEY": "sandbox-key"})
         with lakes.open(root, target="aws") as lake:
-            done = lake.apply(lake.plan())
-            assert not done.errors, done.errors
             made = lake.target.settings.aws
             assert made
             databases = {n: aws.database(made, "dev", n.partition(".")[0]) for n in TABLES}
             with server.serving(lake.application("127.0.0.1"), "127.0.0.1", 0) as api:
                 found = {n: _pages(f"{api}/v1/{n.replace('.', '/')}") for n in TABLES}
         columns = {n: list(rows[0]) for n, rows in found.items()}
-        yield Served(
+        return Served(
             cloud,
             f"s3://{made.bucket}/results/",
             databases,
