@@ -227,3 +227,22 @@ def test_a_null_is_explained_too(browser, site, paths):
     assert page.inner_text(".again .state") == "equal"
     assert said == []
     page.context.close()
+
+
+def test_dbts_documentation_shows_models_and_lineage_and_reaches_nobody(browser, site):
+    """Its scripts run in an origin of their own, which asks for nothing and knows nothing of the console's."""
+    page, said = opened(browser, f"{site}/gold/fct_daily_price")
+    answered: list[str] = []
+    page.on("response", lambda one: answered.append(one.url))
+    page.click("a:text(\"dbt's documentation\")")
+    page.wait_for_url("**/docs#!/overview")
+    page.click("#sidebar a:text('markets'), .sidebar a:text('markets'), a:text('markets')")
+    page.click("a:text('models')")
+    page.click("a:text('gold')")
+    page.click("a:text('fct_daily_price')")
+    page.wait_for_url("**/docs#!/model/model.markets.fct_daily_price")
+    assert page.locator("h1:visible").inner_text().split() == ["fct_daily_price", "table"]
+    assert "DECIMAL(28,12)" in page.inner_text("tr:has(td:text('total_return_index'))")
+    page.click("a:text('Compiled')")
+    assert "from" in page.locator("code.sql:visible").inner_text()
+    page.screenshot(path="/tmp/h/d2w/model.png", full_page=True)
