@@ -56,13 +56,15 @@ def test_the_page_is_of_the_release_and_a_stranger_to_the_console(lake: Lake) ->
         assert answer.headers.get_list("cross-origin-opener-policy") == ["unsafe-none"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         page, number = answer.text, answer.headers["x-assay-release"]
-        assert f"<title>Test lake, release {number}</title>" in page
+        assert f"<title ng-non-bindable>Test lake, release {number}</title>" in page
         assert f">Test lake</a>, release {number}, <time" in page
         manifest, catalog = texts(page)
         assert {one["name"] for one in manifest["nodes"].values()} == {"fct_price", "mart_known"}
         assert catalog["nodes"]["model.test.fct_price"]["columns"]["open"]["type"] == "DECIMAL(18,6)"
         assert not [one for one in STRANGERS if one in page]
-        assert page.count("</script") == b"".join(dbtdocs._template()).decode().count("</script"), "no text of the project ends the script"
+        assert page.count("</script") == b"".join(dbtdocs._template()).decode().count("</script"), (
+            "no text of the project ends the script"
+        )
         for path in ("/", "/gold/fct_price"):
             there = http.get(path)
             assert there.headers.get_list("content-security-policy") == [
