@@ -227,3 +227,49 @@ def test_a_null_is_explained_too(browser, site, paths):
     assert page.inner_text(".again .state") == "equal"
     assert said == []
     page.context.close()
+
+
+# What dbt's page asks for before its script has put an address there: Chromium asks no server for it.
+UNMADE = re.compile(r"\$%7Brequire|%7B%7B%20getIcon")
+COLOURS = """() => { const c = [...document.querySelectorAll('canvas')].at(-1);
+  return new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size; }"""
+# Who tries this from a page of the console's own origin succeeds.
+TRIES = """async () => {
+  const tried = {}, way = (name, what) => Promise.resolve().then(what).then(() => tried[name] = true, () => tried[name] = false);
+  await way('api', () => fetch('/v1/gold'));
+  await way('cookies', () => document.cookie = 'a=b');
+  await way('storage', () => localStorage.setItem('a', 'b'));
+  await way('picture', () => new Promise((good, bad) => Object.assign(new Image(), {onload: good, onerror: bad, src: '/icon.svg'})));
+  await way('frame', () => { const f = document.body.appendChild(document.createElement('iframe')); f.src = '/'; return new Promise((good, bad) =>
+    setTimeout(() => { try { f.contentDocument.body.children.length ? good() : bad(); } catch { bad(); } }, 300)); });
+  return tried;
+}"""
+
+
+def test_dbts_documentation_shows_models_and_lineage_and_reaches_nobody(browser, site):
+    page, said = opened(browser, f"{site}/gold/fct_daily_price")
+    page.click('a:text("dbt\'s documentation")')
+    page.wait_for_url("**/docs#!/overview")
+    answered: list[str] = []
+    page.on("response", lambda one: answered.append(one.url))
+    assert page.evaluate("window.origin") == "null"
+    for name in ("markets", "models", "gold"):
+        page.click(f"a.menu-tree:has-text('{name}'):visible")
+    page.click("a.menu-node[title='fct_daily_price']")
+    page.wait_for_url("**/docs#!/model/model.markets.fct_daily_price")
+    assert page.locator("h1:visible").inner_text().split() == ["fct_daily_price", "table"]
+    assert "DECIMAL(28,12)" in page.inner_text("tr.column-row:has(span.text-dark:text-is('total_return_index'))")
+    page.click("a:text-is('Compiled'):visible")
+    page.wait_for_function("!document.querySelector('code-block pre').innerText.includes('{{')")
+    assert '"lake"."stg"."stg_price"' in page.inner_text("code-block pre")
+    page.click("[title='View Lineage Graph']")
+    page.wait_for_selector("canvas:visible")
+    assert page.evaluate(COLOURS) > 10, "the graph is drawn"
+    assert [one for one in said if not UNMADE.search(one)] == []
+    assert page.evaluate(TRIES) == dict.fromkeys(("api", "cookies", "storage", "picture", "frame"), False)
+    assert answered == []
+    page.goto(f"{site}/docs")
+    page.click("a:text-is('markets'):not(li *)")
+    page.wait_for_url(f"{site}/")
+    assert page.inner_text("h1") == "Overview"
+    page.context.close()

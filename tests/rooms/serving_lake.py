@@ -86,7 +86,7 @@ class Lake:
         work.mkdir(parents=True)
         try:
             built, judged = _computed(t, silver, tables, work / "made.duckdb")
-            gold, seeds = publish.publish(
+            gold, seeds, docs = publish.publish(
                 built, judged, parent, release_id, files=t.files, catalog=t.catalog, limits=t.limits
             )
         finally:
@@ -94,7 +94,7 @@ class Lake:
         made = Release(
             number=number, id=release_id, parent=number - 1 or None, at=clock.now(), run=str(ULID()), dbt_hash="0" * 64,
             gold=gold, silver=silver, models=built.models, seeds=seeds[0], seeds_sha256=seeds[1], tests=3,
-            parent_sha256=parent_sha256,
+            parent_sha256=parent_sha256, docs=docs[0], docs_sha256=docs[1],
         )  # fmt: skip
         release.publish(t.files, made)
         return made
@@ -151,7 +151,33 @@ def _computed(t: Made, silver: Sequence[Silver], tables: Sequence[Table], databa
         for one in silver:
             con.execute(f"DROP VIEW silver.{one.dataset}")
     models = tuple(Model(f"gold.{one.name}", "model", one.select) for one in tables)
-    return Built(database, models, tuple(j.gold for j in judged), "0" * 64, 3, ()), judged
+    return Built(database, models, tuple(j.gold for j in judged), "0" * 64, 3, (), _manifest(silver, tables)), judged
+
+
+def _manifest(silver: Sequence[Silver], tables: Sequence[Table]) -> dict[str, Any]:
+    """What of dbt's manifest its page shows, and what of a machine dbt writes into it beside."""
+    about = {"schema": "gold", "database": "lake", "package_name": "test", "config": {"materialized": "table"}}
+    made = {
+        f"model.test.{one.name}": {
+            **about, "unique_id": f"model.test.{one.name}", "resource_type": "model", "name": one.name, "alias": one.name,
+            "original_file_path": f"models/{one.name}.sql", "description": "</script><b>ends", "raw_code": one.select, "compiled_code": one.select,
+            "columns": {}, "tags": [], "meta": {}, "depends_on": {"nodes": [], "macros": ["macro.dbt.ours"]}, "root_path": "/home/ada/lake",
+        }
+        for one in tables
+    }  # fmt: skip
+    read = {
+        f"source.test.silver.{one.dataset}": {
+            **about, "unique_id": f"source.test.silver.{one.dataset}", "resource_type": "source", "name": one.dataset, "identifier": one.dataset,
+            "source_name": "silver", "schema": "silver", "original_file_path": "models/sources.yml", "description": "", "columns": {}, "tags": [], "meta": {},
+        }
+        for one in silver
+    }  # fmt: skip
+    metadata = {
+        "dbt_schema_version": "v12", "dbt_version": "1.11", "project_name": "test", "adapter_type": "duckdb", "user_id": "0a1b-user",
+        "invocation_id": "0a1b-run", "env": {"NAME": "0a1b-secret"}, "send_anonymous_usage_stats": True,
+    }  # fmt: skip
+    macros = {"macro.dbt.ours": {"package_name": "dbt", "name": "ours", "macro_sql": "0a1b-dbts"}}
+    return {"metadata": metadata, "nodes": made, "sources": read, "macros": macros, "docs": {}, "parent_map": {}}
 
 
 def price(symbol: str, day: date, close: float, volume: int) -> bytes:

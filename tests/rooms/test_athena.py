@@ -127,6 +127,7 @@ def test_gold_of_athena_is_that_of_duckdb_to_the_last_digit(small: Small) -> Non
     assert (here.gold[0].content, here.gold[0].snapshot) == (first.gold[0].content, first.gold[0].snapshot)
     assert [c.type for c in here.gold[0].columns] == [c.type for c in first.gold[0].columns]
     assert here.models == first.models  # what explains a row is the same SQL
+    assert (here.docs, here.docs_sha256) == (first.docs, first.docs_sha256)  # and so is what documents it
 
 
 def test_versions_are_a_view_for_readers_of_athena(small: Small) -> None:

@@ -227,7 +227,7 @@ def test_two_builds_at_once_end_as_one_release_and_one_that_is_told(lake: Lake) 
         lake.build(say=meanwhile)
     assert lake.released() == made[0]
     assert release.numbers(lake.target.files) == [1, 2]
-    assert prove.serving(lake) == {"release": 2, "files": 3}
+    assert prove.serving(lake) == {"release": 2, "files": 4}
     assert lake.read("gold.mart_last").num_rows == made[0].table("mart_last").rows
     third = lake.build()
     assert (third.number, third.parent) == (3, 2)
@@ -279,26 +279,27 @@ def test_a_lost_or_altered_serving_file_is_named_and_made_anew(lake: Lake) -> No
             ):
                 with pytest.raises(LakeDamaged, match=f"{gold.serving} {words}; `assay build` makes it anew"):
                     read()
-    assert prove.serving(lake) == {"release": 1, "files": 2}
-    for name in (gold.serving, before.seeds, gold.files[0].name):
+    assert prove.serving(lake) == {"release": 1, "files": 3}
+    for name in (gold.serving, before.seeds, before.docs, gold.files[0].name):
         for how, words in ((flip_inside, "is not what was written"), (Path.unlink, "is lost")):
             with damage(path_of(lake, name), how), pytest.raises(LakeDamaged, match=f"{name} {words}; `assay build`"):
                 prove.serving(lake)
     cut(path_of(lake, gold.serving))
     flip(path_of(lake, before.seeds))
+    flip(path_of(lake, before.docs))
     second = lake.build()
     assert second.table("mart_position").snapshot == gold.snapshot
     assert not second.objects.keys() & before.objects.keys()
-    assert prove.serving(lake) == {"release": 2, "files": 2}
+    assert prove.serving(lake) == {"release": 2, "files": 3}
     assert lake.read("gold.mart_position").to_pylist() == rows
     assert lake.explain("mart_position", key)["recomputed"]["equal"]
     flip_inside(path_of(lake, gold.files[0].name))
     third = lake.build()
     assert third.table("mart_position").snapshot != gold.snapshot
-    assert prove.serving(lake) == {"release": 3, "files": 2}
+    assert prove.serving(lake) == {"release": 3, "files": 3}
     path_of(lake, third.gold[0].files[0].name).unlink()
     lake.build()
-    assert prove.serving(lake) == {"release": 4, "files": 2}
+    assert prove.serving(lake) == {"release": 4, "files": 3}
     assert scanned(lake) == rows
     assert files.exists(release.name_of(4))
 
@@ -344,7 +345,7 @@ def test_a_gold_table_that_the_catalog_lost_is_made_again(lake: Lake) -> None:
     assert made.snapshot != before.snapshot
     assert (made.rows, made.content) == (before.rows, before.content)
     assert scanned(lake) == rows
-    assert prove.serving(lake) == {"release": 2, "files": 2}
+    assert prove.serving(lake) == {"release": 2, "files": 3}
 
 
 @pytest.mark.slow

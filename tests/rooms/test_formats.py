@@ -7,12 +7,14 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import msgspec
 import pytest
 from isal import igzip
 
+from assay.build import manifest
 from assay.errors import LakeDamaged
-from assay.lake import erasures, evidence, formats, keys, release, retention
+from assay.lake import docs, erasures, evidence, formats, keys, release, retention
 from assay.lake.evidence import Evidence, Stored
 from assay.ports import N, Rejected
 from assay.spoken import TERMS
@@ -93,9 +95,30 @@ def test_the_golden_release_is_read_and_would_be_written_so(files: DiskFiles) ->
     [gold], [silver] = found.gold, found.silver
     for one, shown in ((found, said), (gold, said["gold"][0]), (silver, said["silver"][0])):
         assert {*shown} == {*one.__struct_fields__}, "every field is shown"
-    assert found.objects == {gold.serving: gold.serving_sha256, found.seeds: found.seeds_sha256}
+    beside = {found.seeds: found.seeds_sha256, found.docs: found.docs_sha256}
+    assert found.objects == {gold.serving: gold.serving_sha256} | beside
     assert [*found.parquet] == [silver.current.files[0].name, gold.files[0].name]
     assert (silver.rows, found.origins) == (1004, ("vendor",))
+
+
+def test_the_golden_documentation_is_read_and_would_be_written_so(files: DiskFiles) -> None:
+    [text] = examples("dbt's documentation")
+    said = json.loads(text)
+    name = docs.name_of("01K0Z7A0000000000000000000")
+    sha256 = put(files, name, igzip.compress(text.encode()))
+    found = docs.read(files, name, sha256)
+    assert json.loads(igzip.decompress(docs.encode(found))) == said
+    assert {*said} == {*docs.Docs.__struct_fields__}, "every field is shown"
+    with duckdb.connect() as con:
+        con.execute("CREATE SCHEMA gold; CREATE TABLE gold.mart_month (month DATE)")
+        assert docs.encode(manifest.docs(said["manifest"], con)) == docs.encode(
+            docs.Docs(*(msgspec.Raw(msgspec.json.encode(said[one], order="sorted")) for one in ("manifest", "catalog")))
+        )
+    with pytest.raises(LakeDamaged, match="is not what was written"):
+        docs.read(files, name, "0" * 64)
+    files.delete(name)
+    with pytest.raises(LakeDamaged, match="newer assay"):
+        docs.read(files, name, put(files, name, igzip.compress(b'{"format":2}')))
 
 
 def test_the_golden_key_is_read_and_would_be_written_so(files: DiskFiles) -> None:

@@ -17,7 +17,7 @@ from assay import clock
 from assay import settings as lake_settings
 from assay.contract.model import Contract
 from assay.errors import LakeBusy, LakeDamaged, SettingsError, UsageError
-from assay.lake import bronze, compaction, evidence, release, retention, silver, tables, upkeep
+from assay.lake import bronze, compaction, docs, evidence, release, retention, silver, tables, upkeep
 from assay.lake.bronze import Asked
 from assay.lake.landing import Landing
 from assay.lake.release import Release
@@ -297,9 +297,11 @@ def test_what_a_build_under_way_has_put_is_left_alone(made: Made) -> None:
     build = str(ULID())
     made.files.put_new(f"releases/_intents/{build}.json", msgspec.json.encode({"number": 2}), "release.intent")
     made.files.put_new(f"serving/x-{build}.duckdb", b"x", "release.serving")
+    made.files.put_new(docs.name_of(build), b"x", "release.serving")
     made.files.put_new("serving/of-somebody-else.duckdb", b"x", "release.serving")
     kept_up(lake)
     assert made.files.exists(f"serving/x-{build}.duckdb")
+    assert made.files.exists(docs.name_of(build))
     released(lake)  # the number is another's
     kept_up(lake)
     assert list(made.files.names("serving/")) == ["serving/of-somebody-else.duckdb"]

@@ -68,11 +68,13 @@ def build(
         for warning in (*built.warnings, *_shared(contracts, built.database, limits)):
             say(f"warning: {warning}")
         judged = judge.judge(built, limits)
-        gold, seeds = publish.publish(built, judged, parent, release_id, files=files, catalog=catalog, limits=limits)
+        gold, seeds, docs = publish.publish(
+            built, judged, parent, release_id, files=files, catalog=catalog, limits=limits
+        )
     made = Release(
         number=number, id=release_id, parent=parent.number if parent else None, at=clock.now(), run=run, dbt_hash=built.dbt_hash,
         gold=gold, seeds=seeds[0], seeds_sha256=seeds[1], tests=built.tests, models=built.models, silver=read,
-        parent_sha256=parent_sha256,
+        parent_sha256=parent_sha256, docs=docs[0], docs_sha256=docs[1],
     )  # fmt: skip
     release.publish(files, made)
     with effect("release.ledger"):

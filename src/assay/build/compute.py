@@ -56,6 +56,7 @@ class Built:
         models: the steps it was computed by, ancestors first.
         gold: the tables to release, as the project describes them: without rows, and not published.
         warnings: what dbt's tests warned of, a line each.
+        manifest: dbt's own, of the project as it ran in DuckDB.
     """
 
     database: Path
@@ -64,6 +65,7 @@ class Built:
     dbt_hash: str
     tests: int
     warnings: tuple[str, ...]
+    manifest: Mapping[str, Any]
 
 
 def compute(
@@ -113,7 +115,8 @@ def compute(
         raise BuildFailed(f"gold was not built; {stays}.", *said, f"dbt's log: {ran / 'logs' / 'dbt.log'}")
     if parsed.exists() and (now := parsed.read_bytes()) != before and _mark(project, views, limits) == mark:
         _keep(kept, f"{mark}.msgpack", now)
-    models, gold = _described(manifest if platform is None else _json(work / "target" / "manifest.json"), views)
+    ours = manifest if platform is None else _json(work / "target" / "manifest.json")
+    models, gold = _described(ours, views)
     if platform is not None:
         elsewhere.fetch(work, [one.name for one in gold], platform, limits)
     return Built(
@@ -124,6 +127,7 @@ def compute(
         sum(one["unique_id"].startswith(("test.", "unit_test.")) for one in results)
         + (len(manifest.get("unit_tests") or ()) if platform else 0),
         tuple(f"{_named(one, manifest)}: {one['message']}" for one in results if one["status"] == "warn"),
+        ours,
     )
 
 

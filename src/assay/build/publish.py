@@ -1,5 +1,6 @@
 """Gold to readers: a snapshot and a serving file per table, each unless the last release has it already."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import duckdb
@@ -7,9 +8,10 @@ from msgspec import structs
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
+from assay.build import manifest
 from assay.build.compute import Built
 from assay.build.judge import Judged
-from assay.lake import duck, parquet, release, silver, tables
+from assay.lake import docs, duck, parquet, release, silver, tables
 from assay.lake.duck import ident, text
 from assay.lake.evidence import Change
 from assay.lake.files import scratch_directory
@@ -28,14 +30,19 @@ def publish(
     files: Files,
     catalog: Catalog,
     limits: Limits,
-) -> tuple[tuple[Gold, ...], tuple[str, str]]:
-    """The tables with the snapshots and files that hold them now, and the seeds' file with its sha256.
+) -> tuple[tuple[Gold, ...], tuple[str, str], tuple[str, str]]:
+    """The tables with the snapshots and files that hold them now, and the files of the seeds and of what documents the
+    project, each with its sha256.
 
     Readers of a release see none of it before the release is written; LakeDamaged if a table of gold cannot be read.
     """
     with duck.open(limits, built.database) as con:
         gold = tuple(_publish(con, one, catalog, files, parent, release_id) for one in judged)
-        return gold, _keep_seeds(con, built, files, parent, release_id)
+        return (
+            gold,
+            _keep_seeds(con, built, files, parent, release_id),
+            _keep_docs(con, built, files, parent, release_id),
+        )
 
 
 def _publish(
@@ -130,3 +137,15 @@ def _keep_seeds(
     name = f"serving/seeds-{release_id}.duckdb"
     relations = [".".join(map(ident, m.relation.split(".", 1))) for m in built.models if m.kind == "seed"]
     return name, _serve(con, {one: f"SELECT * FROM {one}" for one in relations}, files, name)
+
+
+def _keep_docs(
+    con: duckdb.DuckDBPyConnection, built: Built, files: Files, parent: Release | None, release_id: str
+) -> tuple[str, str]:
+    """What dbt's documentation page is made of, unless the parent has the same: its name and sha256."""
+    data = docs.encode(manifest.docs(built.manifest, con))
+    name, sha256 = docs.name_of(release_id), hashlib.sha256(data).hexdigest()
+    if parent and parent.docs_sha256 == sha256 and not release.wrong(files, parent.docs, sha256):
+        return parent.docs, sha256
+    files.put_new(name, data, "release.serving")
+    return name, sha256

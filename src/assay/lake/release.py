@@ -115,7 +115,8 @@ class Model(msgspec.Struct, frozen=True):
 class Release(msgspec.Struct, frozen=True):
     """What readers see as one: atomic for readers of a release, per table for readers of the catalog.
 
-    `parent_sha256` is the hash of the release before it, as stored.
+    `parent_sha256` is the hash of the release before it, as stored; `docs` what dbt's documentation page is made of, empty
+    in releases of before it was kept.
     """
 
     number: int
@@ -131,13 +132,15 @@ class Release(msgspec.Struct, frozen=True):
     tests: int = 0
     seeds_sha256: str = ""
     parent_sha256: str | None = None
+    docs: str = ""
+    docs_sha256: str = ""
     format: int = FORMAT
 
     @property
     def objects(self) -> dict[str, str]:
         """The files that serve it, each with its sha256."""
-        seeds = {self.seeds: self.seeds_sha256} if self.seeds else {}
-        return {g.serving: g.serving_sha256 for g in self.gold} | seeds
+        beside = {self.seeds: self.seeds_sha256, self.docs: self.docs_sha256}
+        return {g.serving: g.serving_sha256 for g in self.gold} | {name: its for name, its in beside.items() if name}
 
     @property
     def parquet(self) -> dict[str, str]:

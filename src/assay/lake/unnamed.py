@@ -78,7 +78,9 @@ def take_away(files: Files, catalog: Catalog, table: Table, found: list[str], ke
 def of_serving(files: Files, kept: Kept) -> Iterator[str]:
     """Files that serve no release that is kept, nor one that may still be made."""
     for name in files.names("serving/"):
-        if name not in kept.objects and over(files, name.removesuffix(".duckdb")[-26:], kept.newest):
+        if name not in kept.objects and over(
+            files, name.removesuffix(".duckdb").removesuffix(".json.gz")[-26:], kept.newest
+        ):
             yield name
 
 

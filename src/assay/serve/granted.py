@@ -28,6 +28,8 @@ def narrowed(found: Release, grant: Grant, of: Sources) -> Release:
         gold=tuple(one for one in found.gold if allowed(f"gold.{one.name}")),
         silver=tuple(one for one in found.silver if one.dataset in grant),
         models=tuple(one for one in found.models if allowed(one.relation)),
+        docs="",  # it tells of every table
+        docs_sha256="",
     )
 
 

@@ -1,4 +1,4 @@
-"""The lake as pages for people: no script, one style sheet, the same figures as the API."""
+"""The lake as pages for people: no script but in dbt's own page, one style sheet, the same figures as the API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from starlette.routing import Route
 from assay.lake import account, drift, heat, holes, runs
 from assay.lake.duck import ident
 from assay.serve import query
-from assay.serve.console import charts, facts
+from assay.serve.console import charts, dbtdocs, facts
 from assay.serve.console.figures import templates
 from assay.serve.granted import Grant
 from assay.serve.newer import Newer, newer
@@ -75,6 +75,11 @@ def routes(place: Place) -> list[Route]:
         found = await place.newest.work(_run, place, grant_of(request), request.path_params["run"])
         return _page("run.html", place, reading, **found, here=("runs", ""))
 
+    async def documented(request: Request) -> Response:
+        _only(request, ())
+        reading = await opened(place, request)
+        return await _documented(place, reading, grant_of(request))
+
     async def style(_: Request) -> Response:
         return _kept((_HERE / "app.css").read_text(), "text/css; charset=utf-8")
 
@@ -88,6 +93,7 @@ def routes(place: Place) -> list[Route]:
         Route("/explain/{name}", explained),
         Route("/runs", listed),
         Route("/runs/{run}", run),
+        Route("/docs", documented),
         Route("/app.css", style),
         Route("/icon.svg", icon),
     ]
@@ -152,6 +158,21 @@ def _run(place: Place, grant: Grant, name: str) -> dict[str, Any]:
         "run": found, "goes_on": _goes_on(found), "heats": [one for one in heats if one],
         "failing": runs.failing(place.ledger, found),
     }  # fmt: skip
+
+
+async def _documented(place: Place, reading: Reading, grant: Grant) -> Response:
+    found = reading.release
+    if grant is not None:
+        raise Problem(
+            403, "dbt's documentation tells of every table, and your key reads some; whoever made the key can make one that reads everything"
+        )  # fmt: skip
+    if not found.docs:
+        raise Problem(
+            404, f"release {found.number} was built before dbt's documentation was kept with it; the next `assay build` keeps it", "operator"
+        )  # fmt: skip
+    body = await place.newest.work(dbtdocs.page, place.files, found, place.title)
+    headers = dbtdocs.HEADERS | {"content-type": "text/html; charset=utf-8", "x-assay-release": str(found.number)}
+    return Response(body, 200, headers | {"cache-control": "private, max-age=0, must-revalidate"})
 
 
 async def _dataset(place: Place, request: Request, zone: str) -> Response:
