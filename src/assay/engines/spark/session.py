@@ -33,8 +33,12 @@ PINNED = {
     "spark.sql.parquet.fieldId.read.enabled": "true",
     "spark.sql.parquet.fieldId.read.ignoreMissing": "false",
     "spark.sql.adaptive.enabled": "true",
+    # What Java's compiler leaves alone is interpreted for every row: past this size a step is made of several methods instead.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
 }
 """What is set in each session of ours, so that Glue, EMR and one machine differ in nothing that a row could show."""
+ONE_BY_ONE = ("spark.sql.execution.arrow.maxRecordsPerBatch", "1")
+"""A setting with which each row goes to Python by itself: a row is a whole file."""
 DISK = StorageLevel.DISK_ONLY
 _MAP_IN_ARROW = 207
 _RULE = re.compile(
@@ -112,6 +116,17 @@ def map_in_arrow(
     udf = UserDefinedFunction(function, schema, evalType=_MAP_IN_ARROW)
     called = udf(*[given[name] for name in given.columns])
     return DataFrame(given._jdf.pythonMapInArrow(called._jc.expr(), False), given.sparkSession)  # noqa: SLF001 - as mapInArrow does
+
+
+@contextmanager
+def set_to(spark: SparkSession, name: str, value: str) -> Iterator[None]:
+    """What is planned within has a setting so; what is planned after it as before."""
+    before = spark.conf.get(name)
+    spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        spark.conf.set(name, before)
 
 
 def keep(frame: DataFrame) -> DataFrame:
