@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shutil
 from datetime import date, timedelta
 from hashlib import sha256
@@ -59,22 +58,6 @@ def prepare(lake: Path, parts: Path) -> None:
     print(json.dumps({}))
 
 
-def tree() -> float:
-    """CPU seconds of this process and of all that it started, as /proc has them."""
-    found = {}
-    for one in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            told = one.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        found[int(one.parent.name)] = int(told[1]), sum(map(int, told[11:15]))
-    mine, before = {os.getpid()}, 0
-    while len(mine) > before:
-        before = len(mine)
-        mine |= {pid for pid, (parent, _) in found.items() if parent in mine}
-    return sum(found[pid][1] for pid in mine if pid in found) / os.sysconf("SC_CLK_TCK")
-
-
 def run(lake: Path, memory: str, name: str) -> None:
     begun = rounds.begin()
     files, ledger = DiskFiles(lake), SqliteLedger(lake / "ledger.db")
@@ -85,7 +68,7 @@ def run(lake: Path, memory: str, name: str) -> None:
     )  # fmt: skip
     counts = {w: sum(getattr(v, w) for v in done.verdicts) for w in ("accepted", "duplicate", "quarantined", "held")}
     added = [str(lake / one.name) for e in done.evidence for one in e.current.add]
-    rounds.report(begun, **counts, files=added, columns=COLUMNS, tree=tree())
+    rounds.report(begun, **counts, files=added, columns=COLUMNS)
 
 
 def main() -> None:

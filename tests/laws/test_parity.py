@@ -251,6 +251,38 @@ def test_every_operator_makes_one_value_of_every_token(tmp_path: Path) -> None:
         assert [one for one in zip(other[1], spark[1], strict=True) if one[0] != one[1]] == []
 
 
+def test_a_large_part_is_read_in_slices_that_leave_no_line_out(tmp_path: Path) -> None:
+    """A part that says it is of 130 MB is read in five slices, one of no slices beside it whole; of seven lines none has two."""
+    lines = [line(n, n % 2, good(id=f'"a{n // 3}"', whole=f"{n % 3}")) for n in range(7)]
+    lines[4] = line(4, 0, "{}")
+    small = part(tmp_path / "small.gz", [line(7, 0, good(id='"b"')), line(8, 1, "7")], {0: N, 1: N + 1})
+    given_ = [replace(part(tmp_path / "large.gz", lines, {0: N, 1: N + 1}), bytes=130 << 20), small]
+    fast, spark = (judged(engine_of(name, tmp_path / "s"), contract(), given_, lines) for name in ("duckdb", "spark"))
+    assert fast == spark
+    assert sum(one.rows for one in spark[0].values()) == 9
+    assert sum(one.quarantined for one in spark[0].values()) > 2
+
+
+def test_parts_go_to_python_one_at_a_time_and_the_rows_of_silver_many() -> None:
+    """A batch a row made writing 300,000 rows take 50 s."""
+    sparks.started()
+    from assay.engines.spark import session as sessions
+
+    def sizes(batches: Any) -> Any:
+        import pyarrow as pa
+
+        for batch in batches:
+            yield pa.RecordBatch.from_pydict({"rows": [batch.num_rows]})
+
+    with sessions.session() as spark:
+        of = spark.range(0, 100, 1, 1)
+        with sessions.set_to(spark, *sessions.ONE_BY_ONE):
+            singly = sessions.keep(sessions.map_in_arrow(of, sizes, "rows bigint"))
+        many = sessions.keep(sessions.map_in_arrow(of, sizes, "rows bigint"))
+        assert [row[0] for row in singly.collect()] == [1] * 100
+        assert [row[0] for row in many.collect()] == [100]
+
+
 # (c) whole datasets
 
 DEMO = sorted((ROOT / "lakes/markets/contracts").glob("*.yaml"))

@@ -15,7 +15,7 @@ from assay.engines.spark import lines as reading
 from assay.engines.spark import operators
 from assay.engines.spark.fold import Fold, among
 from assay.engines.spark.operators import FIRST, LAST, sql
-from assay.engines.spark.session import files, keep, map_in_arrow, query, session, table
+from assay.engines.spark.session import ONE_BY_ONE, files, keep, map_in_arrow, query, session, set_to, table
 from assay.engines.spark.words import ident, named, text, told, value
 from assay.engines.tokens import ENVELOPE, cutter
 from assay.ports import (
@@ -35,6 +35,7 @@ from assay.ports import (
 from assay.windows import Duration
 
 _KEYED = ("u", "q", "d")
+_SLICE = 32 << 20  # of a part's bytes: as much as one task cuts and judges
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ class SparkGroup:
         only: Mapping[int, Collection[int]] | None,
     ) -> None:
         self._spark, self._contract, self._parts, self._tree = spark, contract, list(lines), tree(contract)
-        self._lines = keep(judged(self._read(), self._tree, contract))
+        # A part is a row: two at a time are as much as a worker should hold. Of what is planned later rows go many at a time.
+        with set_to(spark, *ONE_BY_ONE):
+            self._lines = keep(judged(self._read(), self._tree, contract))
         if self._tree.ordinal:
             self._lines = keep(_numbered(self._lines, self._tree))
         self._compare()
@@ -113,14 +116,19 @@ class SparkGroup:
     def _read(self) -> DataFrame:
         """The lines of the wanted batches, cut into tokens."""
         fields = self._tree.fields
-        parts = {named(one.url): (i, dict(one.batches)) for i, one in enumerate(self._parts)}
+        parts = {
+            named(one.url): (i, -(-one.bytes // _SLICE) or 1, dict(one.batches)) for i, one in enumerate(self._parts)
+        }
         schema = ", ".join(f"{ident(name)} {kind}" for name, kind in reading.schema(fields))
-        wanted = [one.url for one in self._parts if one.batches]
-        if not wanted:
+        slices = {one.url: -(-one.bytes // _SLICE) or 1 for one in self._parts if one.batches}
+        if not slices:
             return self._spark.createDataFrame([], schema)
-        # A part is a row: two at a time are as much as a worker should hold.
-        self._spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1")
-        content = files(self._spark).format("binaryFile").load(wanted).select("path", "content")
+        content: DataFrame | None = None
+        for nth in range(max(slices.values())):
+            some = files(self._spark).format("binaryFile").load([url for url, of in slices.items() if of > nth])
+            some = some.selectExpr("path", "content", f"{nth} AS nth")
+            content = some if content is None else content.union(some)
+        assert content is not None  # noqa: S101 - there is a part
         return map_in_arrow(content, reading.reading(fields, parts), schema)
 
     def _compare(self) -> None:

@@ -293,8 +293,9 @@ def canonical(column: str, value: ops.Value) -> str:
 
 def _session(op: ops.Session, _: str) -> str:
     day, first = ident(op.column), f"DATE '{op.calendar.start}'"
+    # Of bytes: to reach a text's n-th letter, Spark counts its letters from the first, row by row.
     return f"""CASE WHEN {day} >= {first} AND {day} < DATE '{op.calendar.end}'
-        THEN substring({text(op.calendar.bits)}, datediff({day}, {first}) + 1, 1) = '1' ELSE true END"""
+        THEN substring(CAST({text(op.calendar.bits)} AS BINARY), datediff({day}, {first}) + 1, 1) = CAST('1' AS BINARY) ELSE true END"""
 
 
 _TABLE: Mapping[type, Callable[[Any, str], str]] = {

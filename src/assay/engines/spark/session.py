@@ -33,8 +33,12 @@ PINNED = {
     "spark.sql.parquet.fieldId.read.enabled": "true",
     "spark.sql.parquet.fieldId.read.ignoreMissing": "false",
     "spark.sql.adaptive.enabled": "true",
+    # What Java's compiler leaves alone is interpreted for every row: past this size a step is made of several methods instead.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
 }
 """What is set in each session of ours, so that Glue, EMR and one machine differ in nothing that a row could show."""
+ONE_BY_ONE = ("spark.sql.execution.arrow.maxRecordsPerBatch", "1")
+"""A setting with which each row goes to Python by itself: a row is a whole file."""
 DISK = StorageLevel.DISK_ONLY
 _MAP_IN_ARROW = 207
 _RULE = re.compile(
@@ -78,6 +82,8 @@ def _alone(builder: Any) -> Any:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "3g",
+        # Of a heap that kept lines fill, the usual collector marks the living again and again beside the work.
+        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "4",
@@ -112,6 +118,17 @@ def map_in_arrow(
     udf = UserDefinedFunction(function, schema, evalType=_MAP_IN_ARROW)
     called = udf(*[given[name] for name in given.columns])
     return DataFrame(given._jdf.pythonMapInArrow(called._jc.expr(), False), given.sparkSession)  # noqa: SLF001 - as mapInArrow does
+
+
+@contextmanager
+def set_to(spark: SparkSession, name: str, value: str) -> Iterator[None]:
+    """What is planned within has a setting so; what is planned after it as before."""
+    before = spark.conf.get(name)
+    spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        spark.conf.set(name, before)
 
 
 def keep(frame: DataFrame) -> DataFrame:
