@@ -233,8 +233,11 @@ class Ledger(Protocol):
     Every ledger has the limits of the narrowest: `FACTS`, `BODY` and `RECORD`.
     """
 
-    def record(self, facts: Iterable[Fact]) -> None:
+    def record(self, facts: Iterable[Fact]) -> list[Fact]:
         """Keep facts, all of them or none: of one (kind, dataset, id) the greatest version, of equal ones the first.
+
+        Given are the facts that were there already and stand, each where one of this call was no newer: after an answer
+        that was lost it may be that one itself.
 
         ValueError if they are more than `FACTS` or larger than `BODY` and `RECORD`; `in_hundreds` cuts them.
         """

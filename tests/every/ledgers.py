@@ -16,11 +16,12 @@ Item = dict[str, Any]
 
 
 class Cancelled(Exception):
-    """A transaction whose conditions did not hold: nothing of it was written; `failed` are the keys."""
+    """A transaction whose conditions did not hold: nothing of it was written; `there` are the items they did not hold of."""
 
-    def __init__(self, failed: list[tuple[str, str]]) -> None:
-        super().__init__(failed)
-        self.failed = failed
+    def __init__(self, there: list[Item]) -> None:
+        super().__init__(there)
+        self.there = there
+        self.failed = [(one["pk"], one["sk"]) for one in there]
 
 
 def size(item: Item) -> int:
@@ -50,7 +51,7 @@ class Table:
         assert sum(map(size, items)) <= TRANSACTION
         with self._lock:
             held = [
-                k
+                was
                 for k, i in zip(keys, items, strict=True)
                 if (was := self._items.get(k)) and was[greater] >= i[greater]
             ]
@@ -95,17 +96,20 @@ class PlainLedger:
     def __init__(self, table: Table) -> None:
         self.table = table
 
-    def record(self, facts: Iterable[Fact]) -> None:
+    def record(self, facts: Iterable[Fact]) -> list[Fact]:
         items = [
             {"pk": f"{f.kind}#{f.dataset}", "sk": f.id, "at": f.at.isoformat(), "version": f.version, "body": body}
             for f, body in bodies(facts)
         ]
+        there: list[Fact] = []
         while items:
             try:
                 self.table.transact(items, "version")
                 items = []
             except Cancelled as error:  # what is there already and not older stays: the rest is put without it
+                there += map(_fact, error.there)
                 items = [i for i in items if (i["pk"], i["sk"]) not in error.failed]
+        return there
 
     def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002
         if id is not None:

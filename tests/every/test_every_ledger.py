@@ -36,6 +36,10 @@ FACTS_OF = st.builds(
 )  # fmt: skip
 
 
+def _name(fact: Fact) -> tuple[str, str, str]:
+    return fact.kind, fact.dataset, fact.id
+
+
 @dataclass
 class Kept:
     """Where facts are kept: `open` is one more user of the same ledger, `come_through` ends a query's lateness."""
@@ -86,7 +90,14 @@ class Model(RuleBasedStateMachine):
 
     @rule(facts=st.lists(FACTS_OF, max_size=6), by=st.sampled_from([0, 1]))
     def record(self, facts: list[Fact], by: int) -> None:
-        self.ledgers[by].record(iter(facts))
+        newest: dict[tuple[str, str, str], Fact] = {}
+        for fact in facts:
+            name = (fact.kind, fact.dataset, fact.id)
+            if name not in newest or fact.version > newest[name].version:
+                newest[name] = fact
+        stand = [self.facts[n] for n, f in newest.items() if n in self.facts and self.facts[n].version >= f.version]
+        found = self.ledgers[by].record(iter(facts))
+        assert sorted(found, key=_name) == sorted(stand, key=_name)
         self.ever += facts
         for fact in facts:
             name = (fact.kind, fact.dataset, fact.id)

@@ -1,5 +1,6 @@
 """Law 10: planning, refining one new day, looking and asking cost what is new: counted in calls, not in seconds."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -10,11 +11,14 @@ import pytest
 
 from assay import run
 from assay.lake import bronze
+from assay.land.pace import Pace, Shared
 from assay.ports import Fact, Files, Ledger
 from assay.run import Lake
 from assay.windows import Window
+from assay_sandbox import Fault, Sandbox
 from tests.laws.lakes import Where, new_lake
 from tests.making import EVERY_TYPE, Made, make, make_on_aws, make_on_store, record
+from tests.rooms.test_pace import Clock
 
 
 class Counting:
@@ -61,10 +65,10 @@ class CountingLedger:
     def __init__(self, ledger: Ledger, calls: Counter[str]) -> None:
         self._ledger, self._calls = ledger, calls
 
-    def record(self, facts: Iterable[Fact]) -> None:
+    def record(self, facts: Iterable[Fact]) -> list[Fact]:
         facts = list(facts)
         self._calls["recorded"] += len(facts)
-        self._ledger.record(facts)
+        return self._ledger.record(facts)
 
     def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the port's name
         self._calls["facts"] += 1
@@ -196,6 +200,90 @@ def test_what_is_asked_of_a_dataset_is_not_asked_for_each_window_of_it(markets: 
         assert len(steps) == 12
         assert kinds["shape"] < 12, kinds
         assert kinds["contract"] < 12, kinds
+
+
+def test_leases_of_asks_that_begin_together_are_taken_together(markets: Path) -> None:
+    contract, sandbox, settings = markets / "contracts/price_eod.yaml", Sandbox(), markets / "assay.toml"
+    contract.write_text(contract.read_text().replace("value: P10Y", "value: P1M"))
+    sandbox.faults.add(Fault("latency", times=None, params={"seconds": 0.2}))
+    with sandbox.running() as url:
+        said = re.sub(r"http://127\.0\.0\.1:\d+/stable", url, settings.read_text())
+        settings.write_text(said.replace("requests = 3000\nper = 60.0", "requests = 1000000\nper = 1.0"))
+        opened = run.open(markets)
+        claims: list[Collection[str]] = []
+
+        class Claims(CountingLedger):
+            def claims(self, names: Collection[str], owner: str, until: datetime) -> set[str]:
+                claims.append(names)
+                return super().claims(names, owner, until)
+
+        ledger = Claims(opened.target.ledger, Counter())
+        lake = Lake(replace(opened.target, open_ledger=lambda: ledger), opened.contracts, opened.universes)
+        steps = lake.landings("price_eod", span=Window.parse("2004-01-01..2005-01-01"))
+        assert not lake.apply(steps).errors
+        lake.close()
+    assert len(steps) > 30
+    assert len(claims) < 8, (
+        "before it is known how long answers take, then all that are left, and as they are let go of"
+    )
+
+
+def test_what_failed_before_is_looked_up_once_for_all_shards(markets: Path) -> None:
+    sandbox, settings = Sandbox(), markets / "assay.toml"
+    with sandbox.running() as url:
+        settings.write_text(re.sub(r"http://127\.0\.0\.1:\d+/stable", url, settings.read_text()))
+        opened = run.open(markets)
+        calls: Counter[str] = Counter()
+
+        class Failed(CountingLedger):
+            def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the port's name
+                calls["singly"] += kind == "failed"
+                return super().newest(kind, dataset, id)
+
+        ledger = Failed(opened.target.ledger, Counter())
+        lake = Lake(replace(opened.target, open_ledger=lambda: ledger), opened.contracts, opened.universes)
+
+        def land(end: str) -> list[str]:
+            calls.clear()
+            steps = lake.landings("price_eod", span=Window.parse(f"2013-01-02..{end}"))
+            assert len({step.shard for step in steps}) == 5
+            lake.apply(steps)
+            return [one["step"] for one in lake.status()["datasets"]["price_eod"]["failing"]]
+
+        sandbox.faults.add(Fault("plain", symbol="IBM", times=None, params={"status": 400, "text": "no"}))
+        assert land("2013-01-04") == ["land price_eod IBM"]
+        sandbox.faults.clear()
+        assert land("2013-01-08") == []
+        assert calls["singly"] == 1, "of the one that had failed"
+        assert land("2013-01-12") == []
+        assert calls["singly"] == 0
+        lake.close()
+
+
+@pytest.mark.parametrize("where", [make, pytest.param(make_on_aws, marks=pytest.mark.slow)])
+def test_a_pace_costs_a_write_for_what_is_taken_at_once_and_a_look_where_others_ask_too(
+    tmp_path: Path, where: Where
+) -> None:
+    _, made = new_lake(tmp_path, where, EVERY_TYPE)
+    clock, calls = Clock(), Counter[str]()
+    places = [Shared(CountingLedger(made.ledger, calls), "a", clock) for _ in range(3)]
+
+    async def work(one: Pace) -> None:
+        for _ in range(100):
+            await one.acquire()
+
+    def asked(number: int) -> Counter[str]:
+        """By so many that ask for a hundred permits each."""
+        paces = [Pace(3000, 60.0, place=one, sleep=clock.sleep) for one in places[:number]]
+        return cost(calls, lambda: clock.run(*map(work, paces)))
+
+    slices = 100 / 4  # of a tenth of a second at about 48 a second
+    alone = asked(1)
+    assert alone["recorded"] <= slices + 2, alone
+    assert alone["facts"] == 1, alone
+    together = asked(3)
+    assert together["recorded"] <= 3 * (slices + 2), together
+    assert together["facts"] <= 3 * (slices + 2), together
 
 
 @pytest.mark.slow

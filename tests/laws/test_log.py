@@ -24,7 +24,7 @@ from assay.errors import AssayError, LakeBusy, LakeDamaged
 from assay.lake import bronze, formats
 from assay.lake.bronze import NONE, Asked, Entry, Tail
 from assay.lake.landing import Ask, Landing
-from assay.ports import Files, Ledger
+from assay.ports import Fact, Files, Ledger
 from assay.targets.local import DiskFiles
 from assay.targets.sqlite import SqliteLedger
 from assay.windows import Window
@@ -532,14 +532,14 @@ def test_a_ledger_that_is_stopped_between_bunches_holds_a_consistent_prefix(tmp_
     class Stops(PlainLedger):
         left = 2
 
-        def record(self, facts) -> None:
+        def record(self, facts) -> list[Fact]:
             facts = list(facts)
             assert len(facts) <= 100
             assert facts[-1].kind == "tail"
             if not self.left:
                 raise LakeBusy("stopped")
             self.left -= 1
-            super().record(facts)
+            return super().record(facts)
 
     with pytest.raises(LakeBusy):
         bronze.adopt(files, Stops(ledger.table), DATASET)

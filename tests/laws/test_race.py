@@ -91,12 +91,12 @@ class Busy:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ledger, name)
 
-    def record(self, facts: Iterable[Fact]) -> None:
+    def record(self, facts: Iterable[Fact]) -> list[Fact]:
         facts = list(facts)
         if not self.busy and any(one.kind == "account" for one in facts):
             self.busy = True
             raise LakeBusy("another program holds the ledger")
-        self.ledger.record(facts)
+        return self.ledger.record(facts)
 
 
 def test_what_was_decided_is_told_though_the_ledger_was_busy_then(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from assay import clock, tell
 from assay.errors import SettingsError, WebhookFailed
+from assay.ports import Fact
 from assay.run import alerts, loop
 from assay.run import lake as lakes
 from assay.settings import WHEN, Policy
@@ -491,11 +492,11 @@ def test_threads_that_meet_at_the_same_fact_tell_once(lake: Path, hook: Hook, mo
             def __getattr__(self, name: str) -> Any:
                 return getattr(opened.target.ledger, name)
 
-            def record(self, facts: Any) -> None:
+            def record(self, facts: Any) -> list[Fact]:
                 if not self.met:
                     self.met = True
                     meet.wait(20)
-                opened.target.ledger.record(facts)
+                return opened.target.ledger.record(facts)
 
         def act() -> None:
             import dataclasses

@@ -308,6 +308,32 @@ def test_no_permit_is_given_twice_to_those_that_take_at_the_same_moment(tmp_path
     assert 5 * number <= taken[-1] < 6 * number
 
 
+def test_a_write_whose_answer_was_lost_gives_its_permit_once(tmp_path):
+    first = pace.State(1.0)
+
+    def take(was):
+        return replace(was, due=was.due + 1)
+
+    class Repeated:
+        """Who has no answer says it again, as clients of AWS do; meanwhile others wrote."""
+
+        def __init__(self, ledger, others):
+            self._ledger, self._others, self.newest = ledger, others, ledger.newest
+
+        def record(self, facts):
+            self._ledger.record(facts)
+            self._others()
+            return self._ledger.record(facts)
+
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+        other = Shared(ledger, "a")
+        between = [lambda: None, lambda: [other.change(first, take) for _ in range(3)]]
+        for n, others in enumerate(between):
+            before = other.read(first).due
+            assert Shared(Repeated(ledger, others), "a").change(first, take).due == before + 1
+            assert other.read(first).due == before + 1 + 3 * n
+
+
 @pytest.mark.parametrize("requests", [60, 6000])
 @pytest.mark.parametrize("refused", [False, True])
 def test_a_clock_that_was_put_back_keeps_nobody_waiting(tmp_path, requests, refused):

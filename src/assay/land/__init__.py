@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from assay.windows import Window
 ASKS, BYTES, SECONDS = 2_000, 256 * 2**20, 60.0
 """A slice takes no further asks once it has so many, so many bytes of lines, or is so old."""
 LEASE = timedelta(minutes=10)
+AHEAD, MOST = 2.0, 64
+"""Leases are taken ahead for the asks of so many seconds, which a process that is killed leaves taken, and for so many at most."""
 AGED = 60.0
 """Seconds after which a lease that was taken ahead is looked at again."""
 ASTRAY = timedelta(hours=2)
@@ -200,6 +202,7 @@ class _Landings:
     open: dict[str, _Slice] = field(default_factory=dict)
     closing: list[_Slice] = field(default_factory=list)
     ahead: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     async def run(self) -> list[Landed]:
         self.source: Source = load(self.asks[0].contract.source, self.root)
@@ -211,7 +214,7 @@ class _Landings:
                     async with asyncio.timeout(None) as limit:
                         watch = asyncio.create_task(self._stop(limit))
                         try:
-                            await together(self._items(), lambda one: self._work(one, remote), lambda: size(remote))
+                            await together(self._turns(), lambda _: self._work(remote), lambda: size(remote))
                         finally:
                             watch.cancel()
         finally:  # also when it is interrupted: what is complete was paid for
@@ -222,9 +225,9 @@ class _Landings:
             self._not_asked(one)
         return self.out
 
-    def _items(self) -> Iterator[Wanted]:
-        while self.waiting and not self.refused:
-            yield self.waiting.popleft()
+    def _turns(self) -> Iterator[int]:
+        """One an ask, which is taken when its turn has begun: several may begin before the first of them asks."""
+        return takewhile(lambda _: not self.refused, range(len(self.asks)))
 
     def _not_asked(self, one: Wanted) -> None:
         first = self.refused[0]
@@ -262,8 +265,9 @@ class _Landings:
         self.refused.append(Stopped("the run was stopped"))
         limit.reschedule(asyncio.get_running_loop().time() + STOPS)
 
-    async def _work(self, one: Wanted, remote: Any) -> None:
+    async def _work(self, remote: Any) -> None:
         await self._wait()
+        one = self.waiting.popleft()
         self.left[one.contract.dataset] -= 1
         if self.refused:
             self._not_asked(one)
@@ -271,7 +275,7 @@ class _Landings:
         error: AssayError | None = None
         try:
             self._prepare(one.contract)
-            if not self._is_ours(one, size(remote)):
+            if not self._is_ours(one, max(size(remote), self._soon())):
                 raise LakeBusy(f"{one.contract.dataset} {one.shard!r} {one.window}: another run is landing it")  # noqa: TRY301
             try:
                 complete = False
@@ -376,6 +380,11 @@ class _Landings:
                     f"{dataset} {wanted.shard!r} {wanted.window} was landed by another run meanwhile; that one counts"
                 )
                 self._add(wanted, error=error or LakeBusy(void))
+
+    def _soon(self) -> int:
+        """How many asks begin in the next seconds, at the speed so far."""
+        begun = len(self.asks) - len(self.waiting)
+        return min(MOST, int(AHEAD * begun / (1 + time.monotonic() - self.began)))
 
     def _is_ours(self, one: Wanted, number: int) -> bool:
         """Whether an ask's lease is ours; so many, its own and those of the next asks, are taken in one write."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from secrets import token_hex
 from typing import Protocol
@@ -87,7 +87,7 @@ class Here:
             return self._state
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shared:
     """In a lake's ledger, a fact `rate` a key: for all processes that work on the lake, by the clock of the day."""
 
@@ -95,6 +95,7 @@ class Shared:
     key: str
     clock: Callable[[], float] = lambda: clocks.now().timestamp()
     ahead: float = AHEAD
+    _seen: Fact | None = field(default=None, init=False)
 
     def now(self) -> float:
         """See `Place`."""
@@ -102,21 +103,25 @@ class Shared:
 
     def read(self, first: State) -> State:
         """See `Place`."""
-        return _state(self.ledger.newest("rate", "", self.key), first)
+        self._seen = self.ledger.newest("rate", "", self.key)
+        return _state(self._seen, first)
 
     def change(self, first: State, to: Callable[[State], State]) -> State:
-        """See `Place`. Of two that put the same version the ledger keeps the first, and the other begins anew.
+        """See `Place`. It is put on top of what was seen last; who was not the newest is told what is, and begins anew on that.
 
-        A fact names those who put the newest versions before it too: who finds others there since knows whether it was first.
+        So it is one call of the ledger where nobody else asks. Of two that put the same version the ledger keeps the first. A
+        fact names those who put the newest versions before it too: who finds others there, after an answer that was lost,
+        knows whether it was first.
         """
+        before = self._seen or self.ledger.newest("rate", "", self.key)
         while True:
-            before = self.ledger.newest("rate", "", self.key)
             found, mine = to(_state(before, first)), token_hex(4)
             version, last = (before.version, before.body["by"]) if before else (0, [])
             body = msgspec.to_builtins(found) | {"by": [*last[1 - NAMED :], mine]}
-            self.ledger.record([Fact("rate", "", self.key, clocks.now(), body, version + 1)])
-            put = self.ledger.newest("rate", "", self.key)
-            if put and mine in put.body["by"]:
+            put = Fact("rate", "", self.key, clocks.now(), body, version + 1)
+            there = self.ledger.record([put])
+            before = self._seen = there[0] if there else put
+            if mine in before.body["by"]:
                 return found
 
 
@@ -159,6 +164,7 @@ class Pace:
         self._per, self._sleep = per, sleep
         self._first = State(self._full, changed=self._place.now())
         self._seen = self._first
+        self._looked = -math.inf  # when it was seen
         self._taken: deque[float] = deque()  # when permits that were taken ahead fall due
         self._seconds: float | None = None  # an answer takes, the newer ones weighing more
         self._lock = threading.Lock()
@@ -190,10 +196,16 @@ class Pace:
                 await self._sleep(wait)
             if wait > self._place.ahead:
                 with self._lock:
-                    self._seen = self._place.read(self._first)
+                    self._look()
             if refusals == self._seen.refusals:
                 return
             # The vendor refused somebody while this one waited: its place in the old queue is void.
+
+    def _look(self) -> None:
+        """See what all go by, unless it was seen so lately that permits of then may still be used."""
+        now = self._place.now()
+        if not 0 <= now - self._looked < self._place.ahead:
+            self._seen, self._looked = self._place.read(self._first), now
 
     def on_429(self, retry_after: float | None = None) -> None:
         """The vendor refused: all wait `retry_after` seconds (a twentieth of `per` if it did not say)."""
@@ -220,6 +232,7 @@ class Pace:
         if not self._taken:
             number = min(TAKEN, max(1, int(self.rate * self._place.ahead)))
             self._seen = seen = self._place.change(self._first, partial(self._next, number))
+            self._looked = now
             step = 1 / seen.rate
             for n in range(number, 0, -1):
                 self._taken.append(max(seen.due - (n + self._burst - 1) * step, seen.resume))

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FAILED = 1000
 """Windows of a shard that are kept as failed."""
+FEW = 5
+"""Shards of which each is looked up by itself, and not among all that failed."""
 _MARKING = threading.Lock()  # a mark counts on from the one before it, and flows land in several threads
 
 
@@ -453,13 +455,25 @@ def _failures(ledger: Ledger, outcomes: Sequence[Outcome], run: str) -> None:
         if isinstance(one.step, Land):
             by.setdefault((one.step.dataset, one.step.shard), []).append(one)
     with _MARKING:
-        facts = [fact for at, some in by.items() if (fact := _failure(ledger, *at, some, run))]
+        known = {dataset: _failed(ledger, dataset, by) for dataset in {dataset for dataset, _ in by}}
+        facts = [fact for at, some in by.items() if (fact := _failure(ledger, *at, some, run, known[at[0]]))]
         for start in range(0, len(facts), account.HUNDRED):
             ledger.record(facts[start : start + account.HUNDRED])
 
 
-def _failure(ledger: Ledger, dataset: str, shard: str, came: Sequence[Outcome], run: str) -> Fact | None:
+def _failed(ledger: Ledger, dataset: str, shards: Collection[tuple[str, str]]) -> Collection[str] | None:
+    """The steps of a dataset that failed and are not done since, in one read; None where so few are asked for that each is read."""
+    if sum(dataset == one for one, _ in shards) < FEW:
+        return None
+    return {fact.id for fact in ledger.since("failed", dataset) if fact.body["state"] != "done"}
+
+
+def _failure(
+    ledger: Ledger, dataset: str, shard: str, came: Sequence[Outcome], run: str, known: Collection[str] | None
+) -> Fact | None:
     name = f"land {dataset} {quote(shard)}"
+    if known is not None and name not in known and not any(one.error for one in came):
+        return None
     before = ledger.newest("failed", dataset, name)
     was = before.body if before and before.body["state"] != "done" else None
     steps = [(one.step, one.error) for one in came if isinstance(one.step, Land)]

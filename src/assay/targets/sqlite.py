@@ -27,6 +27,10 @@ _SCHEMA = (
     "crc32 INTEGER, PRIMARY KEY (kind, dataset, id)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, owner TEXT, until INTEGER) WITHOUT ROWID",
 )
+_RECORD = (
+    "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, dataset, id) DO UPDATE SET at = excluded.at, "
+    "version = excluded.version, body = excluded.body, crc32 = excluded.crc32 WHERE excluded.version > facts.version"
+)
 _COLUMNS = "kind, dataset, id, at, version, body, crc32"
 _FORMER = "kind, dataset, id, at, version, body FROM facts"  # in format 1 no row told its crc32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,16 +63,13 @@ class SqliteLedger:
             self.close()
             raise
 
-    def record(self, facts: Iterable[Fact]) -> None:
+    def record(self, facts: Iterable[Fact]) -> list[Fact]:
         told = [(f.kind, f.dataset, f.id, f.at.isoformat(), f.version, body) for f, body in bodies(facts)]
-        if rows := [(*row, _crc32(row)) for row in told]:
-            with self._transaction() as con:
-                con.executemany(
-                    "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, dataset, id) DO UPDATE "
-                    "SET at = excluded.at, version = excluded.version, body = excluded.body, "
-                    "crc32 = excluded.crc32 WHERE excluded.version > facts.version",
-                    rows,
-                )
+        if not told:
+            return []
+        with self._transaction() as con:
+            older = [row[:3] for row in told if not con.execute(_RECORD, [*row, _crc32(row)]).rowcount]
+            return [one for key in older for one in self._read("kind = ? AND dataset = ? AND id = ?", *key)]
 
     def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the field's name
         if id is None:

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from botocore import exceptions
@@ -34,7 +34,7 @@ class DynamoLedger:
     def __init__(self, clients: Clients, table: str) -> None:
         self._clients, self._table = clients, table
 
-    def record(self, facts: Iterable[Fact]) -> None:
+    def record(self, facts: Iterable[Fact]) -> list[Fact]:
         puts = {}
         for fact, body in bodies(facts):
             item: Item = {
@@ -43,9 +43,9 @@ class DynamoLedger:
             }  # fmt: skip
             puts[f"{fact.kind}#{fact.dataset}", fact.id] = {
                 "Item": item, "ConditionExpression": _NEWER, "ExpressionAttributeNames": {"#version": "version"},
-                "ExpressionAttributeValues": {":version": item["version"]},
+                "ExpressionAttributeValues": {":version": item["version"]}, "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }  # fmt: skip
-        self._write(puts, "Put")
+        return [self._fact(item) for item in self._write(puts, "Put").values()]
 
     def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the field's name
         pk = f"{kind}#{dataset}"
@@ -121,9 +121,9 @@ class DynamoLedger:
             **more,
         )
 
-    def _write(self, acts: Mapping[Key, Mapping[str, Any]], what: str) -> set[Key]:
-        """Do all acts whose conditions hold, in one transaction; the keys of those whose condition does not."""
-        left, refused = dict(acts), set[Key]()
+    def _write(self, acts: Mapping[Key, Mapping[str, Any]], what: str) -> dict[Key, Item]:
+        """Do all acts whose conditions hold, in one transaction; of the others the keys, and the item if the act wants it."""
+        left, refused = dict(acts), dict[Key, Item]()
         for attempt in range(TRIES):
             if not left:
                 return refused
@@ -152,19 +152,23 @@ class DynamoLedger:
                     TransactItems=[{what: {"TableName": self._table, **act}} for act in acts.values()]
                 )
 
-    def _lost(self, error: exceptions.ClientError, keys: list[Key]) -> set[Key]:
+    def _lost(self, error: exceptions.ClientError, keys: list[Key]) -> dict[Key, Item]:
         """Whose condition did not hold; nobody's where it met another transaction."""
-        code = code_of(error)
+        code, said = code_of(error), cast("Any", error.response)
         if code == "ConditionalCheckFailedException":
-            return set(keys)
+            return dict.fromkeys(keys, said.get("Item", {}))  # of one act
         if code == "TransactionConflictException":
-            return set()
+            return {}
         if code != "TransactionCanceledException":
             raise error
-        reasons = [one.get("Code") for one in error.response.get("CancellationReasons", [])]
-        lost = {key for key, why in zip(keys, reasons, strict=False) if why == "ConditionalCheckFailed"}
+        reasons = said.get("CancellationReasons", [])
+        lost = {
+            key: why.get("Item", {})
+            for key, why in zip(keys, reasons, strict=False)
+            if why.get("Code") == "ConditionalCheckFailed"
+        }
         passing = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-        if not lost and not passing & set(reasons):
+        if not lost and not passing & {why.get("Code") for why in reasons}:
             raise error
         return lost
 
