@@ -437,21 +437,32 @@ def waiting() -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
-def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    (slow, begun), work = endless(tmp_path), tmp_path / "work"
+@pytest.mark.parametrize(
+    "end",
+    [lambda one: one.kill(), lambda one: os.killpg(one.pid, signal.SIGTERM)],
+    ids=["it is killed", "all of its group are told to end"],
+)
+def test_dbt_ends_with_the_process_that_started_it_and_leaves_nothing(
+    tmp_path: Path, end: Callable[[subprocess.Popen[bytes]], None]
+) -> None:
+    (slow, begun), work, scratch = endless(tmp_path), tmp_path / "work", tmp_path / "scratch"
+    scratch.mkdir()
     code = (
         "import sys; from pathlib import Path; from assay.build.compute import SilverView, compute; "
         "from assay.lake.duck import Limits; "
         "compute(*map(Path, sys.argv[1:]), [SilverView('price', \"SELECT 'A' AS symbol, 7 AS close\", {})], Limits())"
     )
-    started = subprocess.Popen([sys.executable, "-c", code, str(slow), str(work)], start_new_session=True)
+    started = subprocess.Popen(
+        [sys.executable, "-c", code, str(slow), str(work)], env=os.environ | {"TMPDIR": str(scratch)}, start_new_session=True
+    )  # fmt: skip
     try:
         while not begun.exists():
             assert started.poll() is None
             time.sleep(0.05)
         with pytest.raises(duckdb.IOException, match="lock"):
             duckdb.connect(str(work / "lake.duckdb"))
-        started.send_signal(signal.SIGKILL)
+        assert list(scratch.glob("assay-dbt-*"))
+        end(started)
         started.wait()
         deadline = time.monotonic() + 60
         while True:
@@ -461,6 +472,9 @@ def test_dbt_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
             except duckdb.IOException:
                 assert time.monotonic() < deadline, "dbt runs on, though nobody waits for it"
                 time.sleep(0.05)
+        while list(scratch.glob("assay-dbt-*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)

@@ -35,14 +35,17 @@ with contextlib.suppress(ImportError, AttributeError):
         one.json_schema()
 gc.freeze()  # a fork that ends looks through nothing of this
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for who serves
+ends = signal.SIGTERM, signal.SIGHUP  # they may be told to a whole group: this ends once its owner has
+for one in (*ends, signal.SIGCHLD):  # nobody waits for who serves
+    signal.signal(one, signal.SIG_IGN)
 listening = socket.socket(fileno=int(sys.argv[1]))
 while 0 not in select.select([0, listening], [], [])[0]:
     asked = listening.accept()[0]
     if os.fork():
         asked.close()
         continue
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for one in (*ends, signal.SIGCHLD):
+        signal.signal(one, signal.SIG_DFL)
     listening.close()
     line = asked.makefile("rb").readline()
     if not line:
