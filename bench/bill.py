@@ -36,6 +36,7 @@ from land import server
 END = date(2026, 10, 31)  # the vendor's newest day
 
 STEPS = ("plan", "land", "refine", "refine nothing", "status")
+NAMES = ("url", "scratch")  # name a file and ask nobody
 AGED = (*STEPS, "a key", "a key anew")
 KEY = "symbol=SYM007&date={day}&select=close"
 
@@ -48,7 +49,7 @@ class Counted:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._port, name)
-        if not callable(found):
+        if not callable(found) or name in NAMES:
             return found
 
         def called(*args: Any, **named: Any) -> Any:
@@ -149,7 +150,7 @@ def grown(root: Path, target: str, days: list[date]) -> None:
     from functools import partial
 
     from assay import clock
-    from assay.lake import bronze, coverage
+    from assay.lake import bronze, coverage, upkeep
     from assay.lake.bronze import Asked
     from assay.lake.landing import Landing
     from assay.windows import Window
@@ -174,6 +175,8 @@ def grown(root: Path, target: str, days: list[date]) -> None:
             bronze.adopt(t.files, t.ledger, "price_eod")
             coverage.bring(partial(bronze.since, t.files, "price_eod"), t.ledger, contract)
             lake.refine("price_eod")
+            if upkeep.due(t.ledger, lake.contracts, t.settings.upkeep, clock.now()):  # as `assay apply` does
+                upkeep.run(t, lake.contracts, dry=False, say=lambda _: None)
     released(lake)
     lake.close()
 
