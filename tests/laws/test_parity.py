@@ -264,7 +264,7 @@ def test_a_large_part_is_read_in_slices_that_leave_no_line_out(tmp_path: Path) -
 
 
 def test_parts_go_to_python_one_at_a_time_and_the_rows_of_silver_many() -> None:
-    """A batch a row made writing 300,000 rows take 50 s."""
+    """A batch a row made writing 300,000 rows take a minute."""
     sparks.started()
     from assay.engines.spark import session as sessions
 
