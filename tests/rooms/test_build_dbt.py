@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -524,12 +525,12 @@ def test_what_is_ready_is_what_the_next_run_uses_and_ends_at_once_without_one() 
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_one_process_runs_dbt_for_all_that_share_it_and_whoever_cannot_has_one_of_its_own(tmp_path: Path) -> None:
-    """A fork, a program of this Python, one of another user's or of another Python, and all of them once it has ended."""
+    """A fork, and a program of this Python; another Python has one of its own, and all where the folder is not this user's alone."""
     code = "import sys; from assay.build import dbt; print(dbt.run({!r}, 'nonsense'), bool(dbt._own), file=sys.stderr)"
-    nonsense = [sys.executable, "-c", code.format(str(tmp_path))]
 
-    def own(*hindered: str) -> bool:
-        said = subprocess.run([*hindered, *nonsense], check=True, capture_output=True, text=True).stderr.split()
+    def own() -> bool:
+        command = [sys.executable, "-c", code.format(str(tmp_path))]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr.split()
         assert "'nonsense'." in said
         return said[-1] == "True"
 
@@ -538,6 +539,9 @@ def test_one_process_runs_dbt_for_all_that_share_it_and_whoever_cannot_has_one_o
         assert not own()
         assert dbt.run(tmp_path, "nonsense")
         assert not dbt._own
+        folder.chmod(0o755)
+        assert own()
+        folder.chmod(0o700)
         [socket] = (one for one in folder.iterdir() if one.name != "log")
         socket.rename(other := folder / "another")
         assert own()
@@ -549,6 +553,43 @@ def test_one_process_runs_dbt_for_all_that_share_it_and_whoever_cannot_has_one_o
     with Forked(lambda: sys.exit(7 if dbt.run(tmp_path, "nonsense") and waiting().pid == pid else 8)) as one:
         assert one.said().code == 7
     assert waiting().poll() is None, "a fork ends only what it started"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("alone")
+def test_dbt_runs_whatever_the_name_of_the_place_for_scratch_and_without_an_input(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    code = f"from assay.build import dbt; print(dbt.run({str(tmp_path)!r}, 'nonsense'), dbt._own.folder)"
+    said = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(long)}, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert "No such command 'nonsense'" in said
+    assert not Path(said.split()[-1]).exists()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_process_that_cannot_be_started_for_dbt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as none:
+        none.setattr(sys, "executable", str(tmp_path / "python"))
+        with pytest.raises(SettingsError, match="python cannot be started for dbt"):
+            dbt.run(tmp_path, "nonsense")
+        none.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        with pytest.raises(SettingsError, match=r"which has a folder in TMPDIR: No such file"):
+            dbt.run(tmp_path, "nonsense")
+        dbt.ready()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("alone")
+def test_a_fork_of_a_process_that_starts_dbt_in_another_thread_may_run_it_too(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        started = pool.submit(lambda: [(dbt.ready(), dbt.end()) for _ in range(20)])
+        for _ in range(10):
+            with Forked(lambda: sys.exit(7 if dbt._looking.acquire(timeout=5) else 8)) as one:
+                assert one.said().code == 7
+        started.result()
 
 
 @pytest.mark.slow

@@ -276,6 +276,53 @@ def test_what_the_vendor_refused_one_process_holds_all_of_them_back_and_those_th
         assert third.rate == pytest.approx(0.9 * full, rel=0.03), "and it recovers since"
 
 
+def test_what_the_vendor_refused_one_process_voids_what_another_took_ahead(tmp_path):
+    clock, left = Clock(), []
+
+    async def ask(one):
+        await one.acquire()
+        left.append(clock.now)
+
+    async def refuse(one):
+        await clock.sleep(0.5)
+        one.on_429(30.0)
+
+    with processes(tmp_path, 2, clock, 6000, 60.0) as (first, second):
+        clock.run(refuse(second), *(ask(first) for _ in range(605)))
+    assert len(left) == 605
+    assert not [at for at in left if 0.7 < at < 30.5]
+
+
+def test_who_goes_on_with_a_ledger_that_was_lost_learns_what_was_said_since_in_the_new_one(tmp_path):
+    clock = Clock()
+
+    class Lost:
+        """A ledger that is another from some moment on."""
+
+        def __init__(self, ledger):
+            self.ledger = ledger
+
+        def newest(self, *of):
+            return self.ledger.newest(*of)
+
+        def record(self, facts):
+            return self.ledger.record(facts)
+
+    with closing(SqliteLedger(tmp_path / "former.db")) as former, closing(SqliteLedger(tmp_path / "anew.db")) as anew:
+        ledger = Lost(former)
+        old, new = (Pace(60, 60.0, place=Shared(one, "a", clock), sleep=clock.sleep) for one in (ledger, anew))
+        for _ in range(20):
+            clock.run(old.acquire())
+        ledger.ledger = anew
+        clock.run(new.acquire())
+        new.on_429(300.0)
+        refused = clock.now
+        clock.now += 2
+        clock.run(old.acquire())
+        assert clock.now == pytest.approx(refused + 300.0)
+        assert anew.newest("rate", "", "a").body["refusals"] == 1
+
+
 def test_permits_that_were_taken_ahead_and_not_used_are_void(tmp_path):
     clock, arrivals = Clock(), []
 

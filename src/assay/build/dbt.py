@@ -1,6 +1,8 @@
 """Runs dbt in processes of its own: one imports it, which takes longer than most builds, and each run is a fork of that."""
 
 import atexit
+import errno
+import fcntl
 import json
 import os
 import re
@@ -25,6 +27,9 @@ from assay.errors import SettingsError
 # What dbt imports and computes only when it runs, and is the same for any project, is there before the first fork.
 _PROGRAM = """
 import contextlib, gc, json, os, select, shutil, signal, socket, sys, threading
+ends = signal.SIGTERM, signal.SIGHUP  # they may be told to a whole group: this ends once its owner has
+for one in (*ends, signal.SIGINT, signal.SIGCHLD):  # nobody waits for who serves
+    signal.signal(one, signal.SIG_IGN)
 from dbt.cli.main import cli
 with contextlib.suppress(ImportError, AttributeError):
     import dbt.adapters.duckdb.impl, dbt.task.build
@@ -34,10 +39,6 @@ with contextlib.suppress(ImportError, AttributeError):
     for one in Configuration, DuckDBCredentials, PackageConfig, ProfileConfig, Project, ProjectFlags, SelectorFile:
         one.json_schema()
 gc.freeze()  # a fork that ends looks through nothing of this
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-ends = signal.SIGTERM, signal.SIGHUP  # they may be told to a whole group: this ends once its owner has
-for one in (*ends, signal.SIGCHLD):  # nobody waits for who serves
-    signal.signal(one, signal.SIG_IGN)
 listening = socket.socket(fileno=int(sys.argv[1]))
 while 0 not in select.select([0, listening], [], [])[0]:
     asked = listening.accept()[0]
@@ -71,6 +72,8 @@ shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
 SHARED = "ASSAY_DBT"
 """The variable that names the folder of a process of this user's that runs dbt for others too."""
+LONGEST = 100
+"""Bytes of a socket's name: 107 on Linux (unix(7)), 103 on macOS."""
 PATIENCE = 10
 """Seconds that a run has to end once it is told to."""
 _FLAGS = ("--quiet", "--no-use-colors", "--no-version-check")
@@ -123,6 +126,7 @@ def sentence(printed: str) -> str:
 
 _own: _Dbt | None = None  # a fork asks that of its parent
 _looking = threading.Lock()
+os.register_at_fork(before=_looking.acquire, after_in_parent=_looking.release, after_in_child=_looking.release)
 
 
 def ready() -> None:
@@ -192,11 +196,16 @@ def _asked() -> tuple[socket.socket, Path]:
         return _connected(Path(os.environ[SHARED]))
     with _looking:
         if _own:
-            with suppress(OSError):
+            with suppress(
+                PermissionError, FileNotFoundError, ConnectionRefusedError
+            ):  # its parent was another user, or it has ended
                 return _connected(_own.folder)
             end()
         _own = _start()
-        return _connected(_own.folder)
+        try:
+            return _connected(_own.folder)
+        except OSError as error:
+            raise _no_process(error) from error
 
 
 def _socket(folder: Path) -> Path:
@@ -205,6 +214,10 @@ def _socket(folder: Path) -> Path:
 
 
 def _connected(folder: Path) -> tuple[socket.socket, Path]:
+    """PermissionError if it is not this user's alone: who listens there is told what dbt may know."""
+    found = folder.stat()
+    if (found.st_uid, found.st_mode & 0o077) != (os.geteuid(), 0):
+        raise PermissionError(errno.EACCES, "it is another user's", str(folder))
     one = socket.socket(socket.AF_UNIX)
     try:
         one.connect(str(_socket(folder)))
@@ -212,6 +225,15 @@ def _connected(folder: Path) -> tuple[socket.socket, Path]:
         one.close()
         raise
     return one, folder / "log"
+
+
+def _folder() -> Path:
+    """A folder that is this user's alone, in which a socket may have a name: that has about a hundred letters."""
+    one = Path(tempfile.mkdtemp(prefix="assay-dbt-"))
+    if len(os.fsencode(_socket(one))) > LONGEST:
+        one.rmdir()
+        one = Path(tempfile.mkdtemp(prefix="assay-dbt-", dir="/tmp"))
+    return one
 
 
 def _start() -> _Dbt:
@@ -223,20 +245,32 @@ def _start() -> _Dbt:
         "DO_NOT_TRACK": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
-    folder = Path(tempfile.mkdtemp(prefix="assay-dbt-"))
+    folder = None
     try:
+        folder = _folder()
         with socket.socket(socket.AF_UNIX) as listening, (folder / "log").open("wb") as log:
             listening.bind(str(_socket(folder)))
             listening.listen(64)
-            # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(listening.fileno()), str(folder)], env=environment,
-                pass_fds=[listening.fileno()], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            given = fcntl.fcntl(listening, fcntl.F_DUPFD_CLOEXEC, 3)  # where no stream of the process is laid over it
+            try:
+                # Not `-m`: Python would warn that the module is imported already. `-P` keeps the project off the import path.
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _PROGRAM, str(given), str(folder)], env=environment, pass_fds=[given],
+                    stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+                )  # fmt: skip
+            finally:
+                os.close(given)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise SettingsError(f"{sys.executable} cannot be started for dbt: {error.strerror or error}") from error
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise _no_process(error) from error
     return _Dbt(os.getpid(), process, folder)
+
+
+def _no_process(error: OSError) -> SettingsError:
+    return SettingsError(
+        f"{sys.executable} cannot be started for dbt, which has a folder in TMPDIR: {error.strerror or error}"
+    )
 
 
 def _end(one: _Dbt) -> None:

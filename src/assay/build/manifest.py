@@ -14,11 +14,12 @@ _NODE = (
     "unique_id", "resource_type", "package_name", "name", "alias", "identifier", "label", "database", "schema", "version",
     "latest_version", "original_file_path", "fqn", "description", "docs", "meta", "tags", "access", "group", "language", "raw_code",
     "compiled_code", "compiled", "refs", "constraints", "test_metadata", "column_name", "model", "source_name",
-    "source_description", "loader", "macro_sql", "arguments", "type", "maturity", "owner",
+    "source_description", "loader", "macro_sql", "arguments", "type", "maturity", "owner", "url",
 )  # fmt: skip
 _CONFIG = ("materialized", "contract")
 _COLUMN = ("name", "description", "data_type", "meta", "tags", "constraints")
 _KINDS = ("nodes", "sources", "exposures", "unit_tests", "macros")
+_RARE = ("metrics", "semantic_models", "saved_queries", "functions")  # there where the project has any
 _WHOLE = ("docs", "groups", "parent_map")
 
 
@@ -35,7 +36,7 @@ def _text(value: Mapping[str, Any]) -> msgspec.Raw:
 def _kept(manifest: Mapping[str, Any]) -> dict[str, Any]:
     dbts = {"dbt", f"dbt_{manifest['metadata']['adapter_type']}"}  # whose macros are no part of the project
     out: dict[str, Any] = {"metadata": _some(manifest["metadata"], _METADATA)}
-    for kind in _KINDS:
+    for kind in (*_KINDS, *(kind for kind in _RARE if manifest.get(kind))):
         there = manifest.get(kind) or {}
         out[kind] = {k: _node(one) for k, one in there.items() if kind != "macros" or one["package_name"] not in dbts}
     return out | {kind: manifest.get(kind) or {} for kind in _WHOLE}

@@ -23,6 +23,7 @@ RECENT = 0.1  # weight of the newest answer's seconds
 NAMED = 16  # who put the newest states
 AHEAD = 0.1  # seconds of permits that are taken from a ledger at once
 TAKEN = 256  # at most
+FRESH = 1.0  # seconds for which what was seen in a ledger is taken to be of that ledger
 
 
 class State(msgspec.Struct, frozen=True):
@@ -96,6 +97,7 @@ class Shared:
     clock: Callable[[], float] = lambda: clocks.now().timestamp()
     ahead: float = AHEAD
     _seen: Fact | None = field(default=None, init=False)
+    _looked: float = field(default=-math.inf, init=False)
 
     def now(self) -> float:
         """See `Place`."""
@@ -103,7 +105,7 @@ class Shared:
 
     def read(self, first: State) -> State:
         """See `Place`."""
-        self._seen = self.ledger.newest("rate", "", self.key)
+        self._seen, self._looked = self.ledger.newest("rate", "", self.key), self.clock()
         return _state(self._seen, first)
 
     def change(self, first: State, to: Callable[[State], State]) -> State:
@@ -111,9 +113,12 @@ class Shared:
 
         So it is one call of the ledger where nobody else asks. Of two that put the same version the ledger keeps the first. A
         fact names those who put the newest versions before it too: who finds others there, after an answer that was lost,
-        knows whether it was first.
+        knows whether it was first. What was seen a while ago may be of a ledger that was lost and made anew since, whose versions are
+        lower: it is read again.
         """
-        before = self._seen or self.ledger.newest("rate", "", self.key)
+        if self._seen is None or not 0 <= self.clock() - self._looked < FRESH:
+            self.read(first)
+        before = self._seen
         while True:
             found, mine = to(_state(before, first)), token_hex(4)
             version, last = (before.version, before.body["by"]) if before else (0, [])
@@ -121,6 +126,7 @@ class Shared:
             put = Fact("rate", "", self.key, clocks.now(), body, version + 1)
             there = self.ledger.record([put])
             before = self._seen = there[0] if there else put
+            self._looked = self.clock()
             if mine in before.body["by"]:
                 return found
 
@@ -205,7 +211,10 @@ class Pace:
         """See what all go by, unless it was seen so lately that permits of then may still be used."""
         now = self._place.now()
         if not 0 <= now - self._looked < self._place.ahead:
+            refusals = self._seen.refusals
             self._seen, self._looked = self._place.read(self._first), now
+            if refusals != self._seen.refusals:
+                self._taken.clear()  # of before the vendor refused somebody
 
     def on_429(self, retry_after: float | None = None) -> None:
         """The vendor refused: all wait `retry_after` seconds (a twentieth of `per` if it did not say)."""

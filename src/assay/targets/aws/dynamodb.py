@@ -45,7 +45,12 @@ class DynamoLedger:
                 "Item": item, "ConditionExpression": _NEWER, "ExpressionAttributeNames": {"#version": "version"},
                 "ExpressionAttributeValues": {":version": item["version"]}, "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }  # fmt: skip
-        return [self._fact(item) for item in self._write(puts, "Put").values()]
+        out = []
+        for (pk, sk), item in self._write(puts, "Put").items():
+            kind, _, dataset = pk.partition("#")
+            if there := self._fact(item) if item else self.newest(kind, dataset, sk):
+                out.append(there)
+        return out
 
     def newest(self, kind: str, dataset: str, id: str | None = None) -> Fact | None:  # noqa: A002 - the field's name
         pk = f"{kind}#{dataset}"
