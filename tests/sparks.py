@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +56,13 @@ NEEDED = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     WITH_SPARK,
 ]
+
+
+def needed(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that needs Spark."""
+    for mark in NEEDED:
+        test = mark(test)
+    return test
 
 
 @cache

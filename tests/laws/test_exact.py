@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from assay.engines.duckdb import DuckDBEngine
 from assay.lake.landing import enveloped
 from assay.ports import Engine, Limits, N
-from tests.every.engines import ENGINES, column, contract, engine_of, line, part
+from tests import sparks
+from tests.every.engines import ENGINES, NAMES, column, contract, engine_of, line, part
 from tests.laws.slow_engine import SlowEngine
 
 NUMBERS = (
@@ -134,6 +135,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     return engine_of(request.param, tmp_path / "scratch")
 
 
+@pytest.fixture(params=NAMES)
+def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """Asked of each case by itself, since a line may change how the others of its file are read; on Spark each is cut alone."""
+    return engine_of(request.param, tmp_path / "scratch")
+
+
 def read(engine: Engine, tmp_path: Path, *records: str) -> list[object]:
     """Of each record what its `wide`, or else its `id`, became; the reasons where it is in quarantine."""
     promised = contract(columns=(column("id", "string", required=True), column("wide", "number", precision=38, scale=19), column("flag", "boolean")),
@@ -149,84 +156,85 @@ def read(engine: Engine, tmp_path: Path, *records: str) -> list[object]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("token", "value"),
-    [
-        ("1.0000000000000000001", Decimal("1.0000000000000000001")),
-        ("1.00000000000000000001", "wide:scale"),
-        ("0.9999999999999999999999999", "wide:scale"),
-        ("1234567890.5", Decimal("1234567890.5")),
-        ("1234567890123.1234567890123456789", Decimal("1234567890123.1234567890123456789")),
-        ("9007199254740993.0", Decimal(9007199254740993)),
-        ("12345678901234567890e-10", Decimal("1234567890.1234567890")),
-        ("1e-19", Decimal("1e-19")),
-        ("1e-20", "wide:scale"),
-        ("1e-400", "wide:scale"),
-        ("0e-400", Decimal(0)),
-        ("-0.0", Decimal(0)),
-        ("1.5e18", Decimal("1.5e18")),
-        ("1e19", "wide:range"),
-        ("1e400", "wide:range"),
-        ("1" + "0" * 400, "wide:range"),
-        ('"1.00000000000000000001"', "wide:scale"),
-        ('"1' + "0" * 40 + '"', "wide:range"),
-        ('"1.5E+3"', Decimal(1500)),
-        ('"1e"', "wide:type"),
-        ('"x"', "wide:type"),
-        ("true", "wide:type"),
-    ],
-)
-@pytest.mark.parametrize("more", ["", ',"flag":true', ',"other":{"a":[1,2]}'])
-def test_a_number_is_its_value(engine: Engine, tmp_path: Path, token: str, value: object, more: str) -> None:
-    assert read(engine, tmp_path, f'{{"id":"a","wide":{token}{more}}}') == [value]
+MORE = ["", ',"flag":true', ',"other":{"a":[1,2]}']
+NUMBERS = [
+    ("1.0000000000000000001", Decimal("1.0000000000000000001")),
+    ("1.00000000000000000001", "wide:scale"),
+    ("0.9999999999999999999999999", "wide:scale"),
+    ("1234567890.5", Decimal("1234567890.5")),
+    ("1234567890123.1234567890123456789", Decimal("1234567890123.1234567890123456789")),
+    ("9007199254740993.0", Decimal(9007199254740993)),
+    ("12345678901234567890e-10", Decimal("1234567890.1234567890")),
+    ("1e-19", Decimal("1e-19")),
+    ("1e-20", "wide:scale"),
+    ("1e-400", "wide:scale"),
+    ("0e-400", Decimal(0)),
+    ("-0.0", Decimal(0)),
+    ("1.5e18", Decimal("1.5e18")),
+    ("1e19", "wide:range"),
+    ("1e400", "wide:range"),
+    ("1" + "0" * 400, "wide:range"),
+    ('"1.00000000000000000001"', "wide:scale"),
+    ('"1' + "0" * 40 + '"', "wide:range"),
+    ('"1.5E+3"', Decimal(1500)),
+    ('"1e"', "wide:type"),
+    ('"x"', "wide:type"),
+    ("true", "wide:type"),
+]
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        '{"id":"a"},"_op":"delete"',
-        '{"id":"a"},"_record":{"id":"b"}',
-        '{"id":"a"},"_seq":7',
-        '{"id":"a"},"x":1',
-        '{"id":"a"},"x":{}',
-        '{"id":"a"}}',
-        '{"id":"a"}},{"id":"b"}',
-        '{"id":"a"}}{"id":"b"}',
-        '5,"_op":"delete"',
-        '{"id":"a","x":NaN}',
-        '{"id":"a","wide":NaN}',
-        '{"id":"a","x":[-Infinity]}',
-        '{"id":"a","x":nan}',
-        '{"id":"a","x":inf}',
-        '{"id":"a",}',
-        '{"id":"a", }',
-        '{"id":"a","x":[1,]}',
-        '{"id":"a","x":01}',
-        '{"id":"a","x":"\t"}',
-        '{"id":"a"/**/}',
-        "{'id':'a'}",
-        '\ufeff{"id":"a"}',
-        '{"id":"\\ud800"}',
-        "",
-    ],
-)
-def test_what_is_no_json_is_never_a_row_nor_closes_our_envelope(engine: Engine, tmp_path: Path, record: str) -> None:
-    assert read(engine, tmp_path, record, '{"id":"good"}') == ["line:malformed", "good"]
+@pytest.mark.parametrize(("token", "value"), NUMBERS)
+@pytest.mark.parametrize("more", MORE)
+def test_a_number_is_its_value(alone: Engine, tmp_path: Path, token: str, value: object, more: str) -> None:
+    assert read(alone, tmp_path, f'{{"id":"a","wide":{token}{more}}}') == [value]
 
 
-@pytest.mark.parametrize(
-    ("record", "reason"),
-    [
-        ('{"id":"a","id":"b"}', "id:twice"),
-        ('{"id":"a","\\u0069d":"b"}', "id:twice"),
-        ('{"id":"a","wide":1,"wide":1}', "wide:twice"),
-        ('{"id":"a","x":{"id":1},"id":"b"}', "id:twice"),
-        ('{"id":"a","x":{"id":1},"y":[{"id":2}]}', "a"),
-        ('{"id" : "a" , "id" : "a"}', "id:twice"),
-    ],
-)
-def test_a_name_twice_is_no_value_whoever_reads_it(engine: Engine, tmp_path: Path, record: str, reason: str) -> None:
-    assert read(engine, tmp_path, record) == [reason]
+NO_JSON = [
+    '{"id":"a"},"_op":"delete"',
+    '{"id":"a"},"_record":{"id":"b"}',
+    '{"id":"a"},"_seq":7',
+    '{"id":"a"},"x":1',
+    '{"id":"a"},"x":{}',
+    '{"id":"a"}}',
+    '{"id":"a"}},{"id":"b"}',
+    '{"id":"a"}}{"id":"b"}',
+    '5,"_op":"delete"',
+    '{"id":"a","x":NaN}',
+    '{"id":"a","wide":NaN}',
+    '{"id":"a","x":[-Infinity]}',
+    '{"id":"a","x":nan}',
+    '{"id":"a","x":inf}',
+    '{"id":"a",}',
+    '{"id":"a", }',
+    '{"id":"a","x":[1,]}',
+    '{"id":"a","x":01}',
+    '{"id":"a","x":"\t"}',
+    '{"id":"a"/**/}',
+    "{'id':'a'}",
+    '\ufeff{"id":"a"}',
+    '{"id":"\\ud800"}',
+    "",
+]
+
+
+@pytest.mark.parametrize("record", NO_JSON)
+def test_what_is_no_json_is_never_a_row_nor_closes_our_envelope(alone: Engine, tmp_path: Path, record: str) -> None:
+    assert read(alone, tmp_path, record, '{"id":"good"}') == ["line:malformed", "good"]
+
+
+TWICE = [
+    ('{"id":"a","id":"b"}', "id:twice"),
+    ('{"id":"a","\\u0069d":"b"}', "id:twice"),
+    ('{"id":"a","wide":1,"wide":1}', "wide:twice"),
+    ('{"id":"a","x":{"id":1},"id":"b"}', "id:twice"),
+    ('{"id":"a","x":{"id":1},"y":[{"id":2}]}', "a"),
+    ('{"id" : "a" , "id" : "a"}', "id:twice"),
+]
+
+
+@pytest.mark.parametrize(("record", "reason"), TWICE)
+def test_a_name_twice_is_no_value_whoever_reads_it(alone: Engine, tmp_path: Path, record: str, reason: str) -> None:
+    assert read(alone, tmp_path, record) == [reason]
 
 
 def test_json_that_is_spelt_with_blanks_and_escapes_is_read(engine: Engine, tmp_path: Path) -> None:
@@ -238,41 +246,41 @@ def test_json_that_is_spelt_with_blanks_and_escapes_is_read(engine: Engine, tmp_
     assert read(engine, tmp_path, *records) == [Decimal("1.5"), 1, "NaN:inf"]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("a\\u0000b", "id:control"),
-        ("\\n", "id:control"),
-        ("a\\u001b[31m", "id:control"),
-        ("a\x7f", "id:control"),
-        ("a\u0085", "id:control"),
-        ("   ", "id:blank"),
-        ("\u00a0\\u2003", "id:blank"),
-        (" a", " a"),
-        ('\\u00e9 \\"', 'é "'),
-        ("日本", "日本"),
-    ],
-)
-def test_a_key_has_something_to_see_and_nothing_else(engine: Engine, tmp_path: Path, text: str, reason: str) -> None:
-    assert read(engine, tmp_path, f'{{"id":"{text}"}}') == [reason]
+KEYS = [
+    ("a\\u0000b", "id:control"),
+    ("\\n", "id:control"),
+    ("a\\u001b[31m", "id:control"),
+    ("a\x7f", "id:control"),
+    ("a\u0085", "id:control"),
+    ("   ", "id:blank"),
+    ("\u00a0\\u2003", "id:blank"),
+    (" a", " a"),
+    ('\\u00e9 \\"', 'é "'),
+    ("日本", "日本"),
+]
 
 
-@pytest.mark.parametrize(
-    ("zone", "time", "reason"),
-    [
-        ("America/New_York", "2024-11-03T01:30:00", "at:ambiguous"),
-        ("America/New_York", "2024-11-03T01:00:00", "at:ambiguous"),
-        ("America/New_York", "2024-11-03T00:59:59", ""),
-        ("America/New_York", "2024-11-03T02:00:00", ""),
-        ("America/New_York", "2024-11-03T01:30:00-04:00", ""),
-        ("America/New_York", "2024-03-10T02:30:00", "at:gap"),
-        ("Australia/Lord_Howe", "2024-04-07T01:45:00", "at:ambiguous"),
-        ("Europe/London", "1971-10-31T02:30:00", "at:ambiguous"),
-        ("UTC", "2024-11-03T01:30:00", ""),
-    ],
-)
+@pytest.mark.parametrize(("text", "reason"), KEYS)
+def test_a_key_has_something_to_see_and_nothing_else(alone: Engine, tmp_path: Path, text: str, reason: str) -> None:
+    assert read(alone, tmp_path, f'{{"id":"{text}"}}') == [reason]
+
+
+LOCAL = [
+    ("America/New_York", "2024-11-03T01:30:00", "at:ambiguous"),
+    ("America/New_York", "2024-11-03T01:00:00", "at:ambiguous"),
+    ("America/New_York", "2024-11-03T00:59:59", ""),
+    ("America/New_York", "2024-11-03T02:00:00", ""),
+    ("America/New_York", "2024-11-03T01:30:00-04:00", ""),
+    ("America/New_York", "2024-03-10T02:30:00", "at:gap"),
+    ("Australia/Lord_Howe", "2024-04-07T01:45:00", "at:ambiguous"),
+    ("Europe/London", "1971-10-31T02:30:00", "at:ambiguous"),
+    ("UTC", "2024-11-03T01:30:00", ""),
+]
+
+
+@pytest.mark.parametrize(("zone", "time", "reason"), LOCAL)
 def test_a_local_time_that_came_twice_or_never_is_no_instant(
-    engine: Engine, tmp_path: Path, zone: str, time: str, reason: str
+    alone: Engine, tmp_path: Path, zone: str, time: str, reason: str
 ) -> None:
     promised = contract(
         columns=(column("id", "string", required=True), column("at", "timestamp", zone=zone)),
@@ -280,8 +288,26 @@ def test_a_local_time_that_came_twice_or_never_is_no_instant(
         known_at=None,
     )
     lines = [line(0, 0, f'{{"id":"a","at":"{time}"}}')]
-    with engine.group(promised, [part(tmp_path / "p", lines, {0: N})]) as group:
+    with alone.group(promised, [part(tmp_path / "p", lines, {0: N})]) as group:
         assert group.judged()[N].reasons == ({reason: 1} if reason else {})
+
+
+@sparks.needed
+def test_spark_reads_each_of_these_cases_so(tmp_path: Path) -> None:
+    cases = [(f'{{"id":"a","wide":{token}{more}}}', value) for token, value in NUMBERS for more in MORE]
+    cases += [one for record in NO_JSON for one in ((record, "line:malformed"), ('{"id":"good"}', "good"))]
+    cases += [*TWICE, *((f'{{"id":"{text}"}}', reason) for text, reason in KEYS)]
+    found = read(engine_of("spark", tmp_path), tmp_path, *(record for record, _ in cases))
+    assert [(record, value) for (record, _), value in zip(cases, found, strict=True)] == cases
+    zones = list(dict.fromkeys(zone for zone, _, _ in LOCAL))
+    at = [column(f"at{i}", "timestamp", zone=zone) for i, zone in enumerate(zones)]
+    promised = contract(columns=(column("id", "string", required=True), *at), key=("id",), known_at=None)
+    lines = [line(0, n, f'{{"id":"a","at{zones.index(zone)}":"{time}"}}') for n, (zone, time, _) in enumerate(LOCAL)]
+    given = [part(tmp_path / "zones", lines, {n: (n + 1) * N for n in range(len(lines))})]
+    with engine_of("spark", tmp_path).group(promised, given) as group:
+        for n, (zone, _, reason) in enumerate(LOCAL):
+            said = reason.replace("at:", f"at{zones.index(zone)}:")
+            assert group.judged()[(n + 1) * N].reasons == ({said: 1} if said else {}), LOCAL[n]
 
 
 def test_a_record_that_was_not_asked_for_is_quarantined_alone(engine: Engine, tmp_path: Path) -> None:
