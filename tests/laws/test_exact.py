@@ -157,7 +157,7 @@ def read(engine: Engine, tmp_path: Path, *records: str) -> list[object]:
 
 
 MORE = ["", ',"flag":true', ',"other":{"a":[1,2]}']
-NUMBERS = [
+TOKENS = [
     ("1.0000000000000000001", Decimal("1.0000000000000000001")),
     ("1.00000000000000000001", "wide:scale"),
     ("0.9999999999999999999999999", "wide:scale"),
@@ -183,7 +183,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("token", "value"), NUMBERS)
+@pytest.mark.parametrize(("token", "value"), TOKENS)
 @pytest.mark.parametrize("more", MORE)
 def test_a_number_is_its_value(alone: Engine, tmp_path: Path, token: str, value: object, more: str) -> None:
     assert read(alone, tmp_path, f'{{"id":"a","wide":{token}{more}}}') == [value]
@@ -294,7 +294,7 @@ def test_a_local_time_that_came_twice_or_never_is_no_instant(
 
 @sparks.needed
 def test_spark_reads_each_of_these_cases_so(tmp_path: Path) -> None:
-    cases = [(f'{{"id":"a","wide":{token}{more}}}', value) for token, value in NUMBERS for more in MORE]
+    cases = [(f'{{"id":"a","wide":{token}{more}}}', value) for token, value in TOKENS for more in MORE]
     cases += [one for record in NO_JSON for one in ((record, "line:malformed"), ('{"id":"good"}', "good"))]
     cases += [*TWICE, *((f'{{"id":"{text}"}}', reason) for text, reason in KEYS)]
     found = read(engine_of("spark", tmp_path), tmp_path, *(record for record, _ in cases))
