@@ -13,7 +13,6 @@ R is then that of the worst step on the worse target, at the most days over the 
 """
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -38,7 +37,7 @@ END = date(2026, 10, 31)  # the vendor's newest day
 STEPS = ("plan", "land", "refine", "refine nothing", "status")
 NAMES = ("url", "scratch")  # name a file and ask nobody
 AGED = (*STEPS, "a key", "a key anew")
-KEY = "symbol=SYM007&date={day}&select=close"
+KEY = "symbol=SYM000&date={day}&select=close"
 
 
 class Counted:
@@ -123,28 +122,6 @@ def opened(root: Path, target: str) -> tuple[Any, Counter[str]]:
     return Lake(replace(t, files=files, open_ledger=lambda: ledger), lake.contracts, lake.universes), calls
 
 
-def answered(lake: Any, path: str, query: str) -> Any:
-    """What the API answers, asked of the application itself."""
-    out: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        out.append(message)
-
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http", "path": path,
-        "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "headers": [(b"host", b"127.0.0.1")],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
-    }  # fmt: skip
-    asyncio.run(lake.application()(scope, receive, send))
-    body = b"".join(one.get("body", b"") for one in out[1:])
-    if out[0]["status"] != 200:
-        raise SystemExit(f"the API answers {out[0]['status']}: {body[:500]!r}")
-    return json.loads(body)
-
-
 def grown(root: Path, target: str, days: list[date]) -> None:
     """Land days as if each had been asked on an evening of its own, an entry each, and refine every twenty."""
     from functools import partial
@@ -184,7 +161,10 @@ def grown(root: Path, target: str, days: list[date]) -> None:
 def aged(root: Path, target: str, sizes: list[int]) -> None:
     """One target, in a process of its own: at each size of its history, what one more day asks."""
     from assay.windows import Window
-    from subject_age import released
+    from subject_age import answered, released
+
+    def key(lake: Any) -> Any:
+        return json.loads(answered(lake, "/v1/silver/price_eod", KEY.format(day=day)))["data"]
 
     found, had, began = [], 0, time.monotonic()
     for size in sizes:
@@ -198,8 +178,8 @@ def aged(root: Path, target: str, sizes: list[int]) -> None:
             "refine": lambda lake: lake.refine("price_eod"),
             "refine nothing": lambda lake: lake.refine("price_eod"),
             "status": lambda lake: lake.status(),
-            "a key": lambda lake, day=day: answered(lake, "/v1/silver/price_eod", KEY.format(day=day))["data"],
-            "a key anew": lambda lake, day=day: answered(lake, "/v1/silver/price_eod", KEY.format(day=day))["data"],
+            "a key": key,
+            "a key anew": key,
         }
         told: dict[str, Any] = {"days": size}
         for name, act in acts.items():

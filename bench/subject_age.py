@@ -166,9 +166,8 @@ def make(root: Path, symbols: int, days: int, group: int) -> None:
         print(json.dumps({name: a["captured"] for name, a in lake.status()["datasets"].items()}))
 
 
-def page(lake: Lake) -> None:
-    """The console's first page, asked of the application itself."""
-    app = lake.application()
+def answered(lake: Lake, path: str, query: str = "") -> bytes:
+    """What `assay serve` answers, asked of the application itself."""
     out: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -178,13 +177,15 @@ def page(lake: Lake) -> None:
         out.append(message)
 
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/",
-        "raw_path": b"/", "query_string": b"", "root_path": "", "headers": [(b"host", b"127.0.0.1")],
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http", "path": path,
+        "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "headers": [(b"host", b"127.0.0.1")],
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
     }  # fmt: skip
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(lake.application()(scope, receive, send))
+    body = b"".join(one.get("body", b"") for one in out[1:])
     if out[0]["status"] != 200:
-        raise RuntimeError(f"the console answers {out[0]['status']}")
+        raise RuntimeError(f"{path} answers {out[0]['status']}: {body[:500]!r}")
+    return body
 
 
 POINT = "select close from silver.prices where symbol = 'S0007' and date = DATE '{day}'"
@@ -198,7 +199,7 @@ def acts(today: date) -> Iterator[tuple[str, Callable[[Lake], Any]]]:
         yield f"refine {dataset}", lambda lake, dataset=dataset: lake.refine(dataset)
     yield "status", lambda lake: lake.status()
     yield "sql", lambda lake: lake.sql(POINT.format(day=today - timedelta(days=20))).rows[0]
-    yield "console", page
+    yield "console", lambda lake: answered(lake, "/")
 
 
 def _landed(lake: Lake, dataset: str) -> None:

@@ -196,9 +196,8 @@ def _asked() -> tuple[socket.socket, Path]:
         return _connected(Path(os.environ[SHARED]))
     with _looking:
         if _own:
-            with suppress(
-                PermissionError, FileNotFoundError, ConnectionRefusedError
-            ):  # its parent was another user, or it has ended
+            # Its parent was another user, or it has ended.
+            with suppress(PermissionError, FileNotFoundError, ConnectionRefusedError):
                 return _connected(_own.folder)
             end()
         _own = _start()

@@ -59,7 +59,7 @@ class Place(Protocol):
         ...
 
     def read(self, first: State) -> State:
-        """The state as it is; `first` where there was none."""
+        """The state, as it is or was `ahead` ago: permits of then may still be used. `first` where there was none."""
         ...
 
     def change(self, first: State, to: Callable[[State], State]) -> State:
@@ -105,7 +105,7 @@ class Shared:
 
     def read(self, first: State) -> State:
         """See `Place`."""
-        self._seen, self._looked = self.ledger.newest("rate", "", self.key), self.clock()
+        self._look(self.ahead)
         return _state(self._seen, first)
 
     def change(self, first: State, to: Callable[[State], State]) -> State:
@@ -116,8 +116,7 @@ class Shared:
         knows whether it was first. What was seen a while ago may be of a ledger that was lost and made anew since, whose versions are
         lower: it is read again.
         """
-        if self._seen is None or not 0 <= self.clock() - self._looked < FRESH:
-            self.read(first)
+        self._look(FRESH)
         before = self._seen
         while True:
             found, mine = to(_state(before, first)), token_hex(4)
@@ -129,6 +128,11 @@ class Shared:
             self._looked = self.clock()
             if mine in before.body["by"]:
                 return found
+
+    def _look(self, fresh: float) -> None:
+        """See what stands there, unless it was seen less than so many seconds ago."""
+        if not 0 <= self.clock() - self._looked < fresh:
+            self._seen, self._looked = self.ledger.newest("rate", "", self.key), self.clock()
 
 
 def _state(fact: Fact | None, first: State) -> State:
@@ -170,7 +174,6 @@ class Pace:
         self._per, self._sleep = per, sleep
         self._first = State(self._full, changed=self._place.now())
         self._seen = self._first
-        self._looked = -math.inf  # when it was seen
         self._taken: deque[float] = deque()  # when permits that were taken ahead fall due
         self._seconds: float | None = None  # an answer takes, the newer ones weighing more
         self._lock = threading.Lock()
@@ -208,13 +211,11 @@ class Pace:
             # The vendor refused somebody while this one waited: its place in the old queue is void.
 
     def _look(self) -> None:
-        """See what all go by, unless it was seen so lately that permits of then may still be used."""
-        now = self._place.now()
-        if not 0 <= now - self._looked < self._place.ahead:
-            refusals = self._seen.refusals
-            self._seen, self._looked = self._place.read(self._first), now
-            if refusals != self._seen.refusals:
-                self._taken.clear()  # of before the vendor refused somebody
+        """See what all go by; permits of before the vendor refused somebody are void."""
+        refusals = self._seen.refusals
+        self._seen = self._place.read(self._first)
+        if refusals != self._seen.refusals:
+            self._taken.clear()
 
     def on_429(self, retry_after: float | None = None) -> None:
         """The vendor refused: all wait `retry_after` seconds (a twentieth of `per` if it did not say)."""
@@ -241,7 +242,6 @@ class Pace:
         if not self._taken:
             number = min(TAKEN, max(1, int(self.rate * self._place.ahead)))
             self._seen = seen = self._place.change(self._first, partial(self._next, number))
-            self._looked = now
             step = 1 / seen.rate
             for n in range(number, 0, -1):
                 self._taken.append(max(seen.due - (n + self._burst - 1) * step, seen.resume))

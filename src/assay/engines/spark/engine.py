@@ -116,11 +116,9 @@ class SparkGroup:
     def _read(self) -> DataFrame:
         """The lines of the wanted batches, cut into tokens."""
         fields = self._tree.fields
-        parts = {
-            named(one.url): (i, -(-one.bytes // _SLICE) or 1, dict(one.batches)) for i, one in enumerate(self._parts)
-        }
+        slices = {one.url: max(1, -(-one.bytes // _SLICE)) for one in self._parts if one.batches}
+        parts = {named(o.url): (i, slices[o.url], dict(o.batches)) for i, o in enumerate(self._parts) if o.batches}
         schema = ", ".join(f"{ident(name)} {kind}" for name, kind in reading.schema(fields))
-        slices = {one.url: -(-one.bytes // _SLICE) or 1 for one in self._parts if one.batches}
         if not slices:
             return self._spark.createDataFrame([], schema)
         content: DataFrame | None = None
