@@ -249,14 +249,14 @@ TRIES = """async () => {
 def test_dbts_documentation_shows_models_and_lineage_and_reaches_nobody(browser, site):
     page, said = opened(browser, f"{site}/gold/fct_daily_price")
     page.click('a:text("dbt\'s documentation")')
-    page.wait_for_url("**/docs#!/overview")
+    page.wait_for_url("**/dbt#!/overview")
     answered: list[str] = []
     page.on("response", lambda one: answered.append(one.url))
     assert page.evaluate("window.origin") == "null"
     for name in ("markets", "models", "gold"):
         page.click(f"a.menu-tree:has-text('{name}'):visible")
     page.click("a.menu-node[title='fct_daily_price']")
-    page.wait_for_url("**/docs#!/model/model.markets.fct_daily_price")
+    page.wait_for_url("**/dbt#!/model/model.markets.fct_daily_price")
     assert page.locator("h1:visible").inner_text().split() == ["fct_daily_price", "table"]
     assert "DECIMAL(28,12)" in page.inner_text("tr.column-row:has(span.text-dark:text-is('total_return_index'))")
     page.click("a:text-is('Compiled'):visible")
@@ -268,7 +268,7 @@ def test_dbts_documentation_shows_models_and_lineage_and_reaches_nobody(browser,
     assert [one for one in said if not UNMADE.search(one)] == []
     assert page.evaluate(TRIES) == dict.fromkeys(("api", "cookies", "storage", "picture", "frame"), False)
     assert answered == []
-    page.goto(f"{site}/docs")
+    page.goto(f"{site}/dbt")
     page.click("a:text-is('markets'):not(li *)")
     page.wait_for_url(f"{site}/")
     assert page.inner_text("h1") == "Overview"

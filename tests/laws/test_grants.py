@@ -195,7 +195,7 @@ def test_no_route_shows_anything_of_what_was_not_granted(
                     answer = http.get(path)
                     assert (answer.status_code, "key does not read" in answer.text) == (403, True), path
         assert http.get("/v1/gold/nope").status_code == 404
-        assert http.get("/docs").status_code == 403
+        assert http.get("/dbt").status_code == 403
         for name in (f"silver.{granted}", *READS[granted]["gold"]):
             key = "symbol=JQX&date=2024-01-03" + ("&ordinal=1" if name == "silver.splits" else "")
             assert http.get(f"/v1/explain/{name}?{key}").json()["recomputed"]["equal"]
@@ -210,7 +210,7 @@ def test_a_key_without_datasets_reads_everything(lake: Lake, url: str, shown: di
             answer = http.get(path)
             assert answer.status_code in (200, 400, 404), (path, answer.text)
             seen += answer.text
-        assert http.get("/docs").status_code == 200
+        assert http.get("/dbt").status_code == 200
     for canary in (*CANARIES["price_eod"], *CANARIES["splits"], *EITHER):
         assert canary in seen, canary
 

@@ -41,7 +41,7 @@ def texts(page: str) -> list[Any]:
 
 def test_the_page_is_of_the_release_and_a_stranger_to_the_console(lake: Lake) -> None:
     with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
-        answer = http.get("/docs")
+        answer = http.get("/dbt")
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         [policy] = answer.headers.get_list("content-security-policy")
@@ -71,9 +71,9 @@ def test_the_page_is_of_the_release_and_a_stranger_to_the_console(lake: Lake) ->
                 "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
             ]
             assert there.headers.get_list("cross-origin-opener-policy") == ["same-origin"]
-            assert '<a href="/docs">' in there.text
-        assert http.get("/docs?x=1").status_code == 400
-        assert http.post("/docs").status_code == 405
+            assert '<a href="/dbt">' in there.text
+        assert http.get("/dbt?x=1").status_code == 400
+        assert http.post("/dbt").status_code == 405
         # What the page may try: a browser says of an origin of its own that it is null.
         assert http.get("/v1/gold", headers={"origin": "null"}).status_code == 403
 
@@ -84,7 +84,7 @@ def test_the_page_is_of_the_release_and_a_stranger_to_the_console(lake: Lake) ->
         other = lake.release(before.number + 2, (Table("other", "SELECT 1::BIGINT AS one", ("one",)),))
         assert other.docs == docs.name_of(other.id)
         assert {*other.objects} >= {other.docs, other.seeds}
-        answer = http.get("/docs")
+        answer = http.get("/dbt")
         assert answer.headers["x-assay-release"] == str(other.number)
         assert [one["name"] for one in texts(answer.text)[0]["nodes"].values()] == ["other"]
 
@@ -95,10 +95,10 @@ def test_who_reads_some_datasets_does_not_get_it(lake: Lake) -> None:
     with serving_lake.serving(lake, keyed=True) as url:
         for name, status in (("all", 200), ("every", 403)):
             with httpx.Client(base_url=url, headers={"authorization": f"Bearer {shown[name]}"}, timeout=120) as http:
-                assert http.get("/docs").status_code == status
-                assert ('href="/docs"' in http.get("/").text) == (status == 200)
+                assert http.get("/dbt").status_code == status
+                assert ('href="/dbt"' in http.get("/").text) == (status == 200)
         with serving_lake.client(url) as http:
-            assert http.get("/docs").status_code == 401
+            assert http.get("/dbt").status_code == 401
 
 
 def test_a_release_of_before_says_so_and_an_altered_object_is_not_shown(lake: Lake) -> None:
@@ -108,21 +108,21 @@ def test_a_release_of_before_says_so_and_an_altered_object_is_not_shown(lake: La
     old = structs.replace(found, number=found.number + 1, id=found.id, docs="", docs_sha256="")
     release.publish(files, old)
     with serving_lake.serving(lake, every=0) as url, serving_lake.client(url) as http:
-        answer = http.get("/docs")
+        answer = http.get("/dbt")
         assert answer.status_code == 404
         assert f"Release {old.number} was built before" in answer.text
         assert "`assay build` keeps it" in answer.text
-        assert 'href="/docs"' not in http.get("/").text
+        assert 'href="/dbt"' not in http.get("/").text
         made = lake.release(old.number + 1, (Table("mine", "SELECT 1::BIGINT AS one", ("one",)),))
-        assert http.get("/docs").status_code == 200
+        assert http.get("/dbt").status_code == 200
         path = files.local(made.docs, "")
         path.chmod(0o600)
         path.write_bytes(igzip.compress(igzip.decompress(path.read_bytes()).replace(b"mine", b"fine")))
-        answer = http.get("/docs")
+        answer = http.get("/dbt")
         assert (answer.status_code, "fine" in answer.text) == (500, False)
         anew = lake.release(made.number + 1, (Table("mine", "SELECT 1::BIGINT AS one", ("one",)),))
         assert (anew.docs_sha256, anew.docs != made.docs) == (made.docs_sha256, True)
-        assert http.get("/docs").status_code == 200
+        assert http.get("/dbt").status_code == 200
 
 
 def test_what_a_build_keeps_is_the_projects_and_nothing_of_the_machine(

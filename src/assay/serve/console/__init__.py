@@ -93,7 +93,7 @@ def routes(place: Place) -> list[Route]:
         Route("/explain/{name}", explained),
         Route("/runs", listed),
         Route("/runs/{run}", run),
-        Route("/docs", documented),
+        Route("/dbt", documented),
         Route("/app.css", style),
         Route("/icon.svg", icon),
     ]
