@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -446,8 +447,8 @@ def waiting() -> subprocess.Popen[bytes]:
 def test_dbt_ends_with_the_process_that_started_it_and_leaves_nothing(
     tmp_path: Path, end: Callable[[subprocess.Popen[bytes]], None]
 ) -> None:
-    (slow, begun), work, scratch = endless(tmp_path), tmp_path / "work", tmp_path / "scratch"
-    scratch.mkdir()
+    (slow, begun), work = endless(tmp_path), tmp_path / "work"
+    scratch = Path(tempfile.mkdtemp(prefix="assay-", dir="/tmp"))  # short enough for a socket's name
     code = (
         "import sys; from pathlib import Path; from assay.build.compute import SilverView, compute; "
         "from assay.lake.duck import Limits; "
@@ -480,6 +481,7 @@ def test_dbt_ends_with_the_process_that_started_it_and_leaves_nothing(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
         started.wait()
+        shutil.rmtree(scratch)
 
 
 @pytest.mark.slow
