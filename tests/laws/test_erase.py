@@ -8,7 +8,8 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,28 @@ def tree(root: Path) -> dict[str, bytes]:
         if one.is_file()
         and one.relative_to(root).parts[0] not in ("_tmp", "ledger.db", "ledger.db-wal", "ledger.db-shm")
     }
+
+
+@dataclass(frozen=True)
+class Asking(DuckDBEngine):
+    """Counts how often values of lines were asked for."""
+
+    often: list[int] = field(default_factory=list)
+
+    def rows(self, contract: Contract, lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
+        """What it is without counting."""
+        self.often.append(len(lines))
+        return super().rows(contract, lines)
+
+
+def test_lines_of_many_entries_are_looked_at_together(begin: Callable[..., "Things"]) -> None:
+    things = begin()
+    for n in range(12):
+        things.land(record(id=f'"{n % 3}"', i=str(n)))
+    engine = Asking(things.made.limits)
+    vars(things.lake.target)["engine"] = engine  # where the one that it opened is kept
+    assert things.erase("id", "1", dry=True).rows == 4
+    assert engine.often == [12, 12]
 
 
 # ------------------------------------------------------------------ all other rows are what they were

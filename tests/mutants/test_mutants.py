@@ -48,7 +48,8 @@ def copy(to: Path) -> Path:
 # Imports what the house imports, and nothing of the house: each run is a fork of it, in a copy of its own.
 WARM = """
 import gc, json, os, sys
-import duckdb, hypothesis, msgspec, pyarrow.parquet, pyiceberg.catalog.sql, pytest, sqlalchemy, sqlglot, yaml
+import aiohttp, boto3, duckdb, hypothesis, isal, msgspec, pyarrow.dataset, pyarrow.parquet, pyiceberg.catalog.sql, pytest
+import sqlalchemy, sqlglot, sqlite3, yaml
 gc.freeze()
 for line in sys.stdin.buffer:
     where, environment, args = json.loads(line)

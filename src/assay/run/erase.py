@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ulid import ULID
 
@@ -34,6 +35,14 @@ TOGETHER = 5_000
 SHOWN = 10
 Key = tuple[str, ...]
 """A key's values as texts."""
+
+
+class _At(NamedTuple):
+    """Where a line stands: its number in a part of an entry, or the n of a decision, which is of no part."""
+
+    position: int
+    part: int | None
+    number: int
 
 
 @dataclass
@@ -196,27 +205,22 @@ class _Subject:
     def found(self) -> Found:
         """All of it. UsageError where there is nothing, or it is what the source is asked for."""
         dataset, out = self._contract.dataset, Found(self._contract.dataset, self._column.name)
-        for entry, _ in bronze.since(self._files, dataset, 0):
-            self._asked_for(entry)
-            for _, lines in self._parts(entry):
-                for line, row in self._rows(lines):
-                    self._learn(line, row)
-            for _, line, row in self._by_hand(entry):
-                self._learn(line, row)
+        for _, line, row in self._rows():
+            self._learn(line, row)
         acts: dict[tuple[int, int], tuple[int, int]] = {}
         seqs: dict[tuple[int, int], set[int]] = defaultdict(set)
+        for at, line, row in self._rows():
+            if not self._is_of(line, row):
+                continue
+            if at.part is None:
+                out.acts.setdefault(at.position, set()).add(at.number)
+                seqs[at.position, at.number].add(0)
+            else:
+                out.lines.setdefault(at.position, {}).setdefault(at.part, []).append(at.number)
+                n, seq = _numbers(line)
+                seqs[at.position, n].add(seq)
         for entry, _ in bronze.since(self._files, dataset, 0):
-            for part, lines in self._parts(entry):
-                hit = [number for number, (line, row) in enumerate(self._rows(lines)) if self._is_of(line, row)]
-                if hit:
-                    out.lines.setdefault(entry.position, {})[part] = hit
-                    for number in hit:
-                        n, seq = _numbers(lines[number])
-                        seqs[entry.position, n].add(seq)
-            for n, line, row in self._by_hand(entry):
-                if self._is_of(line, row):
-                    out.acts.setdefault(entry.position, set()).add(n)
-                    seqs[entry.position, n].add(0)
+            self._asked_for(entry)
             for n, one in enumerate(entry.decisions):
                 if one.batch:
                     acts[entry.position, n] = one.batch
@@ -239,25 +243,28 @@ class _Subject:
                     "erased from; take it out of the universe and `assay decide exclude` its batches"
                 )
 
-    def _parts(self, entry: Entry) -> Iterator[tuple[int, list[bytes]]]:
-        gone = self._gone(entry)
-        for number, part in enumerate(entry.parts):
-            if part.name not in gone:
-                yield number, bronze.inflated(self._files, part).split(b"\n")[:-1]
+    def _lines(self) -> Iterator[tuple[_At, bytes]]:
+        """All lines of the log that are to be read, and those that decisions are."""
+        for entry, _ in bronze.since(self._files, self._contract.dataset, 0):
+            gone = self._gone(entry)
+            for part, one in enumerate(entry.parts):
+                if one.name not in gone:
+                    for number, line in enumerate(bronze.inflated(self._files, one).split(b"\n")[:-1]):
+                        yield _At(entry.position, part, number), line
+            for n, act in enumerate(entry.decisions):
+                if act.kind in ("upsert", "delete"):
+                    yield _At(entry.position, None, n), hand_line(act, n)
 
     def _gone(self, entry: Entry) -> set[str]:
         """The objects of an entry that were declared lost: nobody reads them."""
         return self._lost[1] | bronze.only_of(entry, self._lost[0])
 
-    def _rows(self, lines: Sequence[bytes]) -> Iterator[tuple[bytes, Mapping[str, Any] | None]]:
-        for first in range(0, len(lines), TOGETHER):
-            those = lines[first : first + TOGETHER]
-            yield from zip(those, self._engine.rows(self._contract, those), strict=True)
-
-    def _by_hand(self, entry: Entry) -> Iterator[tuple[int, bytes, Mapping[str, Any] | None]]:
-        acts = [(n, hand_line(one, n)) for n, one in enumerate(entry.decisions) if one.kind in ("upsert", "delete")]
-        for (n, line), row in zip(acts, self._engine.rows(self._contract, [line for _, line in acts]), strict=True):
-            yield n, line, row
+    def _rows(self) -> Iterator[tuple[_At, bytes, Mapping[str, Any] | None]]:
+        """All lines with their values, which an engine computes of many lines in little more time than of one."""
+        lines = self._lines()
+        while those := list(islice(lines, TOGETHER)):
+            rows = self._engine.rows(self._contract, [line for _, line in those])
+            yield from ((at, line, row) for (at, line), row in zip(those, rows, strict=True))
 
     def _answers(self, entry: Entry, touched: Collection[int]) -> set[int]:
         """The batches whose answers are not to be kept: of lines that are erased or lost, or the answer itself has the value."""
