@@ -205,6 +205,8 @@ class _Subject:
     def found(self) -> Found:
         """All of it. UsageError where there is nothing, or it is what the source is asked for."""
         dataset, out = self._contract.dataset, Found(self._contract.dataset, self._column.name)
+        for entry, _ in bronze.since(self._files, dataset, 0):
+            self._asked_for(entry)
         for _, line, row in self._rows():
             self._learn(line, row)
         acts: dict[tuple[int, int], tuple[int, int]] = {}
@@ -220,7 +222,6 @@ class _Subject:
                 n, seq = _numbers(line)
                 seqs[at.position, n].add(seq)
         for entry, _ in bronze.since(self._files, dataset, 0):
-            self._asked_for(entry)
             for n, one in enumerate(entry.decisions):
                 if one.batch:
                     acts[entry.position, n] = one.batch
