@@ -24,7 +24,7 @@ from assay.engines.duckdb import DuckDBEngine
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake import bronze
 from assay.lake.bronze import Asked, Decision, Entry, Erased
-from assay.lake.landing import Landing
+from assay.lake.landing import PART, Landing
 from assay.ports import N
 from assay.run import Lake, erase, prove, search
 from assay.run import lake as lakes
@@ -167,6 +167,12 @@ def test_lines_of_many_entries_are_looked_at_together(begin: Callable[..., "Thin
     vars(things.lake.target)["engine"] = engine  # where the one that it opened is kept
     assert things.erase("id", "1", dry=True).rows == 4
     assert engine.often == [12, 12]
+
+
+def test_large_lines_are_looked_at_a_part_at_a_time() -> None:
+    large = b" " * (PART // 2 + 1)
+    lines = iter([(erase._At(0, 0, n), large) for n in range(5)])
+    assert [len(list(erase._some(lines))) for _ in range(4)] == [2, 2, 1, 0]
 
 
 # ------------------------------------------------------------------ all other rows are what they were

@@ -17,6 +17,7 @@ from assay.lake import bronze, erasures, silver
 from assay.lake.bronze import Decision, Entry, Erased, Part
 from assay.lake.erasures import Journal, Overlaid
 from assay.lake.files import scratch_directory
+from assay.lake.landing import PART
 from assay.lake.release import Column as Shown
 from assay.lake.silver import Pair
 from assay.ports import Files, N
@@ -263,7 +264,7 @@ class _Subject:
     def _rows(self) -> Iterator[tuple[_At, bytes, Mapping[str, Any] | None]]:
         """All lines with their values, which an engine computes of many lines in little more time than of one."""
         lines = self._lines()
-        while those := list(islice(lines, TOGETHER)):
+        while those := list(_some(lines)):
             rows = self._engine.rows(self._contract, [line for _, line in those])
             yield from ((at, line, row) for (at, line), row in zip(those, rows, strict=True))
 
@@ -314,6 +315,16 @@ class _Subject:
         columns = (self._contract.column(k).origins for k in self._contract.key)
         key = [next((text for path in origins for text in _texts(record, path)), None) for origins in columns]
         return () if None in key else tuple(str(one) for one in key)
+
+
+def _some(lines: Iterator[tuple[_At, bytes]]) -> Iterator[tuple[_At, bytes]]:
+    """The next of them: as many as are computed at once, and no more bytes than a part may hold, but for the last line."""
+    size = 0
+    for at, line in islice(lines, TOGETHER):
+        yield at, line
+        size += len(line)
+        if size >= PART:
+            return
 
 
 def _value(column: Column, text: str) -> Any:
