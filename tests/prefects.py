@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +30,7 @@ class Prefect:
         asked = urllib.request.Request(
             f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(asked, timeout=60) as answer:
-            return json.loads(answer.read())
+        return json.loads(answered(asked))
 
     def flow(self, lake: Path, call: str, **environment: str) -> subprocess.Popen[str]:
         """A process that calls a flow."""
@@ -97,6 +97,19 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def answered(asked: urllib.request.Request) -> bytes:
+    """The answer; a server whose database is locked says 503 and changed nothing, and is asked again, as Prefect's client does."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def _healthy(url: str) -> bool:

@@ -26,6 +26,7 @@ from assay.run import Lake, prove
 from assay.run import lake as lakes
 from assay_sandbox.faults import Fault
 from tests.kept import begun
+from tests.prefects import answered
 
 ROOT = Path(__file__).parents[2]
 ASSAY = ROOT / ".venvs/prefect/bin/assay"
@@ -100,20 +101,24 @@ class Tree:
         password: str | None = "",
         **headers: str,
     ) -> Any:
+        return urllib.request.urlopen(self._asked(port, path, body, method, password, **headers), timeout=30)
+
+    def _asked(
+        self, port: int, path: str, body: Any, method: str | None, password: str | None, **headers: str
+    ) -> urllib.request.Request:
         if password is not None:
             said = base64.b64encode(f"assay:{password or self.password}".encode()).decode()
             headers = {"Authorization": f"Basic {said}", **headers}
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(
+        return urllib.request.Request(
             f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json", **headers}, method=method
         )
-        return urllib.request.urlopen(asked, timeout=30)
 
     def ask(self, path: str, method: str | None = None, **body: Any) -> Any:
         """What Prefect answers."""
-        with self.opened(self.prefect, f"/api{path}", body if method != "GET" else None, method=method) as answer:
-            text = answer.read()
-            return json.loads(text) if text else None
+        asked = self._asked(self.prefect, f"/api{path}", body if method != "GET" else None, method, "")
+        text = answered(asked)
+        return json.loads(text) if text else None
 
     def release(self) -> int:
         with self.opened(self.port, "/v1/health") as answer:
