@@ -1,12 +1,15 @@
 """Small lakes for tests: a contract of every type, batches written by the real writer, refined by the real engine."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from pyiceberg.catalog import Catalog
 
 from assay import clock
@@ -178,11 +181,7 @@ class Made:
 
     def rows(self, select: str) -> list[tuple[Any, ...]]:
         """What a SELECT gives, in order of all columns."""
-        con = duck.open(self.limits)
-        try:
-            return con.execute(f"SELECT * FROM ({select}) ORDER BY ALL").fetchall()
-        finally:
-            con.close()
+        return reader().execute(f"SELECT * FROM ({select}) ORDER BY ALL").fetchall()
 
     def select(self, contract: Contract) -> str:
         """The SELECT of all versions of the dataset, from the tables' heads."""
@@ -209,6 +208,16 @@ class Made:
     def account(self, contract: Contract) -> account.Account:
         """Where the dataset stands."""
         return account.of(self.ledger, contract.dataset)
+
+
+def reader() -> duckdb.DuckDBPyConnection:
+    """A DuckDB that holds nothing and reads files for all tests of this process: opening one takes as long as some tests."""
+    return _reader(os.getpid())
+
+
+@cache
+def _reader(_process: int) -> duckdb.DuckDBPyConnection:
+    return duck.open(Limits())
 
 
 def make(root: Path) -> Made:

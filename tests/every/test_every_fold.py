@@ -18,8 +18,9 @@ from assay.contract.model import Column, Contract, Rule
 from assay.engines.duckdb.fold import CLOCKS, ENDS
 from assay.errors import ContractError
 from assay.lake import duck
-from assay.ports import Act, Counted, Engine, Folded, Layout, Limits, Lines, N, Relation
+from assay.ports import Act, Counted, Engine, Folded, Layout, Lines, N, Relation
 from tests.every.engines import COLUMNS, ENGINES, NAMES, contract, engine_of, good, line, part
+from tests.making import reader
 
 FIRST, LEAP = date(2024, 3, 1), date(2024, 2, 29)
 AT = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -86,11 +87,8 @@ class Tables:
         return {p: replace(f, counts={w: n for w, n in f.counts.items() if n}) for p, f in came.items()}
 
     def rows(self, what: str, columns: str = "*") -> list[Key]:
-        con = duck.open(Limits())
-        try:
-            return con.execute(f"SELECT {columns} FROM ({duck.relation(self.relation(what))}) ORDER BY ALL").fetchall()
-        finally:
-            con.close()
+        select = f"SELECT {columns} FROM ({duck.relation(self.relation(what))}) ORDER BY ALL"
+        return reader().execute(select).fetchall()
 
 
 Made = Callable[..., Tables]

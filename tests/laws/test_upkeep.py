@@ -18,7 +18,7 @@ from ulid import ULID
 from assay import clock, run
 from assay.lake import duck, release, tables
 from assay.run.lake import Lake
-from tests.making import Made, make, make_on_store, record
+from tests.making import Made, make, make_on_store, reader, record
 from tests.rooms.test_upkeep import CONTRACT, TIGHT, daily, kept_up, lake_of, proved, released
 
 EXAMPLES = int(os.environ.get("UPKEEP_EXAMPLES", "3"))
@@ -27,12 +27,8 @@ EXAMPLES = int(os.environ.get("UPKEEP_EXAMPLES", "3"))
 def rows_of(lake: Lake, number: int) -> list[tuple[Any, ...]]:
     """What a reader of a release sees."""
     found = release.read(lake.target.files, number).silver[0]
-    con = duck.open(lake.target.limits)
-    try:
-        reads = [duck.relation(one.relation(lake.target.files)) for one in (found.current, found.past)]
-        return [row for one in reads for row in con.execute(f"SELECT * FROM ({one}) ORDER BY ALL").fetchall()]
-    finally:
-        con.close()
+    reads = [duck.relation(one.relation(lake.target.files)) for one in (found.current, found.past)]
+    return [row for one in reads for row in reader().execute(f"SELECT * FROM ({one}) ORDER BY ALL").fetchall()]
 
 
 class Beside:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import sparks
+from tests.kept import given
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {
@@ -70,7 +71,7 @@ def warm() -> Iterator[subprocess.Popen[str]]:
     apart = {name: said for name, said in os.environ.items() if name != "PYTEST_XDIST_TESTRUNUID"}
     with subprocess.Popen(
         [sys.executable, "-P", "-c", WARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**apart, "QUICK": "1"}, text=True,
+        env={**apart, **given("csv", "markets"), "QUICK": "1"}, text=True,
     ) as process:  # fmt: skip
         yield process
         process.communicate()

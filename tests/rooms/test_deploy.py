@@ -2,9 +2,12 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -310,6 +313,27 @@ with get_client(sync_client=True) as c:
     assert theirs["value"] == "mine"
 
 
+@contextmanager
+def answering(code: int) -> Iterator[int]:
+    """The port of a server that answers everything with this status."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.slow
 def test_a_server_that_is_not_there_or_is_of_others_is_named_with_who_must_act(tmp_path: Path, prefect: Prefect):
     lake = begun(tmp_path / "shop", "csv")
@@ -321,6 +345,15 @@ def test_a_server_that_is_not_there_or_is_of_others_is_named_with_who_must_act(t
     found = assay(Prefect("", none), lake, "deploy")
     assert found.returncode == 2
     assert "no Prefect server is known: start one by `assay up`, or set PREFECT_API_URL" in found.stderr
+    for code, who in {
+        401: (2, "the Prefect server refused: 401; PREFECT_API_AUTH_STRING must be its own"),
+        503: (1, "the Prefect server answers 503; its log says why: deploy again when it is well"),
+    }.items():
+        with answering(code) as port:
+            told = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+            found = assay(Prefect("", prefect.environment | told), lake, "deploy")
+        assert found.returncode == who[0], found.stderr
+        assert who[1] in found.stderr
     (lake / "deploy.yaml").write_text("pools:\n  ingest: {limt: 3}\n")
     found = assay(prefect, lake, "deploy")
     assert found.returncode == 2

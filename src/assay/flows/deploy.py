@@ -90,8 +90,12 @@ class _server:  # noqa: N801 - a context manager that reads as the thing it give
         except httpx.HTTPStatusError as error:
             code = error.response.status_code
             if code in (401, 403):
-                raise UsageError(f"the Prefect server refused: {code}; PREFECT_API_AUTH_STRING must be its own") from None
-            raise AssayError(f"the Prefect server answers {code}; its log says why: deploy again when it is well") from None
+                raise UsageError(
+                    f"the Prefect server refused: {code}; PREFECT_API_AUTH_STRING must be its own"
+                ) from None
+            raise AssayError(
+                f"the Prefect server answers {code}; its log says why: deploy again when it is well"
+            ) from None
         except httpx.HTTPError as error:
             raise UsageError(
                 f"the Prefect server does not answer ({type(error).__name__}); PREFECT_API_URL must name one that runs"

@@ -450,9 +450,10 @@ def _others(lake: "Lake", contract: Contract, pair: Pair, found: Found) -> list[
             engine=t.engine,
         )  # fmt: skip
         made = (draft.current([]), draft.past([]))
-        for is_now, will_be in zip(prove.relations(lake, pair), made, strict=True):
-            columns, less, more, _ = prove.differs(lake, is_now, will_be)
-            at = [columns.index(c) for c in ("_position", "_n", "_seq")]
-            changed = [row for row in less if tuple(row[i] for i in at) not in found.places] + more
-            out += [", ".join(f"{k}={render(row[columns.index(k)])}" for k in contract.key) for row in changed]
+        with prove.opened(lake) as con:
+            for is_now, will_be in zip(prove.relations(lake, pair), made, strict=True):
+                columns, less, more, _ = prove.differs(con, is_now, will_be)
+                at = [columns.index(c) for c in ("_position", "_n", "_seq")]
+                changed = [row for row in less if tuple(row[i] for i in at) not in found.places] + more
+                out += [", ".join(f"{k}={render(row[columns.index(k)])}" for k in contract.key) for row in changed]
     return list(dict.fromkeys(out))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from assay.contract.model import Contract
 from assay.errors import LakeDamaged
 from assay.lake import account, bronze, coverage, duck, evidence, holes, release, silver, tables
 from assay.lake.account import Judgement
@@ -333,29 +334,31 @@ def rebuild(lake: "Lake", datasets: Sequence[str]) -> dict[str, int]:
             total = 0
             there = relations(lake, pair)
             made = (draft.current([]), draft.past([]))
-            for what, is_now, should_be in zip(("current", "past"), there, made, strict=True):
-                total += _compare(lake, dataset, what, is_now, should_be)
+            with opened(lake) as con:
+                for what, is_now, should_be in zip(("current", "past"), there, made, strict=True):
+                    total += _compare(con, lake.contract(dataset), what, is_now, should_be)
             out[dataset] = total
     return out
 
 
 def differs(
-    lake: "Lake", is_now: Relation, should_be: Relation
+    con: duckdb.DuckDBPyConnection, is_now: Relation, should_be: Relation
 ) -> tuple[list[str], list[tuple[Any, ...]], list[tuple[Any, ...]], int]:
     """The columns, the rows that are there and should not be, those that should be and are not, and how many there are."""
     columns = [name for _, name, _ in is_now.columns]
-    with opened(lake) as con:
-        names = ", ".join(ident(c) for c in columns)
-        con.execute(f"CREATE TABLE is_now AS SELECT {names} FROM ({duck.relation(is_now)})")
-        con.execute(f"CREATE TABLE should_be AS SELECT {names} FROM ({duck.relation(should_be)})")
-        extra, lost = _difference(con, "is_now", "should_be"), _difference(con, "should_be", "is_now")
-        [(number,)] = con.execute("SELECT count(*) FROM is_now").fetchall()
+    names = ", ".join(ident(c) for c in columns)
+    con.execute(f"CREATE OR REPLACE TABLE is_now AS SELECT {names} FROM ({duck.relation(is_now)})")
+    con.execute(f"CREATE OR REPLACE TABLE should_be AS SELECT {names} FROM ({duck.relation(should_be)})")
+    extra, lost = _difference(con, "is_now", "should_be"), _difference(con, "should_be", "is_now")
+    [(number,)] = con.execute("SELECT count(*) FROM is_now").fetchall()
     return columns, extra, lost, number
 
 
-def _compare(lake: "Lake", dataset: str, what: str, is_now: Relation, should_be: Relation) -> int:
-    key = lake.contract(dataset).key
-    columns, extra, lost, number = differs(lake, is_now, should_be)
+def _compare(
+    con: duckdb.DuckDBPyConnection, contract: Contract, what: str, is_now: Relation, should_be: Relation
+) -> int:
+    dataset, key = contract.dataset, contract.key
+    columns, extra, lost, number = differs(con, is_now, should_be)
     if not extra and not lost:
         return number
     at = [columns.index(k) for k in key] + [columns.index(c) for c in ("_position", "_n", "_seq")]
