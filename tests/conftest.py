@@ -1,6 +1,5 @@
 """Every test runs without secrets of the machine, in UTC, and may talk to this machine only."""
 
-import gc
 import os
 import signal
 import socket
@@ -49,17 +48,6 @@ def pytest_configure(config: pytest.Config) -> None:
         one = ExitStack()
         one.enter_context(dbt.shared())
         config.add_cleanup(one.close)
-
-
-def pytest_collection_finish() -> None:
-    """What was imported stays, and is most of what there is: it is not looked through again for what is garbage."""
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
-
-
-def pytest_unconfigure() -> None:
-    """At the end all of it goes."""
-    gc.unfreeze()
 
 
 @pytest.hookimpl(tryfirst=True)
