@@ -94,9 +94,17 @@ class GateClosed(AssayError):
 
 
 class LakeDamaged(AssayError):
-    """Stored bytes, counts or references do not agree with each other."""
+    """Stored bytes, counts or references do not agree with each other.
+
+    `lost` names the object that is wanted and not there, where that is all.
+    """
 
     exit_code = 5
+
+    def __init__(self, *lines: str, lost: str | None = None) -> None:
+        """Keep the object's name beside the sentence."""
+        super().__init__(*lines)
+        self.lost = lost
 
 
 class WrongFormat(LakeDamaged):

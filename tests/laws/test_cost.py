@@ -145,6 +145,18 @@ def test_what_is_asked_is_the_same_after_four_times_the_days(tmp_path: Path, whe
     lake.close()
 
 
+@pytest.mark.parametrize("where", [make, make_on_store])
+def test_whether_a_log_goes_on_is_asked_once(tmp_path: Path, where: Where) -> None:
+    lake, made, calls = counting(tmp_path, where)
+    made.land(lake.contract("things"), [record(id='"a"')], shard="s")
+    tail = bronze.adopt(made.files, made.ledger, "things")
+    found = cost(calls, lambda: list(bronze.since(made.files, "things", tail.position)))
+    assert (found["read"], found["exists"]) == (1, 0)
+    found = cost(calls, lambda: list(bronze.since(made.files, "things", 0)))
+    assert (found["read"], found["exists"]) == (tail.position + 1, 0)
+    lake.close()
+
+
 @pytest.mark.slow
 def test_what_is_asked_of_aws_is_the_same_after_four_times_the_days(tmp_path: Path) -> None:
     """Calls to S3, Glue and DynamoDB: the bill of a landing, a refine, a plan. Emulated; what is sent is what AWS would count."""

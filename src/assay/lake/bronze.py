@@ -253,9 +253,10 @@ def _stored(files: Files, name: str) -> bytes | None:
     """An object's bytes, none if there is no such object."""
     try:
         return files.read(name)
-    except LakeDamaged:
-        # One that was put in between is read now; of any other, what is wrong is said again.
-        return files.read(name) if files.exists(name) else None
+    except LakeDamaged as error:
+        if error.lost is None:
+            raise
+        return None
 
 
 def read(files: Files, dataset: str, position: int, sha256: str | None = None) -> Entry:

@@ -36,7 +36,7 @@ def checked(name: str) -> str:
 
 def lost(name: str) -> LakeDamaged:
     """What to raise for an object that is named and not there."""
-    return LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy")
+    return LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy", lost=name)
 
 
 @contextmanager
