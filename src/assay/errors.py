@@ -96,13 +96,13 @@ class GateClosed(AssayError):
 class LakeDamaged(AssayError):
     """Stored bytes, counts or references do not agree with each other.
 
-    `lost` names the object that is wanted and not there, where that is all.
+    `lost` says that it is all that one object is not there.
     """
 
     exit_code = 5
 
-    def __init__(self, *lines: str, lost: str | None = None) -> None:
-        """Keep the object's name beside the sentence."""
+    def __init__(self, *lines: str, lost: bool = False) -> None:
+        """Keep beside the sentence what it is about."""
         super().__init__(*lines)
         self.lost = lost
 

@@ -11,6 +11,7 @@ from assay.lake import duck, tables
 from assay.ports import Relation
 from assay.run import Lake
 from tests.conftest import ROOT
+from tests.making import reader
 from tests.stories.proxy import Proxy
 
 TABLES = [
@@ -47,11 +48,7 @@ def relation(lake: Lake, name: str) -> Relation:
 def ours(lake: Lake, name: str) -> list[dict]:
     if name.startswith("gold."):
         return lake.read(name).to_pylist()
-    con = duck.open(lake.target.limits)
-    try:
-        return con.sql(duck.relation(relation(lake, name))).to_arrow_table().to_pylist()
-    finally:
-        con.close()
+    return reader().sql(duck.relation(relation(lake, name))).to_arrow_table().to_pylist()
 
 
 def same(left: list[dict], right: list[dict]) -> None:
@@ -105,9 +102,7 @@ def test_duckdb_with_the_iceberg_extension(built: tuple[Lake, Proxy]) -> None:
         key = ["_position", "_n", "_seq"] if name.startswith("silver") else lake.released().table(name).key
         order = ", ".join(f'"{c}"' for c in key)
         asked.append([name, table.metadata_location.removeprefix("file://"), order])
-        con = duck.open(lake.target.limits)
-        rows = con.execute(f"SELECT * FROM ({duck.relation(relation(lake, name))}) ORDER BY {order}").fetchall()
-        con.close()
+        rows = reader().execute(f"SELECT * FROM ({duck.relation(relation(lake, name))}) ORDER BY {order}").fetchall()
         expected[name] = [len(rows), str(rows[0]) if rows else "", str(rows[-1]) if rows else ""]
     done = subprocess.run(
         [READERS, "-c", DUCKDB, json.dumps(asked)], capture_output=True, text=True, check=False, timeout=300

@@ -20,6 +20,7 @@ from assay.crash import effect
 from assay.errors import ContractError, LakeBusy, LakeDamaged, UsageError
 from assay.lake import drift, formats
 from assay.lake.drift import Shape
+from assay.lake.files import read_or_none
 from assay.lake.formats import refuse_newer
 from assay.ports import Counted, Fact, Files, Ledger, Lines, N
 from assay.spoken import is_text
@@ -249,16 +250,6 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _stored(files: Files, name: str) -> bytes | None:
-    """An object's bytes, none if there is no such object."""
-    try:
-        return files.read(name)
-    except LakeDamaged as error:
-        if error.lost is None:
-            raise
-        return None
-
-
 def read(files: Files, dataset: str, position: int, sha256: str | None = None) -> Entry:
     """One entry; LakeDamaged if it is gone, or not the one whose hash is given."""
     name = name_of(dataset, position)
@@ -317,7 +308,7 @@ def _since(files: Files, dataset: str, position: int, sha256: str | None, knower
         empty = False
         yield one
     if empty and position and sha256:
-        data = _stored(files, name_of(dataset, position))
+        data = read_or_none(files, name_of(dataset, position))
         if data is None:
             last = max(_listed(files, dataset), default=0)
             raise LakeDamaged(
@@ -335,7 +326,7 @@ def _following(files: Files, dataset: str, position: int, sha256: str | None) ->
     before = sha256
     for at in count(position + 1):
         name = name_of(dataset, at)
-        data = _stored(files, name)
+        data = read_or_none(files, name)
         if data is None:
             return
         entry = _placed(decode(data, name), dataset, at)

@@ -17,6 +17,7 @@ from assay.crash import effect
 from assay.errors import LakeDamaged
 from assay.lake import bronze
 from assay.lake.bronze import LEVEL, Entry, Erased, Part
+from assay.lake.files import read_or_none
 from assay.lake.formats import refuse_newer
 from assay.ports import Files
 
@@ -38,9 +39,9 @@ class Journal(msgspec.Struct, frozen=True):
 
 def begun(files: Files) -> Journal | None:
     """The erasure that has begun in a lake and has not ended."""
-    if not files.exists(READY):
+    text = read_or_none(files, READY)
+    if text is None:
         return None
-    text = files.read(READY)
     try:
         found = msgspec.json.decode(text, type=Journal)
     except msgspec.DecodeError as error:
@@ -133,10 +134,10 @@ def finish(files: Files, journal: Journal, forget: Callable[[], None]) -> None:
     """Do what the journal says; `forget` takes away all that follows from the log. It can be stopped anywhere, and done again."""
     dataset = journal.dataset
     for position in journal.entries:
-        if not files.exists(staged(dataset, position)):  # it was stopped when all was done
+        data, name = read_or_none(files, staged(dataset, position)), bronze.name_of(dataset, position)
+        if data is None:  # it was stopped when all was done
             continue
-        data, name = files.read(staged(dataset, position)), bronze.name_of(dataset, position)
-        if not files.exists(name) or files.read(name) != data:
+        if read_or_none(files, name) != data:
             with effect("erase.delete"):
                 files.delete(name)
             files.put_new(name, data, "erase.entry")

@@ -14,7 +14,7 @@ import msgspec
 from isal import igzip, isal_zlib
 
 from assay.errors import LakeBusy, LakeDamaged
-from assay.lake.files import clear_errors
+from assay.lake.files import clear_errors, read_or_none
 from assay.lake.formats import refuse_newer
 from assay.ports import Files, N, Rejected
 
@@ -184,15 +184,16 @@ def since(files: Files, dataset: str, number: int, sha256: str | None) -> Iterat
     """The evidence after a number, each with its sha256 and checked to follow the one before, whose sha256 is given."""
     for n in count(number + 1):
         name = name_of(dataset, n)
-        if not files.exists(name):
+        data = read_or_none(files, name)
+        if data is None:
             return
-        found, before = read(files, dataset, n), sha256
-        sha256 = found[1]
-        if found[0].number != n or (before and found[0].parent != before):
+        found, before = _decoded(name, dataset, data), sha256
+        sha256 = hashlib.sha256(data).hexdigest()
+        if found.number != n or (before and found.parent != before):
             raise LakeDamaged(
                 f"{name} does not follow evidence {n - 1}: it was put back or altered; {_REMEDY.format(dataset)}"
             )
-        yield found
+        yield found, sha256
 
 
 def for_new_tables(files: Files, dataset: str) -> list[tuple[Evidence, str]]:

@@ -36,7 +36,17 @@ def checked(name: str) -> str:
 
 def lost(name: str) -> LakeDamaged:
     """What to raise for an object that is named and not there."""
-    return LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy", lost=name)
+    return LakeDamaged(f"{name} is named by the lake but is not there; restore it from a copy", lost=True)
+
+
+def read_or_none(files: Files, name: str) -> bytes | None:
+    """An object's bytes, None if there is no such object: one call of a store, where a look before would be another."""
+    try:
+        return files.read(name)
+    except LakeDamaged as error:
+        if not error.lost:
+            raise
+        return None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import msgspec
 
 from assay.errors import LakeBusy, LakeDamaged, UsageError
 from assay.lake.evidence import DataFile
-from assay.lake.files import sha256_of
+from assay.lake.files import read_or_none, sha256_of
 from assay.lake.formats import UNREADABLE, refuse_newer
 from assay.ports import Files, Relation
 
@@ -188,13 +188,13 @@ def read(files: Files, number: int) -> Release:
 
 def stored(files: Files, number: int) -> tuple[Release, str]:
     """A release with the sha256 that the next one names it by."""
-    if not files.exists(name_of(number)):
+    data = read_or_none(files, name_of(number))
+    if data is None:
         if 0 < number < max(numbers(files), default=0):
             raise UsageError(
                 f"release {number} is gone: upkeep keeps what [upkeep] of assay.toml says; ask for a newer one"
             )
         raise UsageError(f"there is no release {number}")
-    data = files.read(name_of(number))
     refuse_newer(name_of(number), data, FORMAT)
     try:
         found = msgspec.json.decode(data, type=Release)

@@ -15,6 +15,7 @@ from ulid import ULID
 from assay import clock
 from assay.errors import LakeBusy, LakeDamaged
 from assay.lake import release, silver, tables
+from assay.lake.files import read_or_none
 from assay.lake.formats import UNREADABLE
 from assay.ports import Files
 from assay.settings import Upkeep
@@ -146,10 +147,11 @@ def intents(files: Files) -> dict[str, Intent]:
 def intent(files: Files, release_id: str) -> Intent | None:
     """What the build of a release meant to do; None where that was taken away, since its number is somebody's."""
     name = f"{INTENTS}{release_id}.json"
-    if not files.exists(name):
+    data = read_or_none(files, name)
+    if data is None:
         return None
     try:
-        return msgspec.json.decode(files.read(name), type=Intent)
+        return msgspec.json.decode(data, type=Intent)
     except UNREADABLE as error:
         raise LakeDamaged(f"{name} is no intent any more ({error}); take it away once no build is running") from error
 
